@@ -1,0 +1,55 @@
+# The same verbs here and in CI. `make demo` and `make test` install what they need into .venv.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: help demo install test test-all lint typecheck format clean
+
+help:
+	@echo "make demo       install, train a small language model on real text, show what it writes (< 8 minutes)"
+	@echo "make test       the tests (test-all: with the slow ones)"
+	@echo "make lint typecheck format"
+
+.venv/pip:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "Polyana needs Python 3.11 or newer; this is $$($(PYTHON) --version). Try: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
+	$(PYTHON) -m venv .venv
+	@touch $@
+
+# torch comes first and pinned: later, another package's open range could pull a build of several gigabytes
+.venv/torch: .venv/pip constraints.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt torch
+	@touch $@
+
+.venv/demo: .venv/torch pyproject.toml
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[demo]'
+	@echo "installed: $$(du -sm .venv | cut -f1) MB in .venv, $$($(BIN)/pip list --disable-pip-version-check 2>/dev/null | tail -n +3 | wc -l) packages"
+	@touch $@
+
+.venv/dev: .venv/torch pyproject.toml
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@
+
+install: .venv/dev
+
+demo: .venv/demo
+	$(BIN)/polyana run recipes/presidents.yaml
+
+test: .venv/dev
+	$(BIN)/pytest -m "not slow"
+
+test-all: .venv/dev
+	$(BIN)/pytest
+
+lint: .venv/dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+typecheck: .venv/dev
+	$(BIN)/mypy
+
+format: .venv/dev
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+clean:
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache build *.egg-info

@@ -1,0 +1,1 @@
+"""Polyana: train language models from one YAML recipe."""

@@ -1,0 +1,297 @@
+"""The command line: thin doors to the same code that the Python API opens."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console as RichConsole
+from rich.table import Table
+
+from polyana.errors import PolyanaError, UserError
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Train language models from one YAML recipe: raw text in, a model out, every step in between in sight.",
+    epilog="Everything is kept in .polyana/ (or $POLYANA_HOME). "
+    "Exit codes: 0 done, 1 failed, 2 the input is wrong, 128+n stopped by signal n after saving.",
+)
+show = typer.Typer(no_args_is_help=True, help="Look at the data: batches, the corpus and its drops, the tokenizer.")
+app.add_typer(show, name="show")
+
+RecipePath = Annotated[Path, typer.Argument(metavar="RECIPE", help="The recipe's YAML file.")]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="As stages.pretrain.train.lr=3e-4; repeatable."),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+
+
+@app.command()
+def run(
+    recipe: RecipePath,
+    stage: Annotated[str | None, typer.Option(help="Only this stage and what it needs.")] = None,
+    overrides: Overrides = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Fail unless there is an interrupted run.")] = False,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Train again from the start, in a new run.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Run a recipe. What is finished and unchanged is kept; what was interrupted goes on where it stopped."""
+    from polyana.recipe import load_recipe
+    from polyana.run import home_directory
+    from polyana.run import run as run_recipe
+
+    if resume and fresh:
+        raise UserError("--resume goes on with a run and --fresh begins a new one; choose one of them")
+    began = time.time()
+    summaries = run_recipe(load_recipe(recipe, overrides or ()), stage=stage, resume=resume, fresh=fresh)
+    if as_json:
+        _print(json.dumps(summaries, ensure_ascii=False, indent=1))
+        return
+    for summary in summaries.values():
+        _show_summary(summary, home_directory(), time.time() - began)
+
+
+def _show_summary(summary: dict[str, Any], home: Path, wall_seconds: float) -> None:
+    """The short table at the end of a run, the first and the last sample, and what to try next."""
+    from polyana.registry import Repository
+    from polyana.storage import show_bytes
+    from polyana.tracking import RunDirectory
+
+    run = RunDirectory(home / "runs" / summary["run"])
+    metrics = summary["metrics"]
+    table = Table(title=summary["run"], title_justify="left", show_header=False)
+    table.add_row("steps", f"{summary['steps']:,} (best at {summary['best_step']:,})")
+    if "eval/loss" in metrics:
+        table.add_row("eval loss", f"{metrics['eval/loss']:.4f} nats per token")
+        table.add_row("perplexity", f"{metrics['eval/perplexity']:.1f}")
+        table.add_row("bits per byte", f"{metrics['eval/bits_per_byte']:.3f}")
+    if summary["trigram_bits_per_byte"] is not None:
+        table.add_row("  a character trigram's", f"{summary['trigram_bits_per_byte']:.3f}")
+    table.add_row("tokens per second", f"{summary['tokens_per_second']:,.0f}")
+    table.add_row("wall time", f"{_clock(wall_seconds)} (training steps {_clock(summary['training_seconds'])})")
+    table.add_row("disk used", show_bytes(summary["disk_bytes"]))
+    console = RichConsole(highlight=False)
+    console.print(table)
+    samples = run.read_samples()
+    for step in sorted({min(samples), max(samples)}) if samples else ():
+        first = samples[step][0]
+        console.print(f"[bold]step {step}[/bold]: ", end="")
+        console.print(first["prompt"] + first["text"], markup=False, soft_wrap=True)
+    prompt = next(iter(samples.values()))[0]["prompt"] if samples else "Once"
+    repository = Repository(home / "hub", summary["run"])
+    where = _relative(repository.snapshot(repository.resolve("best")))
+    console.print(f"\nThe best model: {where}", markup=False, soft_wrap=True)
+    console.print(
+        f'Try next:\n  polyana generate {summary["run"]}@best "{prompt}"\n'
+        f"  polyana runs\n"
+        f"  polyana show batch {_relative(run.path / 'recipe.yaml')}",
+        markup=False,
+        soft_wrap=True,
+    )
+
+
+@app.command()
+def runs(
+    as_json: AsJson = False,
+    watch: Annotated[bool, typer.Option("--watch", help="Refresh every two seconds until Ctrl-C.")] = False,
+) -> None:
+    """List runs, finished and live, with a small curve of their loss."""
+    from rich.live import Live
+
+    from polyana.run import home_directory
+
+    directory = home_directory() / "runs"
+    if as_json:
+        _print(json.dumps(_overview(directory), ensure_ascii=False, indent=1))
+        return
+    console = RichConsole(highlight=False)
+    if not watch:
+        console.print(_runs_table(directory))
+        return
+    with Live(_runs_table(directory), console=console, refresh_per_second=1) as live:
+        while True:
+            time.sleep(2)
+            live.update(_runs_table(directory))
+
+
+def _overview(directory: Path) -> list[dict[str, Any]]:
+    """What `polyana runs` shows of each run, as plain data."""
+    from polyana.tracking import find_runs, read_curves
+
+    rows = []
+    for found in find_runs(directory):
+        curves = read_curves(found.metrics)
+        losses, evaluations = curves.get("train/loss", []), curves.get("eval/loss", [])
+        rows.append(
+            {
+                "run": found.name,
+                "status": found.status(),
+                "step": losses[-1][0] if losses else 0,
+                "train/loss": losses[-1][1] if losses else None,
+                "eval/loss": min(value for _, value in evaluations) if evaluations else None,
+                "curve": [value for _, value in losses],
+            }
+        )
+    return rows
+
+
+def _runs_table(directory: Path) -> Table:
+    from polyana.tracking import sparkline
+
+    table = Table(caption=f"in {_relative(directory)}", caption_justify="left")
+    for heading in ("run", "status", "step", "loss", "best eval", "loss curve"):
+        table.add_column(heading, justify="right" if heading in ("step", "loss", "best eval") else "left", no_wrap=True)
+    colours = {"finished": "green", "training": "cyan", "failed": "red", "interrupted": "yellow"}
+    for row in _overview(directory):
+        colour = colours.get(row["status"], "white")
+        figures = [f"{row[name]:.4f}" if row[name] is not None else "" for name in ("train/loss", "eval/loss")]
+        status = f"[{colour}]{row['status']}[/{colour}]"
+        table.add_row(row["run"], status, f"{row['step']:,}", *figures, sparkline(row["curve"], 24))
+    return table
+
+
+@app.command()
+def generate(
+    model: Annotated[str, typer.Argument(metavar="RUN[@REV]", help="A run, or the beginning of its name; @best.")],
+    prompt: Annotated[str, typer.Argument(help="What the text begins with.")],
+    max_tokens: Annotated[int, typer.Option(min=1, help="Tokens to write at most.")] = 100,
+    temperature: Annotated[float, typer.Option(min=0.0, help="0 takes the likeliest token.")] = 0.8,
+    top_k: Annotated[int, typer.Option(min=0, help="Only among the so many likeliest; 0 for all.")] = 50,
+    top_p: Annotated[
+        float, typer.Option(min=0.0, max=1.0, help="Only among the likeliest that reach this share.")
+    ] = 1.0,
+    seed: Annotated[int, typer.Option(min=0, help="The same seed writes the same text.")] = 0,
+) -> None:
+    """Let a saved model write. Any revision works while its training goes on: @best, @main, @step-500, a commit id."""
+    from polyana.registry import find_repository
+    from polyana.run import home_directory
+
+    name, _, revision = model.partition("@")
+    repository = find_repository(home_directory() / "hub", name)
+    directory = repository.snapshot(repository.resolve(revision or "main"))
+    from polyana.evaluate import GenerationConfig, load_for_generation
+    from polyana.evaluate import generate as write_text
+
+    settings = GenerationConfig(
+        max_tokens=max_tokens, temperature=temperature, top_k=top_k or None, top_p=top_p or 1.0, seed=seed
+    )
+    loaded, tokenizer = load_for_generation(directory)
+
+    def write(text: str) -> None:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+
+    write(prompt)
+    write_text(loaded, tokenizer, prompt, settings, write)
+    write("\n")
+
+
+@show.command("batch")
+def show_batch(
+    recipe: RecipePath,
+    stage: Annotated[str | None, typer.Option(help="Which training stage; default: the first.")] = None,
+    step: Annotated[int, typer.Option(min=1, help="The batch of which training step.")] = 1,
+    rows: Annotated[int, typer.Option(min=1, help="Sequences to print.")] = 2,
+    overrides: Overrides = None,
+) -> None:
+    """Print what the model sees in one step: tokens apart by |, each document in its own colour, no-loss tokens dim."""
+    from polyana.recipe import load_recipe
+    from polyana.run import Pipeline, home_directory
+    from polyana.tasks import PretrainConfig
+    from polyana.tracking import Console
+    from polyana.train import TrainingPlan
+
+    loaded = load_recipe(recipe, overrides or ())
+    training = {name: config for name, config in loaded.stages.items() if isinstance(config, PretrainConfig)}
+    name = stage or next(iter(training), "")
+    if name not in training:
+        raise UserError(f"{recipe} has no training stage `{name}`; it has: {', '.join(training) or 'none'}")
+    config = training[name]
+    task = Pipeline(loaded, home_directory(), Console()).task(config)
+    plan = TrainingPlan.of(config.train, task.per_epoch, task.context)
+    if step > plan.steps:
+        raise UserError(f"--step {step}: stage {name} has {plan.steps:,} steps")
+    first = (step - 1) * plan.batch
+    RichConsole(highlight=False).print(task.picture(task.batch(first, min(rows, plan.batch_at(first)))), soft_wrap=True)
+
+
+@show.command("corpus")
+def show_corpus(recipe: RecipePath, overrides: Overrides = None, as_json: AsJson = False) -> None:
+    """Print where every document of each corpus went: kept or dropped, and why."""
+    from polyana.corpus import Corpus, CorpusConfig, report_lines
+
+    for name, directory in _made(recipe, overrides, CorpusConfig):
+        report = Corpus(directory).report
+        _print(json.dumps(report, ensure_ascii=False, indent=1) if as_json else f"{name}  {_relative(directory)}")
+        if not as_json:
+            _print("\n".join(f"  {line}" for line in report_lines(report)))
+
+
+@show.command("tokenizer")
+def show_tokenizer(recipe: RecipePath, overrides: Overrides = None, as_json: AsJson = False) -> None:
+    """Print how well each tokenizer fits its corpus, and how it splits."""
+    from polyana.storage import read_json
+    from polyana.tokenizer import TokenizerConfig, report_lines
+
+    for name, directory in _made(recipe, overrides, TokenizerConfig):
+        report = read_json(directory / "report.json")
+        _print(json.dumps(report, ensure_ascii=False, indent=1) if as_json else f"{name}  {_relative(directory)}")
+        if not as_json:
+            _print("\n".join(f"  {line}" for line in report_lines(directory, examples=10)))
+
+
+def _made(recipe: Path, overrides: list[str] | None, kind: type) -> list[tuple[str, Path]]:
+    """(name, directory) of a recipe's stages of one kind, made now where they are not there yet."""
+    from polyana.recipe import load_recipe
+    from polyana.run import Pipeline, home_directory
+    from polyana.tracking import Console
+
+    loaded = load_recipe(recipe, overrides or ())
+    pipeline = Pipeline(loaded, home_directory(), Console())
+    names = [name for name, config in loaded.stages.items() if isinstance(config, kind)]
+    return [(name, pipeline.store.get(pipeline.step(name)).directory) for name in names]
+
+
+def _print(text: str) -> None:
+    sys.stdout.write(text + "\n")
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+
+
+def _relative(path: Path) -> str:
+    """The path as one would type it from here."""
+    try:
+        return str(path.relative_to(Path.cwd()))
+    except ValueError:
+        return str(path)
+
+
+def main() -> None:
+    """The `polyana` command."""
+    # Nothing is fetched unless a recipe says so, and no library's bar tears ours apart.
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    try:
+        app()
+    except PolyanaError as error:
+        sys.stderr.write(f"{error}\n")
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        sys.stderr.write("interrupted; what was finished is kept\n")
+        sys.exit(130)

@@ -1,0 +1,27 @@
+"""Settings: YAML with line numbers, quantities with units, configs whose errors are letters to the user."""
+
+from polyana.config.config import Config, read_config
+from polyana.config.quantity import Batch, Duration, Every, Portion, Quantity, Share, Steps, Tokens
+from polyana.config.reference import StageReference, references_of
+from polyana.config.source import KeyPath, Source, closest, dump_yaml, read_yaml, read_yaml_text
+
+__all__ = [
+    "Batch",
+    "Config",
+    "Duration",
+    "Every",
+    "KeyPath",
+    "Portion",
+    "Quantity",
+    "Share",
+    "Source",
+    "StageReference",
+    "Steps",
+    "Tokens",
+    "closest",
+    "dump_yaml",
+    "read_config",
+    "read_yaml",
+    "read_yaml_text",
+    "references_of",
+]

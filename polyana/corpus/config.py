@@ -1,0 +1,138 @@
+"""What a recipe says about a corpus."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field
+
+from polyana.config import Config, KeyPath, Share, closest
+from polyana.config.quantity import parse_quantity
+from polyana.corpus.packages import PACKAGES
+
+__all__ = ["FORMATS", "CorpusConfig", "SourceConfig"]
+
+FORMATS = {
+    ".txt": "text", ".text": "text", ".md": "text", "": "text",
+    ".jsonl": "jsonl", ".ndjson": "jsonl",
+    ".parquet": "parquet",
+    ".csv": "csv", ".tsv": "tsv",
+    ".html": "html", ".htm": "html", ".xhtml": "html",
+}  # fmt: skip
+"""File name endings and the format each is read as, once .gz or .zst is taken off."""
+
+
+def _unit(text: str) -> str:
+    if text not in ("file", "line", "paragraph"):
+        try:
+            parse_quantity(text, ("bytes", "kB", "KB", "MB", "GB"))
+        except ValueError:
+            raise ValueError(f"`{text}`: write file, line, paragraph or a size as `100 KB`") from None
+    return text
+
+
+def _known_encoding(name: str) -> str:
+    import codecs
+
+    if name != "auto":
+        try:
+            codecs.lookup(name)
+        except LookupError:
+            raise ValueError(f"`{name}` is no encoding that Python knows; write auto, utf-8, cp1251, koi8-r") from None
+    return name
+
+
+class SourceConfig(Config):
+    """One place text comes from: files, or a pip package that carries text."""
+
+    path: str | None = Field(
+        None,
+        description="a file, a directory or a glob; relative to the recipe's directory",
+        json_schema_extra={"path": True},
+    )
+    package: str | None = Field(None, description="a pip package of text: " + ", ".join(PACKAGES))
+    name: str | None = Field(None, description="first part of the documents' ids; default: the directory or package")
+    format: Literal["auto", "text", "jsonl", "parquet", "csv", "tsv", "html"] = Field(
+        "auto", description="auto goes by the file name's ending"
+    )
+    encoding: Annotated[str, AfterValidator(_known_encoding)] = Field(
+        "auto", description="auto detects it for each file; JSONL is UTF-8 unless named here"
+    )
+    document: Annotated[str, AfterValidator(_unit)] = Field(
+        "file",
+        description="what one document of a text file is: file, line, paragraph, "
+        "or a size as `100 KB`: whole paragraphs up to that size",
+    )
+    text: str = Field("text", description="the column or key that holds the text (JSONL, Parquet, CSV, TSV)")
+    id: str | None = Field(None, description="the column or key that names a document; default: its row number")
+
+    def problems(self) -> Iterator[tuple[KeyPath, str]]:
+        if (self.path is None) == (self.package is None):
+            yield (), "a source needs one of `path: ...` or `package: ...`"
+        if self.package is not None and self.package not in PACKAGES:
+            near = closest(self.package, list(PACKAGES))
+            yield (
+                ("package",),
+                f"`package: {self.package}` is not known{near or '; known: ' + ', '.join(PACKAGES)}",
+            )
+        if self.package is not None:
+            for name in ("format", "encoding", "document", "text", "id"):
+                if getattr(self, name) != type(self).model_fields[name].default:
+                    yield (
+                        (name,),
+                        f"`{name}` says how files are read; a package's documents are ready, so leave it out",
+                    )
+        rows = ("jsonl", "parquet", "csv", "tsv")
+        if self.document != "file" and self.format in (*rows, "html"):
+            yield (
+                ("document",),
+                f"`document: {self.document}` is for text files; in {self.format} a document is given",
+            )
+        if self.id is not None and self.format in ("text", "html"):
+            yield (
+                ("id",),
+                f"`id` names a column; a {self.format} file has none, its documents are named by its path",
+            )
+
+    @property
+    def label(self) -> str:
+        """The first part of the ids of this source's documents."""
+        if self.name is not None:
+            return self.name
+        if self.package is not None:
+            return self.package
+        path = Path(str(self.path))
+        fixed = [part for part in path.parts if not any(sign in part for sign in "*?[")]
+        return Path(*fixed).name if fixed else "files"
+
+    @property
+    def document_bytes(self) -> int | None:
+        """The size that `document` gives, in bytes of UTF-8; None when it names a unit."""
+        if self.document in ("file", "line", "paragraph"):
+            return None
+        return parse_quantity(self.document, ("bytes", "kB", "KB", "MB", "GB")).bytes
+
+
+class CorpusConfig(Config):
+    """Raw files -> clean documents, split into train and eval, with a reason for every drop."""
+
+    kind: Literal["corpus"]
+    sources: list[SourceConfig] = Field(min_length=1, description="where the text comes from: `[{path: texts/}]`")
+    eval: Share = Field(
+        0.02, ge=0, lt=1, description="share of the documents held out for evaluation, by a hash of their id"
+    )
+    min_characters: int = Field(1, ge=1, description="shorter documents are dropped")
+    drop_duplicates: bool = Field(True, description="of documents with the same text only the first is kept")
+
+    def problems(self) -> Iterator[tuple[KeyPath, str]]:
+        labels: dict[str, int] = {}
+        for index, source in enumerate(self.sources):
+            if source.label in labels:
+                yield (
+                    ("sources", index),
+                    f"two sources are called `{source.label}`; give one of them another `name: ...`, "
+                    "or their documents could not be told apart",
+                )
+            labels[source.label] = index

@@ -1,0 +1,236 @@
+"""Files to documents: text, JSONL, Parquet, CSV and HTML, plain or compressed.
+
+A file that breaks off in the middle (a truncated .gz, a damaged Parquet) gives the documents before the damage and one
+`Dropped`; it never ends the run.
+"""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import json
+import sys
+import zlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, BinaryIO, cast
+
+import zstandard
+
+from polyana.corpus.config import FORMATS, SourceConfig
+from polyana.corpus.decode import decode, decode_stream, find_encoding
+from polyana.corpus.document import Document, Dropped
+from polyana.corpus.packages import package_documents
+from polyana.errors import UserError
+
+__all__ = ["files_of", "format_of", "read_source"]
+
+Item = Document | Dropped
+
+_SNIFF = 1 << 20  # bytes looked at to find a CSV file's encoding
+
+
+def files_of(source: SourceConfig, base: Path) -> list[tuple[str, Path]]:
+    """(name, path) of each file of a source, sorted by name; the name is relative to the source's own directory.
+
+    Raises UserError when there is none.
+    """
+    given = Path(str(source.path)).expanduser()
+    path = given if given.is_absolute() else base / given
+    pattern = any(sign in str(source.path) for sign in "*?[")
+    if path.is_file():
+        return [(path.name, path)]
+    if path.is_dir():
+        found = [file for file in path.rglob("*") if _readable(file, path, source)]
+        root = path
+    elif pattern:
+        fixed = [part for part in path.parts if not any(sign in part for sign in "*?[")]
+        root = Path(*fixed)
+        found = [file for file in root.glob(str(Path(*path.parts[len(fixed) :]))) if file.is_file()]
+    else:
+        raise UserError(f"`{given}` does not exist (looked for {path})")
+    if not found:
+        what = "matches no file" if pattern else "holds no file that can be read"
+        endings = ", ".join(ending for ending in FORMATS if ending)
+        raise UserError(f"`{given}` {what} (looked in {root}; endings read: {endings}, each also with .gz or .zst)")
+    return sorted((file.relative_to(root).as_posix(), file) for file in found)
+
+
+def _readable(file: Path, root: Path, source: SourceConfig) -> bool:
+    hidden = any(part.startswith(".") for part in file.relative_to(root).parts)
+    if hidden or not file.is_file():
+        return False
+    ending = _ending(file)
+    return ending in FORMATS and (ending != "" or source.format != "auto")
+
+
+def _ending(file: Path) -> str:
+    name = file.name.lower()
+    for compressed in (".gz", ".zst"):
+        name = name.removesuffix(compressed)
+    return Path(name).suffix
+
+
+def format_of(file: Path, source: SourceConfig) -> str:
+    """Which reader a file gets. A file named outright whose ending is not known is read as text."""
+    return FORMATS.get(_ending(file), "text") if source.format == "auto" else source.format
+
+
+def read_source(source: SourceConfig, base: Path) -> Iterator[Item]:
+    """Every document of a source, in a fixed order."""
+    if source.package is not None:
+        for identifier, text in package_documents(source.package):
+            yield Document(f"{source.label}/{identifier}", text)
+        return
+    for name, path in files_of(source, base):
+        identifier = f"{source.label}/{name}"
+        try:
+            yield from _READERS[format_of(path, source)](path, identifier, source)
+        except (OSError, EOFError, zlib.error, zstandard.ZstdError, csv.Error) as error:
+            yield Dropped(identifier, "damaged file", path.stat().st_size)
+            del error
+
+
+def _open(path: Path) -> BinaryIO:
+    if path.suffix.lower() == ".gz":
+        return cast(BinaryIO, gzip.open(path, "rb"))
+    if path.suffix.lower() == ".zst":
+        return cast(BinaryIO, zstandard.open(path, "rb"))
+    return path.open("rb")
+
+
+def _text(path: Path, identifier: str, source: SourceConfig) -> Iterator[Item]:
+    with _open(path) as stream:
+        pieces = decode_stream(stream, source.encoding)
+        if source.document == "file":
+            yield Document(identifier, "".join(pieces))
+            return
+        lines = _lines(pieces)
+        if source.document == "line":
+            texts = lines
+        elif source.document_bytes is None:
+            texts = _paragraphs(lines)
+        else:
+            texts = _chunks(_paragraphs(lines), source.document_bytes)
+        for number, text in enumerate(texts, 1):
+            if text.strip():
+                yield Document(f"{identifier}#{number}", text)
+
+
+def _lines(pieces: Iterator[str]) -> Iterator[str]:
+    """Lines without their ends, from pieces cut anywhere."""
+    parts: list[str] = []
+    for piece in pieces:
+        first, *rest = piece.replace("\r\n", "\n").split("\n")
+        parts.append(first)
+        for line in rest:
+            yield "".join(parts)
+            parts = [line]
+    yield "".join(parts)
+
+
+def _paragraphs(lines: Iterator[str]) -> Iterator[str]:
+    """Runs of lines between blank ones."""
+    paragraph: list[str] = []
+    for line in lines:
+        if line.strip():
+            paragraph.append(line)
+        elif paragraph:
+            yield "\n".join(paragraph)
+            paragraph = []
+    if paragraph:
+        yield "\n".join(paragraph)
+
+
+def _chunks(paragraphs: Iterator[str], limit: int) -> Iterator[str]:
+    """Paragraphs put together up to `limit` bytes; one that is longer is cut at the last line end or space."""
+    chunk: list[str] = []
+    size = 0
+    for paragraph in paragraphs:
+        for piece in _cut(paragraph, limit):
+            length = len(piece.encode())
+            if chunk and size + length > limit:
+                yield "\n\n".join(chunk)
+                chunk, size = [], 0
+            chunk.append(piece)
+            size += length + 2
+    if chunk:
+        yield "\n\n".join(chunk)
+
+
+def _cut(text: str, limit: int) -> Iterator[str]:
+    start = 0
+    while len(text) - start > limit // 4 and len(text[start : start + limit].encode()) > limit:
+        window = text[start : start + limit].encode()[:limit].decode("utf-8", "ignore")
+        border = max(window.rfind("\n"), window.rfind(" ")) + 1
+        end = start + (border or len(window))
+        yield text[start:end]
+        start = end
+    yield text[start:]
+
+
+def _html(path: Path, identifier: str, source: SourceConfig) -> Iterator[Item]:
+    from resiliparse.extract.html2text import extract_plain_text
+
+    with _open(path) as stream:
+        markup = decode(stream.read(), source.encoding)
+    yield Document(identifier, extract_plain_text(markup, main_content=True, preserve_formatting=True))
+
+
+def _jsonl(path: Path, identifier: str, source: SourceConfig) -> Iterator[Item]:
+    encoding = "utf-8" if source.encoding == "auto" else source.encoding
+    with _open(path) as stream:
+        for number, line in enumerate(stream, 1):
+            if not line.strip():
+                continue
+            place = f"{identifier}#{number}"
+            try:
+                row = json.loads(line.decode(encoding, "replace").lstrip("\ufeff"))
+            except (ValueError, RecursionError):
+                yield Dropped(place, "broken JSON", len(line))
+                continue
+            yield _row(row, identifier, number, source, len(line))
+
+
+def _row(row: Any, identifier: str, number: int, source: SourceConfig, size: int) -> Item:
+    """A table's row, or a JSON line, as a document."""
+    text = row.get(source.text) if isinstance(row, dict) else None
+    if not isinstance(text, str):
+        return Dropped(f"{identifier}#{number}", f"no text under `{source.text}`", size)
+    name = row.get(source.id) if source.id is not None else None
+    return Document(f"{identifier}#{number if name is None else name}", text)
+
+
+def _csv(path: Path, identifier: str, source: SourceConfig) -> Iterator[Item]:
+    with _open(path) as stream:
+        head = stream.read(_SNIFF)
+    encoding = find_encoding(head, len(head) < _SNIFF) if source.encoding == "auto" else source.encoding
+    csv.field_size_limit(sys.maxsize)  # the default, 128 KiB, is less than a long document
+    delimiter = "\t" if format_of(path, source) == "tsv" else ","
+    with _open(path) as stream, io.TextIOWrapper(stream, encoding, "replace", newline="") as text:
+        for number, row in enumerate(csv.DictReader(text, delimiter=delimiter), 1):
+            yield _row(row, identifier, number, source, sum(len(str(value)) for value in row.values()))
+
+
+def _parquet(path: Path, identifier: str, source: SourceConfig) -> Iterator[Item]:
+    try:
+        import pyarrow
+        from pyarrow import parquet
+    except ImportError:
+        raise UserError("reading Parquet needs pyarrow; run: pip install 'polyana[parquet]'") from None
+    try:
+        with _open(path) as stream, parquet.ParquetFile(stream) as table:
+            columns = [name for name in (source.text, source.id) if name in table.schema_arrow.names]
+            number = 0
+            for batch in table.iter_batches(batch_size=1024, columns=columns):
+                for row in batch.to_pylist():
+                    number += 1
+                    yield _row(row, identifier, number, source, 0)
+    except pyarrow.ArrowException:
+        yield Dropped(identifier, "damaged file", path.stat().st_size)
+
+
+_READERS: dict[str, Callable[[Path, str, SourceConfig], Iterator[Item]]] = {
+    "text": _text, "html": _html, "jsonl": _jsonl, "csv": _csv, "tsv": _csv, "parquet": _parquet,
+}  # fmt: skip

@@ -1,0 +1,69 @@
+"""Corpus and tokenizer to token shards."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from polyana.corpus import Corpus, Document, Split
+from polyana.data.shards import ShardWriter, TokenShards
+from polyana.storage import read_json, write_json
+from polyana.tokenizer import TextTokenizer
+from polyana.tracking import Console
+
+__all__ = ["VERSION", "TokenData", "tokenise"]
+
+VERSION = 1
+
+_BATCH = 16 * 10**6  # characters handed to the tokenizer's threads at once; guess: enough to keep all cores busy
+
+
+def tokenise(corpus: Corpus, tokenizer: TextTokenizer, directory: Path, console: Console) -> None:
+    """Write the shards of both splits and tokens.json into `directory`, a batch of documents in memory at a time."""
+    about = {}
+    total = corpus.report["total"]["train"]["documents"] + corpus.report["total"]["eval"]["documents"]
+    done = 0
+    with console.gauge("tokens", total) as gauge:
+        for split in ("train", "eval"):
+            tokens = documents = size = 0
+            with closing(ShardWriter(directory, split, tokenizer.vocab_size)) as writer:
+                for batch in _batches(corpus, split):
+                    for document, ids in zip(batch, tokenizer.encode([item.text for item in batch]), strict=True):
+                        writer.write(document.id, np.append(ids, np.uint32(tokenizer.end_of_text)))
+                        tokens, documents = tokens + len(ids) + 1, documents + 1
+                        size += len(document.text.encode())
+                    done += len(batch)
+                    gauge.show(done, f"{tokens:,} tokens")
+            about[split] = {"tokens": tokens, "documents": documents, "bytes": size}
+    write_json(directory / "tokens.json", about)
+
+
+def _batches(corpus: Corpus, split: Split) -> Iterator[list[Document]]:
+    batch: list[Document] = []
+    size = 0
+    for document in corpus.documents(split):
+        batch.append(document)
+        size += len(document.text)
+        if size >= _BATCH:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch
+
+
+@dataclass(frozen=True)
+class TokenData:
+    """Finished token shards: a split's tokens, and how many bytes of text they stand for."""
+
+    directory: Path
+
+    def shards(self, split: Split) -> TokenShards:
+        return TokenShards(self.directory, split)
+
+    def count(self, split: Split, what: str) -> int:
+        """`tokens`, `documents` or `bytes` of a split."""
+        return int(read_json(self.directory / "tokens.json")[split][what])

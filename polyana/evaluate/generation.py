@@ -1,0 +1,107 @@
+"""What a model writes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+from pydantic import Field
+
+from polyana.config import Config, Every
+
+__all__ = ["GenerationConfig", "SampleConfig", "generate", "load_for_generation"]
+
+
+class GenerationConfig(Config):
+    """How the next token is chosen."""
+
+    max_tokens: Annotated[int, Field(ge=1)] = Field(60, description="tokens to write at most")
+    temperature: float = Field(0.8, ge=0, description="0 takes the likeliest token, higher is more varied")
+    top_k: int | None = Field(50, ge=1, description="only among the so many likeliest; null for all")
+    top_p: float | None = Field(None, gt=0, le=1, description="only among the likeliest that reach this share")
+    seed: int = Field(0, ge=0, description="the same seed writes the same text")
+
+
+class SampleConfig(GenerationConfig):
+    """What the model is asked to write while it trains; once before, once at the end, and `every` so often."""
+
+    every: Every | None = Field(None, description="as `100 steps`; default: only before and at the end")
+    prompts: list[str] = Field(min_length=1, description="what the texts begin with")
+
+
+@contextmanager
+def _seeded(seed: int) -> Iterator[None]:
+    """Random numbers of their own, so that sampling leaves a training run's untouched."""
+    with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
+        torch.manual_seed(seed)
+        yield
+
+
+class _Stream:
+    """Hands text on as it is written, whole characters only (what transformers calls a streamer)."""
+
+    def __init__(self, tokenizer: Any, write: Callable[[str], None]) -> None:
+        self._tokenizer, self._write = tokenizer, write
+        self._ids: list[int] = []
+        self._shown = ""
+        self._is_prompt = True
+
+    def put(self, ids: torch.Tensor) -> None:
+        if self._is_prompt:
+            self._is_prompt = False
+            return
+        self._ids.extend(ids.reshape(-1).tolist())
+        text = self._tokenizer.decode(self._ids, skip_special_tokens=True)
+        if not text.endswith("\ufffd"):  # part of a character
+            self._write(text[len(self._shown) :])
+            self._shown = text
+
+    def end(self) -> None:
+        text = self._tokenizer.decode(self._ids, skip_special_tokens=True)
+        self._write(text[len(self._shown) :])
+
+
+def generate(
+    model: Any,
+    tokenizer: Any,
+    prompt: str,
+    config: GenerationConfig,
+    write: Callable[[str], None] | None = None,
+) -> str:
+    """The text that follows `prompt`; with `write` also piece by piece as it comes.
+
+    When prompt and text outgrow the model's context the beginning of the prompt is left out.
+    """
+    ids = tokenizer.encode(prompt) or [tokenizer.eos_token_id]
+    longest = model.config.max_position_embeddings
+    count = min(config.max_tokens, longest - 1)
+    ids = ids[-(longest - count) :]
+    sampling: dict[str, Any] = {"do_sample": False}
+    if config.temperature > 0:
+        sampling = {
+            "do_sample": True, "temperature": config.temperature, "top_k": config.top_k or 0,
+            "top_p": config.top_p or 1.0,
+        }  # fmt: skip
+    tokens = torch.tensor([ids], device=model.device)
+    with torch.inference_mode(), _seeded(config.seed):
+        written = model.generate(
+            tokens,
+            attention_mask=torch.ones_like(tokens),
+            max_new_tokens=count,
+            pad_token_id=tokenizer.eos_token_id,
+            streamer=_Stream(tokenizer, write) if write else None,
+            **sampling,
+        )
+    return str(tokenizer.decode(written[0, len(ids) :], skip_special_tokens=True))
+
+
+def load_for_generation(directory: Path) -> tuple[Any, Any]:
+    """(model, tokenizer) of a saved revision, ready to write; on the GPU if there is one (not run on a GPU yet)."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    model = AutoModelForCausalLM.from_pretrained(directory, dtype="auto")
+    model.to("cuda" if torch.cuda.is_available() else "cpu").eval()
+    return model, AutoTokenizer.from_pretrained(directory)

@@ -1,0 +1,69 @@
+"""Recipe to transformers model, and the two parts of a language model that training needs."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from polyana.models.config import ModelConfig
+
+__all__ = ["build_model", "count_parameters", "head_weight", "hidden_states", "save_model"]
+
+
+def build_model(config: ModelConfig, vocab_size: int, end_of_text: int, seed: int) -> Any:
+    """A new causal language model in fp32, initialised from `seed` as transformers does for its architecture."""
+    from transformers import AutoModelForCausalLM, GPT2Config, LlamaConfig
+
+    shared = {
+        "vocab_size": vocab_size, "bos_token_id": end_of_text, "eos_token_id": end_of_text,
+        "tie_word_embeddings": config.tie_embeddings,
+    }  # fmt: skip
+    settings: Any
+    if config.architecture == "gpt2":
+        settings = GPT2Config(
+            n_layer=config.layers, n_embd=config.width, n_head=config.heads, n_positions=config.context,
+            n_inner=config.feed_forward, resid_pdrop=config.dropout, embd_pdrop=config.dropout,
+            attn_pdrop=config.dropout, **shared,
+        )  # fmt: skip
+    else:
+        two_thirds = (config.width * 8 // 3 + 63) // 64 * 64  # 2/3 of 4 x width (Shazeer 2020), rounded up for GEMMs
+        settings = LlamaConfig(
+            num_hidden_layers=config.layers, hidden_size=config.width, num_attention_heads=config.heads,
+            num_key_value_heads=config.key_value_heads, max_position_embeddings=config.context,
+            intermediate_size=config.feed_forward or two_thirds, **shared,
+        )  # fmt: skip
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return AutoModelForCausalLM.from_config(settings, dtype=torch.float32, attn_implementation="sdpa")
+
+
+def hidden_states(model: Any, tokens_BT: torch.Tensor) -> torch.Tensor:
+    """The states that the output layer reads, [B, T, D].
+
+    No attention mask and no cache: with either, transformers 5 may attend across packed documents unwarned.
+    """
+    return model.base_model(input_ids=tokens_BT, use_cache=False).last_hidden_state  # type: ignore[no-any-return]
+
+
+def head_weight(model: Any) -> torch.Tensor:
+    """The output layer's matrix, [V, D]."""
+    return model.get_output_embeddings().weight  # type: ignore[no-any-return]
+
+
+def count_parameters(model: nn.Module) -> int:
+    """Numbers that are trained; shared ones count once."""
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+def save_model(model: Any, directory: Path) -> None:
+    """config.json, generation_config.json and model.safetensors, as any Hugging Face tool reads them."""
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()  # it would tear our own line apart
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # transformers' remarks on defaults; what is saved is tested by loading it
+        model.save_pretrained(directory)

@@ -1,0 +1,178 @@
+"""A recipe: one YAML file, one pipeline of named stages. Composes the configs that live beside their owners."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from polyana.config import KeyPath, Source, closest, dump_yaml, read_config, read_yaml, references_of
+from polyana.corpus import CorpusConfig
+from polyana.errors import Problem, UserError
+from polyana.storage import fingerprint
+from polyana.tasks import PretrainConfig
+from polyana.tokenizer import TokenizerConfig
+
+__all__ = ["KINDS", "Recipe", "StageConfig", "load_recipe"]
+
+StageConfig = CorpusConfig | TokenizerConfig | PretrainConfig
+
+KINDS: dict[str, type[StageConfig]] = {
+    "corpus": CorpusConfig,
+    "tokenizer": TokenizerConfig,
+    "pretrain": PretrainConfig,
+}
+"""What a stage can be; the name stands in the recipe under `kind`."""
+
+_NAME = re.compile(r"[A-Za-z0-9](?:[_.-]?[A-Za-z0-9])*_?")  # what a Hugging Face repository's name allows, and no "--"
+_LONGEST_NAME = 36  # two of them, two hyphens and date and time fit into the 96 characters of a repository's name
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A checked recipe. `stages` are in the order they run in; `base` is where relative paths start."""
+
+    name: str
+    seed: int
+    stages: dict[str, StageConfig]
+    base: Path
+
+    def resolved(self) -> dict[str, Any]:
+        """Everything, defaults included and paths absolute, as plain data that `load_recipe` reads back."""
+        stages = {name: config.resolved(self.base) for name, config in self.stages.items()}
+        return {"name": self.name, "seed": self.seed, "stages": stages}
+
+    def as_yaml(self) -> str:
+        return dump_yaml(self.resolved())
+
+    @property
+    def hash(self) -> str:
+        return fingerprint(self.resolved())[:16]
+
+    def needed_for(self, stage: str) -> list[str]:
+        """The stage and all that it reads, in the order they run in. Raises UserError if there is no such stage."""
+        if stage not in self.stages:
+            raise UserError(_no_such_stage(stage, list(self.stages)))
+        needed = {stage}
+        for name in reversed(self.stages):
+            if name in needed:
+                needed |= {reference for _, reference, _ in references_of(self.stages[name])}
+        return [name for name in self.stages if name in needed]
+
+
+def load_recipe(path: Path | str, overrides: Iterable[str] = ()) -> Recipe:
+    """Read and check a recipe; `overrides` as `stages.pretrain.train.lr=3e-4`.
+
+    Raises UserError with every problem of the file, each with its line.
+    """
+    path = Path(path)
+    source = read_yaml(path)
+    for assignment in overrides:
+        source.override(assignment)
+    problems: list[Problem] = []
+    name = _name(source, path, problems)
+    seed = source.data.get("seed", 0)
+    if not isinstance(seed, int) or isinstance(seed, bool) or seed < 0:
+        problems.append(Problem(source.where(("seed",)), f"`seed: {seed}` should be a whole number, 0 or more"))
+        seed = 0
+    for key in source.data:
+        if key not in ("name", "seed", "stages"):
+            near = closest(key, ["name", "seed", "stages"]) or "; known here: name, seed, stages"
+            problems.append(Problem(source.where((key,)), f"unknown key `{key}`{near}"))
+    stages = _read_stages(source, problems)
+    _check_references(source, stages, problems)
+    if problems:
+        raise UserError(sorted(problems, key=_line))
+    return Recipe(name, seed, _in_order(stages), path.resolve().parent)
+
+
+def _name(source: Source, path: Path, problems: list[Problem]) -> str:
+    name = source.data.get("name", path.stem)
+    if not isinstance(name, str) or not _NAME.fullmatch(name) or len(name) > _LONGEST_NAME:
+        problems.append(Problem(source.where(("name",)), f"`name: {name}`: {_name_rule()}"))
+    return str(name)
+
+
+def _name_rule() -> str:
+    return (
+        f"write letters, digits and single - _ . between them, at most {_LONGEST_NAME}: it becomes part of file names"
+    )
+
+
+def _read_stages(source: Source, problems: list[Problem]) -> dict[str, StageConfig]:
+    """The stages that could be read; what is wrong with the others goes to `problems`."""
+    listed = source.data.get("stages")
+    if not isinstance(listed, dict) or not listed:
+        problems.append(
+            Problem(source.where(("stages",)), "`stages` is missing: name at least one stage with a `kind`")
+        )
+        return {}
+    stages: dict[str, StageConfig] = {}
+    for name, settings in listed.items():
+        where: KeyPath = ("stages", name)
+        if not _NAME.fullmatch(name) or len(name) > _LONGEST_NAME:
+            problems.append(Problem(source.where(where), f"stage `{name}`: {_name_rule()}"))
+        kind = settings.get("kind") if isinstance(settings, dict) else None
+        if kind not in KINDS:
+            given = f"`kind: {kind}` is not known" if kind else f"stage `{name}` needs a `kind`"
+            near = closest(str(kind), list(KINDS)) if kind else ""
+            problems.append(
+                Problem(source.where((*where, "kind")), f"{given}{near or '; write one of: ' + ', '.join(KINDS)}")
+            )
+            continue
+        config, wrong = read_config(KINDS[kind], settings, source, where)
+        problems += wrong
+        if config is not None:
+            stages[name] = config
+    return stages
+
+
+def _check_references(source: Source, stages: dict[str, StageConfig], problems: list[Problem]) -> None:
+    listed = source.data.get("stages")
+    kinds = {
+        name: settings.get("kind") if isinstance(settings, dict) else None
+        for name, settings in (listed.items() if isinstance(listed, dict) else ())
+    }
+    for name, config in stages.items():
+        for path, reference, kind in references_of(config):
+            where = source.where(("stages", name, *path))
+            if reference not in kinds:
+                problems.append(Problem(where, _no_such_stage(reference, [n for n in kinds if kinds[n] == kind])))
+            elif kinds[reference] != kind:
+                problems.append(
+                    Problem(where, f"stage `{reference}` is of kind {kinds[reference]}; a {kind} is needed")
+                )
+        if isinstance(config, PretrainConfig) and config.train.patience is not None:
+            corpus = stages.get(config.corpus)
+            if isinstance(corpus, CorpusConfig) and corpus.eval == 0:
+                where = source.where(("stages", name, "train", "patience"))
+                problems.append(Problem(where, f"`patience` needs held-out text, but `{config.corpus}` has `eval: 0`"))
+
+
+def _no_such_stage(name: str, known: list[str]) -> str:
+    return f"there is no stage `{name}`{closest(name, known) or '; stages that fit: ' + (', '.join(known) or 'none')}"
+
+
+def _in_order(stages: dict[str, StageConfig]) -> dict[str, StageConfig]:
+    """Stages so that each comes after what it reads; as written where that leaves a choice.
+
+    No stage can wait for itself: references go from pretrain to tokenizer to corpus only.
+    """
+    ordered: dict[str, StageConfig] = {}
+
+    def add(name: str) -> None:
+        if name not in ordered:
+            for _, reference, _ in references_of(stages[name]):
+                add(reference)
+            ordered[name] = stages[name]
+
+    for name in stages:
+        add(name)
+    return ordered
+
+
+def _line(problem: Problem) -> tuple[str, int]:
+    file, _, line = problem.where.rpartition(":")
+    return (file, int(line)) if line.isdigit() else (problem.where, 0)

@@ -1,0 +1,211 @@
+"""Every save is a commit, in the layout of the Hugging Face cache.
+
+    HOME/hub/models--polyana--RUN/
+        blobs/SHA256                      a file's content; the same content is stored once
+        snapshots/COMMIT/                 one commit: links to blobs, under the files' names, and commit.json
+        refs/main, best, step-500         a commit's id
+
+So `HF_HUB_CACHE=HOME/hub HF_HUB_OFFLINE=1` lets unmodified Hugging Face tools load `polyana/RUN` at any revision.
+A commit appears by one rename; a crash before it leaves blobs that nothing refers to, which `collect` removes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from polyana.errors import Damaged, UserError
+from polyana.storage import building, flush_to_disk, read_json, sha256_of, write_file, write_json
+
+__all__ = ["NAMESPACE", "Commit", "Repository", "find_repository"]
+
+NAMESPACE = "polyana"
+
+
+@dataclass(frozen=True)
+class Commit:
+    """One save: `id` is 40 hexadecimal digits that follow from everything below but the time."""
+
+    id: str
+    parent: str | None
+    step: int
+    tokens: int
+    epoch: float
+    message: str
+    metrics: dict[str, float]
+    recipe: str
+    files: dict[str, str]  # name -> SHA-256
+    time: float
+
+
+class Repository:
+    """The commits of one run."""
+
+    def __init__(self, hub: Path, run: str) -> None:
+        self.run = run
+        self.path = hub / f"models--{NAMESPACE}--{run}"
+        self._blobs, self._refs, self._snapshots = (self.path / name for name in ("blobs", "refs", "snapshots"))
+        self._scratch = hub.parent / "arriving" / run  # beside the hub: the same disk, out of the sight of other tools
+
+    def arriving(self, step: int) -> Path:
+        """An empty directory on the registry's disk, to write the files of a commit into."""
+        directory = self._scratch / f"step-{step}"
+        shutil.rmtree(directory, ignore_errors=True)
+        directory.mkdir(parents=True)
+        return directory
+
+    def exists(self) -> bool:
+        return self._snapshots.is_dir()
+
+    def commit(
+        self,
+        files: Path,
+        step: int,
+        tokens: int,
+        epoch: float,
+        message: str,
+        metrics: Mapping[str, float],
+        recipe: str,
+    ) -> Commit:
+        """Take the files of a directory (moving them) as a new commit on top of `main`; sets `main` and `step-STEP`.
+
+        Committing again what is there already gives the same commit.
+        """
+        for directory in (self._blobs, self._refs, self._snapshots):
+            directory.mkdir(parents=True, exist_ok=True)
+        digests = {path.name: sha256_of(path) for path in sorted(files.iterdir())}
+        parent = self._parent_of(step)
+        content = [parent, step, tokens, recipe, digests]
+        identifier = hashlib.sha1(json.dumps(content, sort_keys=True).encode(), usedforsecurity=False).hexdigest()
+        commit = Commit(
+            identifier,
+            parent,
+            step,
+            tokens,
+            epoch,
+            message,
+            dict(metrics),
+            recipe,
+            digests,
+            round(time.time(), 3),
+        )
+        if not (self._snapshots / identifier).is_dir():
+            for name, digest in digests.items():
+                self._add_blob(files / name, digest)
+            self._add_snapshot(commit)
+        self.set_ref(f"step-{step}", identifier)
+        self.set_ref("main", identifier)
+        shutil.rmtree(files)
+        return commit
+
+    def _parent_of(self, step: int) -> str | None:
+        """The newest commit before `step`: after a resume from an older save, history goes on from there."""
+        earlier = [commit for commit in self.commits() if commit.step < step]
+        return earlier[-1].id if earlier else None
+
+    def _add_blob(self, file: Path, digest: str) -> None:
+        blob = self._blobs / digest
+        if not blob.exists():
+            flush_to_disk(file)
+            file.replace(blob)
+            flush_to_disk(self._blobs)
+
+    def _add_snapshot(self, commit: Commit) -> None:
+        with building(self._snapshots / commit.id, self._scratch) as directory:
+            for name, digest in commit.files.items():
+                (directory / name).symlink_to(Path("..", "..", "blobs", digest))
+            write_json(directory / "commit.json", asdict(commit))
+
+    def set_ref(self, name: str, commit: str) -> None:
+        write_file(self._refs / name, commit)
+
+    def refs(self) -> dict[str, str]:
+        """Name -> commit id."""
+        if not self._refs.is_dir():
+            return {}
+        return {path.name: path.read_text().strip() for path in sorted(self._refs.iterdir()) if path.name[0] != "."}
+
+    def commits(self) -> list[Commit]:
+        """Every commit, by step."""
+        found = [Commit(**read_json(path)) for path in self._snapshots.glob("*/commit.json")]
+        return sorted(found, key=lambda commit: (commit.step, commit.time))
+
+    def resolve(self, revision: str) -> Commit:
+        """The commit that a ref, a commit id or the beginning of one names. Raises UserError listing what there is."""
+        refs = self.refs()
+        identifier = refs.get(revision, revision)
+        matching = [commit for commit in self.commits() if commit.id.startswith(identifier)]
+        if len(matching) != 1 or not identifier:
+            known = ", ".join(sorted(refs, key=_natural)) or "none yet"
+            raise UserError(f"{self.run} has no revision `{revision}`; it has: {known}")
+        return matching[0]
+
+    def snapshot(self, commit: Commit) -> Path:
+        """The directory of a commit's files, once their checksums are found right. Raises Damaged if one is not."""
+        directory = self._snapshots / commit.id
+        for name, digest in commit.files.items():
+            path = directory / name
+            if not path.exists() or sha256_of(path) != digest:
+                earlier = [other for other in self.commits() if other.step < commit.step]
+                advice = f"the commit before it is {self.run}@step-{earlier[-1].step}" if earlier else "train it again"
+                raise Damaged(f"{path} is damaged: its checksum is not its name; {advice}")
+        return directory
+
+    def remove(self, commit: Commit) -> None:
+        """Forget a commit and the refs that name it; `collect` then frees what only it used."""
+        for name, identifier in self.refs().items():
+            if identifier == commit.id:
+                (self._refs / name).unlink()
+        doomed = self._snapshots / commit.id
+        (doomed / "commit.json").unlink()  # from here on it is no commit, whatever happens next
+        shutil.rmtree(doomed)
+
+    def collect(self) -> int:
+        """Delete the blobs that no commit uses, and what crashes left behind; the bytes that were freed."""
+        used = {digest for commit in self.commits() for digest in commit.files.values()}
+        freed = 0
+        for blob in self._blobs.glob("*"):
+            if blob.name not in used:
+                freed += blob.stat().st_size if blob.stat().st_nlink == 1 else 0
+                blob.unlink()
+        for snapshot in self._snapshots.glob("*"):
+            if not (snapshot / "commit.json").exists():
+                shutil.rmtree(snapshot)
+        shutil.rmtree(self._scratch, ignore_errors=True)
+        return freed
+
+    def blob(self, commit: Commit, name: str) -> Path:
+        """Where the content of one of a commit's files lies."""
+        return self._blobs / commit.files[name]
+
+    def link(self, commit: Commit, name: str, target: Path) -> None:
+        """Make `target` another name of a commit's file; a copy where the disk knows no hard links."""
+        try:
+            os.link(self.blob(commit, name), target)
+        except OSError:
+            shutil.copyfile(self.blob(commit, name), target)
+
+
+def find_repository(hub: Path, name: str) -> Repository:
+    """The run called `name`; or, where `name` is RECIPE-STAGE or another beginning of names, the newest of them."""
+    prefix = f"models--{NAMESPACE}--"
+    runs = sorted(path.name.removeprefix(prefix) for path in hub.glob(f"{prefix}*"))
+    matching = [name] if name in runs else [run for run in runs if run.startswith(name)]
+    if not matching:
+        from polyana.config import closest
+
+        known = f"; runs here: {', '.join(runs)}" if runs else "; nothing has been trained here yet"
+        raise UserError(f"there is no run `{name}` in {hub}{closest(name, runs) or known}")
+    return Repository(hub, max(matching, key=lambda run: run[-19:]))  # the date and time at the end
+
+
+def _natural(name: str) -> tuple[bool, int, str]:
+    """step-90 before step-100; other refs first."""
+    number = name.removeprefix("step-")
+    return (number.isdigit(), int(number) if number.isdigit() else 0, name)

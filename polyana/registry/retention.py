@@ -1,0 +1,39 @@
+"""Which commits stay when disk is limited."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from polyana.config import Config, Steps
+from polyana.registry.repository import Commit, Repository
+
+__all__ = ["KeepConfig", "apply_retention", "best_commits"]
+
+
+class KeepConfig(Config):
+    """A commit stays if any of these wants it; `main` and `best` always stay."""
+
+    best: int = Field(1, ge=1, description="the so many with the lowest eval/loss")
+    last: int = Field(1, ge=1, description="the so many newest")
+    every: Steps | None = Field(None, description="those at multiples of this, as `1000 steps`")
+
+
+def best_commits(commits: list[Commit], metric: str) -> list[Commit]:
+    """Commits that have `metric`, lowest first; of equal ones the earlier first."""
+    measured = [commit for commit in commits if metric in commit.metrics]
+    return sorted(measured, key=lambda commit: (commit.metrics[metric], commit.step))
+
+
+def apply_retention(repository: Repository, keep: KeepConfig, metric: str) -> list[Commit]:
+    """Delete what `keep` does not want and free its space; the commits that went."""
+    commits = repository.commits()
+    staying = {commit.id for commit in commits[-keep.last :]}
+    staying |= {commit.id for commit in best_commits(commits, metric)[: keep.best]}
+    staying |= {identifier for name, identifier in repository.refs().items() if not name.startswith("step-")}
+    if keep.every is not None:
+        staying |= {commit.id for commit in commits if commit.step % int(keep.every.amount) == 0}
+    going = [commit for commit in commits if commit.id not in staying]
+    for commit in going:
+        repository.remove(commit)
+    repository.collect()
+    return going

@@ -1,0 +1,201 @@
+"""The stages of a recipe, in order. Read this first: it is the table of contents.
+
+    corpus      raw files   -> documents, a reason for every drop      polyana/corpus/
+    tokenizer   documents   -> a tokenizer                             polyana/tokenizer/
+    tokens      both        -> token shards                            polyana/data/
+    baseline    documents   -> what letter statistics would reach      polyana/evaluate/
+    pretrain    shards      -> a model, every save of it a commit      polyana/tasks/, train/, registry/
+
+What a stage makes is found again by a hash of its settings, its inputs and its code's version; only what is missing,
+has changed or is damaged is made again (polyana/storage/artifact.py).
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+from polyana import corpus, data, tasks, tokenizer
+from polyana.corpus import Corpus, CorpusConfig
+from polyana.data import TokenData
+from polyana.errors import Interrupted, PolyanaError, UserError
+from polyana.evaluate import trigram_bits_per_byte
+from polyana.recipe import Recipe
+from polyana.registry import Repository
+from polyana.storage import ArtifactStore, ContentDigests, Making, Step, disk_used, read_json, write_json
+from polyana.tasks import PretrainConfig, PretrainTask
+from polyana.tokenizer import TextTokenizer, TokenizerConfig
+from polyana.tracking import Console, RunDirectory, find_runs
+from polyana.train import Trainer, choose_precision
+
+__all__ = ["Pipeline", "home_directory", "run"]
+
+
+def home_directory() -> Path:
+    """Where everything is kept: $POLYANA_HOME, else .polyana in the working directory."""
+    return Path(os.environ.get("POLYANA_HOME") or ".polyana").absolute()
+
+
+def run(recipe: Recipe, *, stage: str | None = None, resume: bool = False, fresh: bool = False,
+        console: Console | None = None) -> dict[str, dict[str, Any]]:  # fmt: skip
+    """Run every stage of a recipe, or one and what it needs; the summary of each training stage by its name.
+
+    `resume`: raise UserError unless there is an interrupted run to go on with. `fresh`: train again from the start.
+    """
+    pipeline = Pipeline(recipe, home_directory(), console or Console())
+    names = list(recipe.stages) if stage is None else recipe.needed_for(stage)
+    steps = {name: pipeline.step(name) for name in names}  # checks that all files and packages are there
+    training = {name: step for name, step in steps.items() if isinstance(recipe.stages[name], PretrainConfig)}
+    if resume and not any(pipeline.interrupted_run(step.making) for step in training.values()):
+        raise UserError(f"--resume: there is no interrupted run of {recipe.name} with these settings to go on with")
+    if fresh:
+        for step in training.values():
+            pipeline.forget(step.making)
+    for name, step in steps.items():
+        if pipeline.store.find(step.making):
+            pipeline.console.stage(name, "unchanged, kept")
+        else:
+            pipeline.store.get(step)
+    return {name: read_json(pipeline.store.get(step).directory / "summary.json") for name, step in training.items()}
+
+
+class Pipeline:
+    """What each stage of a recipe is made from and how, below one home directory."""
+
+    def __init__(self, recipe: Recipe, home: Path, console: Console) -> None:
+        self.recipe, self.home, self.console = recipe, home, console
+        self.store = ArtifactStore(home, console.stage)
+        self.digests = ContentDigests(home / "digests.json")
+
+    def step(self, name: str) -> Step:
+        """A stage by its name. Raises UserError when files or packages that it reads are not there."""
+        match self.recipe.stages[name]:
+            case CorpusConfig() as config:
+                return self.corpus(name, config)
+            case TokenizerConfig() as config:
+                return self.tokenizer(name, config)
+            case PretrainConfig() as config:
+                return self.pretrain(name, config)
+
+    def corpus(self, name: str, config: CorpusConfig) -> Step:
+        inputs = corpus.corpus_inputs(config, self.recipe.base, self.digests)
+        self.digests.save()
+
+        def fill(directory: Path) -> None:
+            report = corpus.build_corpus(config, self.recipe.base, directory, self.console)
+            self._tell(corpus.report_lines(report))
+
+        return self._step(name, Making("corpus", corpus.VERSION, config.identity(), inputs), fill)
+
+    def tokenizer(self, name: str, config: TokenizerConfig) -> Step:
+        text = self.step(config.corpus)
+        inputs = tokenizer.tokenizer_inputs(config, self.recipe.base, self.digests)
+        inputs["corpus"] = text.making.fingerprint
+
+        def fill(directory: Path) -> None:
+            documents = Corpus(self.store.get(text).directory)
+            tokenizer.build_tokenizer(config, self.recipe.base, documents, directory, self.console)
+            self._tell(tokenizer.report_lines(directory))
+
+        return self._step(name, Making("tokenizer", tokenizer.VERSION, config.identity(), inputs), fill)
+
+    def tokens(self, config: PretrainConfig) -> Step:
+        """Made once for each pair of corpus and tokenizer, whichever stages train on it."""
+        text, cutter = self.step(config.corpus), self.step(config.tokenizer)
+        inputs = {"corpus": text.making.fingerprint, "tokenizer": cutter.making.fingerprint}
+
+        def fill(directory: Path) -> None:
+            documents, words = (
+                Corpus(self.store.get(text).directory),
+                TextTokenizer(self.store.get(cutter).directory),
+            )
+            data.tokenise(documents, words, directory, self.console)
+
+        return self._step("tokens", Making("tokens", data.VERSION, {}, inputs), fill)
+
+    def baseline(self, config: PretrainConfig) -> Step:
+        """Bits per byte of a character trigram on the held-out documents; null when nothing is held out."""
+        text = self.step(config.corpus)
+
+        def fill(directory: Path) -> None:
+            documents, bits = Corpus(self.store.get(text).directory), None
+            if documents.report["total"]["eval"]["documents"]:
+                train, held_out = ((item.text for item in documents.documents(part)) for part in ("train", "eval"))
+                bits = trigram_bits_per_byte(train, held_out)
+            write_json(directory / "baseline.json", {"trigram_bits_per_byte": bits})
+
+        return self._step("baseline", Making("baseline", 1, {}, {"corpus": text.making.fingerprint}), fill)
+
+    def task(self, config: PretrainConfig) -> PretrainTask:
+        """A model at its start, its data and its loss."""
+        tokens = TokenData(self.store.get(self.tokens(config)).directory)
+        words = TextTokenizer(self.store.get(self.step(config.tokenizer)).directory)
+        return PretrainTask(config, tokens, words, self.recipe.seed, choose_precision(config.train.precision))
+
+    def pretrain(self, name: str, config: PretrainConfig) -> Step:
+        settings = config.identity() | {"seed": self.recipe.seed}
+        making = Making("pretrain", tasks.VERSION, settings, self.tokens(config).making.inputs)
+
+        def fill(directory: Path) -> None:
+            task = self.task(config)
+            trigram = read_json(self.store.get(self.baseline(config)).directory / "baseline.json")
+            run = self.interrupted_run(making) or RunDirectory.create(
+                self.home / "runs", self.recipe.name, name, making.fingerprint, self.recipe.as_yaml()
+            )
+            write_json(directory / "summary.json", self._train(run, task, config, trigram))
+
+        return self._step(name, making, fill)
+
+    def _train(
+        self, run: RunDirectory, task: PretrainTask, config: PretrainConfig, baseline: dict[str, float | None]
+    ) -> dict[str, Any]:
+        """Train to the end, or on to it; the summary."""
+        repository = Repository(self.home / "hub", run.name)
+        with run.lock(), self.console.copied_to(run.path / "log.txt"):
+            run.note(outcome="interrupted")  # until it is known better
+            trainer = Trainer(
+                task, config.train, config.save, choose_precision(config.train.precision), run, repository,
+                self.console, evaluate_every=config.eval.every,
+                sample_every=config.sample.every if config.sample else None, recipe_hash=self.recipe.hash,
+            )  # fmt: skip
+            trigram = baseline["trigram_bits_per_byte"]
+            bar = [] if trigram is None else [f"to beat: {trigram:.3f} bits per byte, a character trigram's"]
+            self._tell([f"run {run.name}", *task.outlook(trainer.plan), *bar])
+            try:
+                position = trainer.fit()
+            except Interrupted:
+                raise
+            except PolyanaError as error:
+                run.note(outcome="failed", why=str(error))
+                raise
+            best = repository.resolve("best")
+            summary = {
+                "run": run.name, "steps": position.step, "best_step": best.step, "metrics": best.metrics, **baseline,
+                "tokens_per_second": position.sequences * task.context / max(position.seconds, 1e-9),
+                "training_seconds": position.seconds, "disk_bytes": disk_used(run.path, repository.path),
+            }  # fmt: skip
+            run.note(outcome="finished", finished=time.time(), **summary)
+        return summary
+
+    def interrupted_run(self, making: Making) -> RunDirectory | None:
+        """The newest run of a training stage with just these settings, if it has not come to its end."""
+        matching = [run for run in find_runs(self.home / "runs") if run.about()["fingerprint"] == making.fingerprint]
+        ended = not matching or matching[-1].about().get("outcome") in ("finished", "set aside")
+        return None if ended else matching[-1]
+
+    def forget(self, making: Making) -> None:
+        """Let a training stage be made again, in a new run; what earlier runs saved stays."""
+        if run := self.interrupted_run(making):
+            with run.lock():
+                run.note(outcome="set aside")
+        if found := self.store.find(making):
+            self.store.discard(found)
+
+    def _step(self, name: str, making: Making, fill: Any) -> Step:
+        return Step(f"{self.recipe.name}/{name}", making, fill)
+
+    def _tell(self, lines: list[str]) -> None:
+        for line in lines:
+            self.console.say(f"  {line}")

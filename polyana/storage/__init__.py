@@ -1,0 +1,29 @@
+"""Files that survive: atomic writes, locks, checksums, room on the disk, and what finished stages made."""
+
+from polyana.storage.artifact import Artifact, ArtifactStore, Making, Step, fingerprint
+from polyana.storage.digest import ContentDigests
+from polyana.storage.disk import disk_used, is_disk_full, retry_when_full, show_bytes, wait_for_room
+from polyana.storage.durable import building, flush_to_disk, read_json, sha256_of, write_file, write_json
+from polyana.storage.lock import holder, locked
+
+__all__ = [
+    "Artifact",
+    "ArtifactStore",
+    "ContentDigests",
+    "Making",
+    "Step",
+    "building",
+    "disk_used",
+    "fingerprint",
+    "flush_to_disk",
+    "holder",
+    "is_disk_full",
+    "locked",
+    "read_json",
+    "retry_when_full",
+    "sha256_of",
+    "show_bytes",
+    "wait_for_room",
+    "write_file",
+    "write_json",
+]

@@ -1,0 +1,81 @@
+"""Room on the disk: asked for before something large is written, waited for when there is none."""
+
+from __future__ import annotations
+
+import errno
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+__all__ = ["disk_used", "retry_when_full", "show_bytes", "wait_for_room"]
+
+T = TypeVar("T")
+
+_MARGIN = 64 * 10**6  # bytes left free for logs, metrics and other people's programs; guess
+_PAUSE = 5.0  # seconds between two looks at a full disk; guess
+
+
+def show_bytes(count: float) -> str:
+    """`count` bytes with a decimal unit, as disks are sold: 1 MB = 10^6 bytes."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if abs(count) < 1000:
+            return f"{count:.0f} {unit}" if unit == "B" or count >= 100 else f"{count:.1f} {unit}"
+        count /= 1000
+    return f"{count:.2f} TB"
+
+
+def disk_used(*directories: Path) -> int:
+    """Bytes that the files below `directories` occupy; a file with several names (hard links) counts once."""
+    seen: dict[tuple[int, int], int] = {}
+    for directory in directories:
+        for path in directory.rglob("*"):
+            if path.is_file() and not path.is_symlink():
+                status = path.stat()
+                seen[status.st_dev, status.st_ino] = status.st_size
+    return sum(seen.values())
+
+
+def wait_for_room(directory: Path, needed: int, say: Callable[[str], None]) -> None:
+    """Return when `needed` bytes and a margin are free on the disk of `directory`; say why while they are not."""
+    told = False
+    while (free := shutil.disk_usage(directory).free) < needed + _margin(directory):
+        if not told:
+            say(
+                f"paused: the disk of {directory} is full: {show_bytes(needed)} are needed to save and "
+                f"{show_bytes(free)} are free. Nothing is lost; free some room and this goes on by itself"
+            )
+            told = True
+        time.sleep(_PAUSE)
+    if told:
+        say("there is room again: going on")
+
+
+def retry_when_full(write: Callable[[], T], directory: Path, say: Callable[[str], None]) -> T:
+    """The result of `write`, tried again after a pause each time the disk turns out to be full.
+
+    `write` must leave nothing behind when it fails.
+    """
+    while True:
+        try:
+            return write()
+        except OSError as error:
+            if not is_disk_full(error):
+                raise
+        say(
+            f"paused: the disk of {directory} is full. Nothing already saved is lost; "
+            "free some room and this goes on by itself"
+        )
+        time.sleep(_PAUSE)
+
+
+def is_disk_full(error: BaseException) -> bool:
+    """Whether `error` means that the disk, or the user's share of it, is used up."""
+    numbers = (errno.ENOSPC, errno.EDQUOT)
+    return isinstance(error, OSError) and error.errno in numbers
+
+
+def _margin(directory: Path) -> int:
+    """The margin, or a twentieth of a disk that is smaller than a margin would make sense on."""
+    return min(_MARGIN, shutil.disk_usage(directory).total // 20)

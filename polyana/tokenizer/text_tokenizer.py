@@ -1,0 +1,80 @@
+"""A tokenizer as the data path uses it: documents in, token ids out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from tokenizers import Tokenizer
+
+from polyana.errors import PolyanaError
+from polyana.storage import read_json
+
+__all__ = ["TextTokenizer", "pieces"]
+
+_PIECE = 1_000_000  # characters given to the tokenizer at once: bounds its memory on a document of any length; guess
+
+
+def pieces(text: str, limit: int = _PIECE) -> Iterator[str]:
+    """`text` cut into parts of at most `limit` characters, where possible just before a space.
+
+    BPE that splits at spaces first (GPT-2's pattern: a token never continues from a letter into a space) gives the same
+    tokens for the parts as for the whole. A word longer than `limit` is cut where it stands.
+    """
+    start = 0
+    while len(text) - start > limit:
+        end = start + limit
+        border = end
+        while border > start and not (text[border].isspace() and not text[border - 1].isspace()):
+            border -= 1
+        end = border if border > start else end
+        yield text[start:end]
+        start = end
+    yield text[start:]
+
+
+class TextTokenizer:
+    """The tokenizer in `directory` (tokenizer.json and tokenizer_config.json, as transformers saves them)."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self._tokenizer = Tokenizer.from_file(str(directory / "tokenizer.json"))
+        self._tokenizer.no_padding()
+        self._tokenizer.no_truncation()
+        # A document that contains the letters "<|endoftext|>" must not end there.
+        self._tokenizer.encode_special_tokens = True
+        settings = read_json(directory / "tokenizer_config.json")
+        end_of_text = self._id_of(settings, "eos_token")
+        if end_of_text is None:
+            raise PolyanaError(f"the tokenizer in {directory} names no eos_token, so documents could not be ended")
+        self.end_of_text = end_of_text
+        self.unknown = self._id_of(settings, "unk_token")
+
+    def _id_of(self, settings: dict[str, object], name: str) -> int | None:
+        token = settings.get(name)
+        text = token.get("content") if isinstance(token, dict) else token
+        return self._tokenizer.token_to_id(str(text)) if text else None
+
+    @property
+    def vocab_size(self) -> int:
+        """Rows an embedding needs: one more than the largest id."""
+        return max(self._tokenizer.get_vocab(with_added_tokens=True).values()) + 1
+
+    def encode(self, texts: list[str]) -> list[NDArray[np.uint32]]:
+        """Token ids of each text, without special tokens; on all cores (TOKENIZERS_PARALLELISM=false for one)."""
+        parts = [list(pieces(text)) for text in texts]
+        flat = [part for document in parts for part in document]
+        encodings = iter(self._tokenizer.encode_batch_fast(flat, add_special_tokens=False))
+        return [
+            np.concatenate([np.asarray(next(encodings).ids, dtype=np.uint32) for _ in document]) for document in parts
+        ]
+
+    def decode(self, ids: list[int]) -> str:
+        """The text of `ids`, special tokens shown."""
+        return str(self._tokenizer.decode(ids, skip_special_tokens=False))
+
+    def tokens(self, ids: list[int]) -> list[str]:
+        """Each id as the text it stands for; parts of a character show as U+FFFD."""
+        return [self.decode([identifier]) for identifier in ids]

@@ -1,0 +1,21 @@
+"""What happened: a run's directory, its metrics, and what the terminal shows."""
+
+from polyana.tracking.console import Console, Gauge, sparkline
+from polyana.tracking.environment import describe_environment
+from polyana.tracking.metrics import Attempt, MetricLog, read_attempts, read_curves, read_events
+from polyana.tracking.run_directory import RunDirectory, find_runs, name_run
+
+__all__ = [
+    "Attempt",
+    "Console",
+    "Gauge",
+    "MetricLog",
+    "RunDirectory",
+    "describe_environment",
+    "find_runs",
+    "name_run",
+    "read_attempts",
+    "read_curves",
+    "read_events",
+    "sparkline",
+]

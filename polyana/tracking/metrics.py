@@ -1,0 +1,118 @@
+"""The truth about a run's numbers: one append-only JSONL file per attempt, one write per step.
+
+    metrics/attempt-0001.jsonl    {"attempt": 1, "parent": null, "resumes_at": 0, "time": ...}
+                                  {"step": 1, "time": ..., "train/loss": 9.01, ...}
+                                  {"step": 100, "time": ..., "event": "save", ...}
+
+An attempt is one process's work on a run. It covers every step after the one it resumes at; where two attempts cover
+a step, the newer one is the curve and the older one's tail is what was lost and done again.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from polyana.storage import retry_when_full
+
+__all__ = ["Attempt", "MetricLog", "read_attempts", "read_curves", "read_events"]
+
+
+class MetricLog:
+    """Appends the numbers of one attempt. What `log` has written survives SIGKILL of this process; what `sync` has
+    flushed survives a power cut."""
+
+    def __init__(self, directory: Path, resumes_at: int, recipe_hash: str, say: Callable[[str], None]) -> None:
+        """`say` tells the user of a pause when the disk is full."""
+        directory.mkdir(parents=True, exist_ok=True)
+        earlier = sorted(directory.glob("attempt-*.jsonl"))
+        self.attempt = int(earlier[-1].stem.removeprefix("attempt-")) + 1 if earlier else 1
+        self.path = directory / f"attempt-{self.attempt:04d}.jsonl"
+        self._file = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL, 0o644)
+        self._say = say
+        parent = self.attempt - 1 or None
+        header = {"attempt": self.attempt, "parent": parent, "resumes_at": resumes_at, "recipe": recipe_hash}
+        self._pending = b""
+        self._append(header)
+
+    def log(self, step: int, values: Mapping[str, float]) -> None:
+        """Numbers of one step under the field's names (`train/loss`). Not-finite ones are written as null."""
+        finite = {name: value if math.isfinite(value) else None for name, value in values.items()}
+        self._append({"step": step, **finite})
+
+    def event(self, step: int, event: str, **about: Any) -> None:
+        """Something that happened: save, best, eval, sample, stop, warning."""
+        self._append({"step": step, "event": event, **about})
+
+    def sync(self) -> None:
+        os.fsync(self._file)
+
+    def close(self) -> None:
+        os.close(self._file)
+
+    def _append(self, row: dict[str, Any]) -> None:
+        row["time"] = round(time.time(), 3)
+        self._pending += json.dumps(row, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
+        retry_when_full(self._write_pending, self.path.parent, self._say)
+
+    def _write_pending(self) -> None:
+        while self._pending:  # a disk that fills up may take a part of it
+            written = os.write(self._file, self._pending)
+            self._pending = self._pending[written:]
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One attempt as its file tells it."""
+
+    number: int
+    resumes_at: int
+    rows: list[dict[str, Any]]
+
+
+def read_attempts(directory: Path) -> list[Attempt]:
+    """Every attempt below `directory` in order; a torn last line (a crash while writing) is left out."""
+    attempts = []
+    for path in sorted(directory.glob("attempt-*.jsonl")):
+        rows = list(_rows(path))
+        if rows:
+            attempts.append(Attempt(rows[0]["attempt"], rows[0]["resumes_at"], rows[1:]))
+    return attempts
+
+
+def read_curves(directory: Path) -> dict[str, list[tuple[int, float]]]:
+    """For each metric its (step, value) points, steps strictly increasing, the newest attempt of each step."""
+    curves: dict[str, dict[int, float]] = {}
+    for attempt in read_attempts(directory):
+        numbers = [row for row in attempt.rows if "event" not in row]
+        if not numbers:
+            continue  # died before it did anything: it covers nothing
+        for points in curves.values():
+            for step in [step for step in points if step > attempt.resumes_at]:
+                del points[step]
+        for row in numbers:
+            for name, value in row.items():
+                if name not in ("step", "time") and value is not None:
+                    curves.setdefault(name, {})[row["step"]] = value
+    return {name: sorted(points.items()) for name, points in curves.items()}
+
+
+def read_events(directory: Path) -> list[dict[str, Any]]:
+    """The events of all attempts, in the order they were written."""
+    return [row for attempt in read_attempts(directory) for row in attempt.rows if "event" in row]
+
+
+def _rows(path: Path) -> Iterator[dict[str, Any]]:
+    for line in path.read_bytes().split(b"\n"):
+        try:
+            row = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(row, dict):
+            yield row

@@ -1,0 +1,103 @@
+"""One training run on disk.
+
+HOME/runs/RUN/
+    run.json            which recipe and stage, its fingerprint, how it ended
+    recipe.yaml         the resolved recipe; `polyana run` repeats it
+    environment.json    versions, hardware
+    metrics/            see metrics.py
+    samples/            what the model wrote, one JSON file a step
+    log.txt             what the terminal said
+    state/              what resuming needs (written by train/)
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from polyana.storage import holder, locked, read_json, write_file, write_json
+from polyana.tracking.environment import describe_environment
+
+__all__ = ["RunDirectory", "find_runs", "name_run"]
+
+
+def name_run(recipe: str, stage: str, moment: float) -> str:
+    """RECIPE-STAGE-YYYY-MM-DD_HH.MM.SS, in local time."""
+    return f"{recipe}-{stage}-{time.strftime('%Y-%m-%d_%H.%M.%S', time.localtime(moment))}"
+
+
+@dataclass(frozen=True)
+class RunDirectory:
+    """The files of one run; the path's last part is the run's name."""
+
+    path: Path
+
+    @property
+    def name(self) -> str:
+        return self.path.name
+
+    @property
+    def metrics(self) -> Path:
+        return self.path / "metrics"
+
+    @property
+    def state(self) -> Path:
+        return self.path / "state"
+
+    @property
+    def lock_path(self) -> Path:
+        return self.path / ".lock"
+
+    @classmethod
+    def create(cls, runs: Path, recipe: str, stage: str, fingerprint: str, recipe_text: str) -> RunDirectory:
+        """A new run named by recipe, stage and the time now (a second later if that name is taken)."""
+        runs.mkdir(parents=True, exist_ok=True)
+        moment = time.time()
+        while True:
+            path = runs / name_run(recipe, stage, moment)
+            try:
+                path.mkdir()
+                break
+            except FileExistsError:
+                moment += 1
+        run = cls(path)
+        for part in ("metrics", "samples", "state"):
+            (path / part).mkdir()
+        write_file(path / "recipe.yaml", recipe_text)
+        write_json(path / "environment.json", describe_environment())
+        about = {"recipe": recipe, "stage": stage, "fingerprint": fingerprint, "started": moment}
+        write_json(path / "run.json", about)
+        return run
+
+    def about(self) -> dict[str, Any]:
+        return dict(read_json(self.path / "run.json"))
+
+    def note(self, **more: Any) -> None:
+        """Add to run.json."""
+        write_json(self.path / "run.json", self.about() | more)
+
+    def lock(self) -> Any:
+        """Hold the run for this process; raises Busy when another one is training it."""
+        return locked(self.lock_path, f"the run {self.name} is being trained by another process")
+
+    def status(self) -> str:
+        """training, finished, failed or interrupted."""
+        if holder(self.lock_path):
+            return "training"
+        return str(self.about().get("outcome", "interrupted"))
+
+    def write_samples(self, step: int, samples: list[dict[str, str]]) -> None:
+        write_json(self.path / "samples" / f"step-{step:08d}.json", samples)
+
+    def read_samples(self) -> dict[int, list[dict[str, str]]]:
+        """What the model wrote, by step."""
+        paths = sorted((self.path / "samples").glob("step-*.json"))
+        return {int(path.stem.removeprefix("step-")): read_json(path) for path in paths}
+
+
+def find_runs(runs: Path) -> list[RunDirectory]:
+    """All runs below `runs`, oldest first."""
+    found = [RunDirectory(path.parent) for path in runs.glob("*/run.json")]
+    return sorted(found, key=lambda run: (float(run.about()["started"]), run.name))

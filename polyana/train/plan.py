@@ -1,0 +1,104 @@
+"""Quantities with units turned into steps, once the data is known."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from polyana.config import Quantity
+from polyana.errors import UserError
+from polyana.train.config import TrainConfig
+
+__all__ = ["Cadence", "TrainingPlan", "sequences_in"]
+
+
+def sequences_in(batch: Quantity, context: int) -> int:
+    """How many sequences of `context` tokens a batch is. Raises ValueError when it is no whole number of them."""
+    if batch.unit == "sequences":
+        return int(batch.amount)
+    count, rest = divmod(int(batch.amount), context)
+    if rest:
+        near = " or ".join(f"{number * context} tokens" for number in (count, count + 1) if number)
+        raise ValueError(f"{batch} is not a multiple of the {context} tokens of a sequence; try {near}")
+    return count
+
+
+@dataclass(frozen=True)
+class TrainingPlan:
+    """The whole run in numbers.
+
+    sequences: to be seen in all; the last step's batch is smaller when they are no multiple of `batch`.
+    """
+
+    sequences: int
+    batch: int
+    micro_batch: int
+    per_epoch: int
+    context: int
+    steps: int
+    warmup_steps: int
+    decay_steps: int
+
+    @classmethod
+    def of(cls, config: TrainConfig, per_epoch: int, context: int) -> TrainingPlan:
+        """`per_epoch` and `context`: sequences in an epoch, tokens in a sequence.
+
+        Raises UserError when warm-up and decay do not fit into the duration.
+        """
+        batch = sequences_in(config.batch, context)
+        micro_batch = sequences_in(config.micro_batch, context) if config.micro_batch is not None else batch
+        units = {"steps": batch, "epochs": per_epoch, "tokens": 1 / context}
+        sequences = math.ceil(config.duration.amount * units[config.duration.unit] - 1e-9)
+        steps = math.ceil(sequences / batch)
+
+        def part(portion: Quantity) -> int:
+            if portion.unit == "%":
+                return round(steps * portion.amount / 100)
+            return round(portion.amount * units[portion.unit] / batch)
+
+        warmup, decay = part(config.warmup), part(config.decay) if config.schedule == "wsd" else 0
+        if warmup + decay > steps:
+            falls = f" and `decay: {config.decay}` ({decay} steps)" if decay else ""
+            raise UserError(
+                f"`warmup: {config.warmup}` ({warmup} steps){falls} do not fit into `duration: {config.duration}` "
+                f"({steps} steps); shorten them or train longer"
+            )
+        return cls(sequences, batch, min(micro_batch, batch), per_epoch, context, steps, warmup, decay)
+
+    @property
+    def tokens(self) -> int:
+        return self.sequences * self.context
+
+    def batch_at(self, sequences_seen: int) -> int:
+        """The size of the batch that comes after so many sequences."""
+        return min(self.batch, self.sequences - sequences_seen)
+
+    def cadence(self, every: Quantity | None) -> Cadence:
+        """When something is due that happens `every` so often; never for None."""
+        if every is None:
+            return Cadence(None, None)
+        if every.unit in ("steps", "epochs", "tokens"):
+            units = {"steps": self.batch, "epochs": self.per_epoch, "tokens": 1 / self.context}
+            return Cadence(max(1, round(every.amount * units[every.unit] / self.batch)), None)
+        return Cadence(None, every.seconds)
+
+
+class Cadence:
+    """Says when something is due: at multiples of a number of steps, or when so many seconds have passed."""
+
+    def __init__(self, steps: int | None, seconds: float | None) -> None:
+        self._steps, self._seconds = steps, seconds
+        self._last: float | None = None
+
+    def due(self, step: int, now: float) -> bool:
+        """Whether it is due after `step`; `now` in seconds of any clock that only goes forward."""
+        if self._steps is not None:
+            return step % self._steps == 0
+        if self._seconds is None:
+            return False
+        if self._last is None:
+            self._last = now
+        if now - self._last < self._seconds:
+            return False
+        self._last = now
+        return True

@@ -1,0 +1,56 @@
+"""What the trainer asks of a task. The trainer knows nothing else of what is learned."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+import torch
+
+from polyana.data import Batch
+
+__all__ = ["LossOutput", "Task"]
+
+
+@dataclass(frozen=True, slots=True)
+class LossOutput:
+    """A sum and the number of items it sums over. Only the training step divides, once for a whole batch: that is what
+    makes gradient accumulation equal to a big batch."""
+
+    total: torch.Tensor
+    count: int
+    metrics: Mapping[str, float] = field(default_factory=dict)
+
+
+class Task(Protocol):
+    """One kind of learning: its model, its data, its loss, its evaluation."""
+
+    model: torch.nn.Module
+
+    @property
+    def per_epoch(self) -> int:
+        """Sequences in an epoch."""
+
+    @property
+    def context(self) -> int:
+        """Tokens in a sequence."""
+
+    def batch(self, first: int, count: int) -> Batch:
+        """The training sequences numbered from `first` on; a pure function of its arguments and the seed."""
+
+    def loss(self, batch: Batch) -> LossOutput:
+        """The loss of a part of a batch, with its graph."""
+
+    def describe(self, batch: Batch) -> str:
+        """Which documents a batch comes from, for messages."""
+
+    def evaluate(self) -> dict[str, float]:
+        """Metrics on held-out data, `eval/loss` among them; empty when nothing is held out."""
+
+    def sample(self) -> list[dict[str, str]]:
+        """What the model writes now: [{"prompt": ..., "text": ...}]; takes nothing from torch's random numbers."""
+
+    def save(self, directory: Path) -> None:
+        """Write the model as Hugging Face files; model.safetensors holds every trained number in full precision."""

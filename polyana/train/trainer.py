@@ -1,0 +1,265 @@
+"""The training loop: one for every task.
+
+A step is: fetch a batch by its position, sum the gradients of its parts, divide once by what was summed over, clip,
+update. Between steps: evaluate, sample, save, stop. What a step computes follows from the position, the weights and the
+random state alone, all of which a save holds; so a run that is killed and resumed takes the same steps.
+"""
+
+from __future__ import annotations
+
+import math
+import shutil
+import time
+
+import torch
+
+from polyana.config import Quantity
+from polyana.data import Batch
+from polyana.errors import Interrupted, TrainingFailed
+from polyana.registry import Commit, Repository, apply_retention, best_commits
+from polyana.storage import retry_when_full, wait_for_room
+from polyana.tracking import Console, Gauge, MetricLog, RunDirectory
+from polyana.train.config import SaveConfig, TrainConfig
+from polyana.train.optimizer import build_optimizer, gradient_norm
+from polyana.train.plan import TrainingPlan
+from polyana.train.precision import Precision
+from polyana.train.schedule import learning_rate
+from polyana.train.signals import StopSignals
+from polyana.train.state import Position, StateStore
+from polyana.train.task import LossOutput, Task
+
+__all__ = ["Trainer"]
+
+_BEST_BY = "eval/loss"
+
+
+class Trainer:
+    """Trains one task to the end of its plan, from wherever the run's last save left it."""
+
+    def __init__(
+        self,
+        task: Task,
+        config: TrainConfig,
+        save: SaveConfig,
+        precision: Precision,
+        run: RunDirectory,
+        repository: Repository,
+        console: Console,
+        *,
+        evaluate_every: Quantity | None = None,
+        sample_every: Quantity | None = None,
+        recipe_hash: str = "",
+    ) -> None:
+        """`evaluate_every`: besides what every save evaluates. Raises UserError if the plan is impossible."""
+        self.task, self.config, self.keep = task, config, save.keep
+        self.run, self.repository, self.console = run, repository, console
+        self.precision, self.recipe_hash = precision, recipe_hash
+        self.plan = TrainingPlan.of(config, task.per_epoch, task.context)
+        self.model = task.model.to(precision.device)
+        self.optimizer = build_optimizer(self.model, config)
+        self.states = StateStore(run.state)
+        self.position = Position()
+        self._saves = self.plan.cadence(save.every)
+        self._evaluations = self.plan.cadence(evaluate_every)
+        self._samples = self.plan.cadence(sample_every)
+        self._evaluated: tuple[int, dict[str, float]] = (-1, {})  # step, metrics
+
+    def fit(self) -> Position:
+        """Train to the end. Raises TrainingFailed when the loss is not finite and Interrupted after a stop signal; the
+        saves made until then stay."""
+        resumed = self.states.load(self.model, self.optimizer, self.console.say)
+        self.position = resumed or Position()
+        self.metrics = MetricLog(self.run.metrics, self.position.step, self.recipe_hash, self.console.say)
+        try:
+            self._announce(resumed is not None)
+            with (
+                StopSignals(self.console.say) as signals,
+                self.console.gauge(self.run.about()["stage"], self.plan.steps, self.position.step) as gauge,
+            ):
+                if resumed is None:
+                    self._evaluate()
+                    self._sample()
+                while not self._finished():
+                    self._step(gauge)
+                    self._between_steps(signals)
+        finally:
+            self.metrics.close()
+        return self.position
+
+    def _announce(self, resumed: bool) -> None:
+        if resumed:
+            self.metrics.event(self.position.step, "resume", attempt=self.metrics.attempt)
+            self.console.say(f"  going on after step {self.position.step} of {self.plan.steps}")
+        saved = {commit.step for commit in self.repository.commits()} if self.repository.exists() else set()
+        lost = [step for step in saved if step > self.position.step]
+        if lost:
+            self.console.say(f"  commits after step {self.position.step} will be made again: {sorted(lost)}")
+
+    def _finished(self) -> bool:
+        return self.position.step >= self.plan.steps or self.position.stopped_early
+
+    # One step
+
+    def _step(self, gauge: Gauge) -> None:
+        position, began = self.position, time.perf_counter()
+        batch = self.task.batch(position.sequences, self.plan.batch_at(position.sequences))
+        lr = learning_rate(position.step, self.config, self.plan)
+        for group in self.optimizer.param_groups:
+            group["lr"] = lr
+        loss, norm = self._update(batch)
+        position.step += 1
+        position.sequences += batch.sequences
+        seconds = time.perf_counter() - began
+        position.seconds += seconds
+        speed = batch.sequences * self.plan.context / seconds
+        self.metrics.log(
+            position.step,
+            {
+                "train/loss": loss,
+                "train/lr": lr,
+                "train/grad_norm": norm,
+                "train/tokens_per_second": speed,
+                "train/tokens": position.sequences * self.plan.context,
+                "train/epoch": position.sequences / self.plan.per_epoch,
+            },
+        )
+        gauge.show(position.step, f"loss {loss:.4f}  lr {lr:.1e}  {speed:,.0f} tokens/s")
+
+    def _update(self, batch: Batch) -> tuple[float, float]:
+        """One update of the weights; the mean loss of the batch and the norm of its gradient before clipping."""
+        self.model.train()
+        self.optimizer.zero_grad(set_to_none=True)
+        total, count = 0.0, 0
+        for number, part in enumerate(batch.micro_batches(self.plan.micro_batch)):
+            output = self._loss(part)
+            value = float(output.total.detach())
+            if not math.isfinite(value):
+                raise self._not_finite(f"the loss is {value}", part, number)
+            output.total.backward()  # type: ignore[no-untyped-call]
+            total, count = total + value, count + output.count
+        gradients = [parameter.grad for parameter in self.model.parameters() if parameter.grad is not None]
+        norm = gradient_norm(gradients) / count
+        if not math.isfinite(norm):
+            raise self._not_finite(f"the loss is {total / count:.4f} but its gradient's norm is {norm}", batch, 0)
+        clip = min(1.0, self.config.clip / (norm + 1e-6)) if self.config.clip is not None else 1.0
+        torch._foreach_mul_(gradients, clip / count)
+        self.optimizer.step()
+        return total / count, norm
+
+    def _loss(self, part: Batch) -> LossOutput:
+        with self.precision.autocast():
+            return self.task.loss(part.to(self.precision.device))
+
+    def _not_finite(self, what: str, part: Batch, number: int) -> TrainingFailed:
+        step = self.position.step + 1
+        self.metrics.event(step, "failed", what=what)
+        commits = self.repository.commits() if self.repository.exists() else []
+        kept = f"the last good state is {self.run.name}@step-{commits[-1].step}" if commits else "nothing was saved yet"
+        return TrainingFailed(
+            f"step {step}: {what}, in part {number + 1} of its batch, which comes from {self.task.describe(part)}. "
+            f"Look at it with `polyana show batch RECIPE --step {step}`; a lower `lr`, a longer `warmup` or a smaller "
+            f"`clip` often helps. Training stopped; {kept}"
+        )
+
+    # Between steps
+
+    def _between_steps(self, signals: StopSignals) -> None:
+        now, step = time.monotonic(), self.position.step
+        saving = self._saves.due(step, now) or signals.received is not None or step >= self.plan.steps
+        if self._evaluations.due(step, now) or saving:
+            self._evaluate()  # which may end training early
+        ending = self._finished()
+        if self._samples.due(step, now) or ending:
+            self._sample()
+        if saving or ending:
+            self._save("the end" if ending else f"step {step} of {self.plan.steps}")
+        if signals.received is not None and not self._finished():
+            raise Interrupted(
+                signals.received,
+                f"stopped after step {step} of {self.plan.steps}; saved as {self.run.name}@step-{step}. "
+                "The same command goes on from here",
+            )
+
+    def _evaluate(self) -> dict[str, float]:
+        """Metrics at this step; measured once a step."""
+        position = self.position
+        if self._evaluated[0] == position.step:
+            return self._evaluated[1]
+        self.model.eval()
+        began = time.perf_counter()
+        with torch.inference_mode(), self.precision.autocast():
+            metrics = self.task.evaluate()
+        self._evaluated = position.step, metrics
+        if _BEST_BY not in metrics:
+            return metrics
+        loss = metrics[_BEST_BY]
+        self.metrics.log(position.step, metrics)
+        if position.lowest_loss is None or loss < position.lowest_loss:
+            position.lowest_loss, position.evaluations_since = loss, 0
+        else:
+            position.evaluations_since += 1
+        shown = "  ".join(f"{name.removeprefix('eval/')} {value:.4g}" for name, value in metrics.items())
+        self.console.say(f"  step {position.step:>6}  eval  {shown}  ({time.perf_counter() - began:.1f} s)")
+        patience = self.config.patience
+        if patience is not None and position.evaluations_since >= patience:
+            position.stopped_early = True
+            self.metrics.event(position.step, "stop", why=f"{patience} evaluations without a lower {_BEST_BY}")
+            self.console.say(f"  step {position.step:>6}  stop  {patience} evaluations without a lower {_BEST_BY}")
+        return metrics
+
+    def _sample(self) -> None:
+        self.model.eval()
+        samples = self.task.sample()
+        if not samples:
+            return
+        step = self.position.step
+        retry_when_full(lambda: self.run.write_samples(step, samples), self.run.path, self.console.say)
+        first = samples[0]
+        shown = " ".join((first["prompt"] + first["text"]).split())
+        self.console.say(f"  step {step:>6}  says  {shown[:160]}")
+
+    # Saving
+
+    def _save(self, message: str) -> None:
+        """Evaluate, commit, write the state, move `best`, and let go of what `keep` does not want."""
+        metrics = self._evaluate()
+        self.metrics.sync()
+        wait_for_room(self.run.path, self._size_of_save(), self.console.say)
+        commit = retry_when_full(lambda: self._commit(message, metrics), self.run.path, self.console.say)
+        retry_when_full(lambda: self._write_state(commit), self.run.path, self.console.say)
+        self.metrics.event(self.position.step, "save", commit=commit.id)
+        best = best_commits(self.repository.commits(), _BEST_BY)[:1] or [commit]
+        is_best = best[0].id == commit.id
+        self.repository.set_ref("best", best[0].id)
+        apply_retention(self.repository, self.keep, _BEST_BY)
+        star = "  best so far" if is_best and metrics else ""
+        self.console.say(f"  step {self.position.step:>6}  save  {commit.id[:8]}{star}")
+
+    def _commit(self, message: str, metrics: dict[str, float]) -> Commit:
+        position = self.position
+        arriving = self.repository.arriving(position.step)
+        try:
+            self.task.save(arriving)
+            return self.repository.commit(
+                arriving,
+                step=position.step,
+                tokens=position.sequences * self.plan.context,
+                epoch=position.sequences / self.plan.per_epoch,
+                message=message,
+                metrics=metrics,
+                recipe=self.recipe_hash,
+            )
+        except OSError:
+            shutil.rmtree(arriving, ignore_errors=True)
+            raise
+
+    def _write_state(self, commit: Commit) -> None:
+        self.states.save(
+            self.position,
+            lambda target: self.repository.link(commit, "model.safetensors", target),
+            self.optimizer,
+        )
+
+    def _size_of_save(self) -> int:
+        """Bytes a save may need: the weights and AdamW's two moments, four bytes each."""
+        return 3 * 4 * sum(parameter.numel() for parameter in self.model.parameters())
