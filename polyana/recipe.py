@@ -58,7 +58,7 @@ class Recipe:
         needed = {stage}
         for name in reversed(self.stages):
             if name in needed:
-                needed |= {reference for _, reference, _ in references_of(self.stages[name])}
+                needed |= _read_by(self.stages[name])
         return [name for name in self.stages if name in needed]
 
 
@@ -131,24 +131,30 @@ def _read_stages(source: Source, problems: list[Problem]) -> dict[str, StageConf
 
 def _check_references(source: Source, stages: dict[str, StageConfig], problems: list[Problem]) -> None:
     listed = source.data.get("stages")
-    kinds = {
-        name: settings.get("kind") if isinstance(settings, dict) else None
-        for name, settings in (listed.items() if isinstance(listed, dict) else ())
-    }
-    for name, config in stages.items():
-        for path, reference, kind in references_of(config):
+    written = listed if isinstance(listed, dict) else {}
+    kinds = {name: str(settings.get("kind")) for name, settings in written.items() if isinstance(settings, dict)}
+    for name in kinds:
+        if kinds[name] not in KINDS:
+            continue
+        for path, reference, kind in references_of(KINDS[kinds[name]], written[name]):
             where = source.where(("stages", name, *path))
             if reference not in kinds:
-                problems.append(Problem(where, _no_such_stage(reference, [n for n in kinds if kinds[n] == kind])))
-            elif kinds[reference] != kind:
-                problems.append(
-                    Problem(where, f"stage `{reference}` is of kind {kinds[reference]}; a {kind} is needed")
-                )
+                fitting = [other for other in kinds if kinds[other] == kind]
+                problems.append(Problem(where, _no_such_stage(reference, fitting)))
+            elif kinds[reference] != kind and kinds[reference] in KINDS:  # a kind that is not known was named before
+                what = f"stage `{reference}` is of kind {kinds[reference]}; a {kind} is needed"
+                problems.append(Problem(where, what))
+    for name, config in stages.items():
         if isinstance(config, PretrainConfig) and config.train.patience is not None:
             corpus = stages.get(config.corpus)
             if isinstance(corpus, CorpusConfig) and corpus.eval == 0:
                 where = source.where(("stages", name, "train", "patience"))
                 problems.append(Problem(where, f"`patience` needs held-out text, but `{config.corpus}` has `eval: 0`"))
+
+
+def _read_by(config: StageConfig) -> set[str]:
+    """The stages that a stage reads."""
+    return {reference for _, reference, _ in references_of(type(config), config.model_dump())}
 
 
 def _no_such_stage(name: str, known: list[str]) -> str:
@@ -164,7 +170,7 @@ def _in_order(stages: dict[str, StageConfig]) -> dict[str, StageConfig]:
 
     def add(name: str) -> None:
         if name not in ordered:
-            for _, reference, _ in references_of(stages[name]):
+            for reference in sorted(_read_by(stages[name])):
                 add(reference)
             ordered[name] = stages[name]
 

@@ -75,7 +75,13 @@ def read_config(cls: type[C], data: Any, source: Source, path: KeyPath) -> tuple
         config = cls.model_validate(data)
     except ValidationError as error:
         details = error.errors(include_url=False)
-        return None, [_letter(cls, detail, source, path) for detail in details]
+        letters = [_letter(cls, detail, source, path) for detail in details]
+        broken = {detail["loc"][0] for detail in details if detail["loc"]}
+        for name, field in cls.model_fields.items():  # what is whole within a broken config is still checked
+            inner = _config_class(field.annotation)
+            if inner and name not in broken and isinstance(data.get(name), dict):
+                letters += read_config(inner, data[name], source, (*path, name))[1]
+        return None, letters
     return config, list(_combinations(config, source, path))
 
 

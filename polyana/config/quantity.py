@@ -34,7 +34,8 @@ class Quantity:
 
     def __str__(self) -> str:
         unit = self.unit[:-1] if self.amount == 1 and self.unit.endswith("s") else self.unit
-        return f"{self.amount:.12g}{'' if unit == '%' else ' '}{unit}"
+        amount = int(self.amount) if self.amount == int(self.amount) else self.amount
+        return f"{amount}{'' if unit == '%' else ' '}{unit}"
 
     @property
     def seconds(self) -> float:

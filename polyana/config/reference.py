@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from polyana.config.config import Config
 from polyana.config.source import KeyPath
@@ -18,9 +19,9 @@ class StageReference:
     kind: str
 
 
-def references_of(config: Config) -> Iterator[tuple[KeyPath, str, str]]:
-    """(path, name of the stage, kind it must have) for each reference in a stage's settings."""
-    for name, field in type(config).model_fields.items():
+def references_of(kind: type[Config], settings: Mapping[str, Any]) -> Iterator[tuple[KeyPath, str, str]]:
+    """(path, name of the stage, kind it must have) for each reference in a stage's settings, checked or not yet."""
+    for name, field in kind.model_fields.items():
         for mark in field.metadata:
-            if isinstance(mark, StageReference):
-                yield (name,), getattr(config, name), mark.kind
+            if isinstance(mark, StageReference) and isinstance(settings.get(name), str):
+                yield (name,), settings[name], mark.kind

@@ -155,9 +155,22 @@ def dump_yaml(data: dict[str, Any]) -> str:
     return stream.getvalue()
 
 
+_ELSEWHERE = {
+    "learning_rate": "lr", "batch_size": "batch", "per_device_train_batch_size": "micro_batch", "epochs": "duration",
+    "num_train_epochs": "duration", "max_steps": "duration", "lr_scheduler_type": "schedule", "min_lr": "final_lr",
+    "warmup_steps": "warmup", "warmup_ratio": "warmup", "max_grad_norm": "clip", "grad_clip": "clip",
+    "save_steps": "every", "eval_steps": "every", "save_total_limit": "keep", "n_layer": "layers",
+    "num_hidden_layers": "layers", "n_embd": "width", "hidden_size": "width", "n_head": "heads",
+    "num_attention_heads": "heads", "block_size": "context", "max_seq_length": "context", "type": "kind",
+    "early_stopping_patience": "patience", "max_new_tokens": "max_tokens", "bf16": "precision", "dtype": "precision",
+}  # fmt: skip
+"""What other trainers call some of our settings."""
+
+
 def closest(word: str, known: Sequence[str]) -> str:
-    """ " did you mean `x`?" with the known name nearest to `word`, or "" when none is near."""
+    """ "; did you mean `x`?" with the known name nearest to `word`, or "" when none is near."""
     from difflib import get_close_matches
 
-    near = get_close_matches(word, known, n=1, cutoff=0.6)
-    return f"; did you mean `{near[0]}`?" if near else ""
+    names = {name: name for name in known} | {theirs: ours for theirs, ours in _ELSEWHERE.items() if ours in known}
+    near = get_close_matches(word, names, n=1, cutoff=0.6)
+    return f"; did you mean `{names[near[0]]}`?" if near else ""

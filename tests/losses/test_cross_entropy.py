@@ -1,0 +1,46 @@
+"""Oracle: torch's own cross entropy on whole logits in double precision."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from polyana.losses import linear_cross_entropy_sum
+
+
+def reference(hidden, weight, targets):
+    hidden, weight = hidden.double().requires_grad_(), weight.double().requires_grad_()
+    loss = F.cross_entropy(hidden @ weight.T, targets, reduction="sum")
+    loss.backward()
+    return loss.detach(), hidden.grad, weight.grad
+
+
+@pytest.mark.parametrize("rows", [1, 255, 256, 257, 700])
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.bfloat16, 1e-2)])
+def test_loss_and_gradients_are_those_of_whole_logits(rows, dtype, tolerance):
+    torch.manual_seed(rows)
+    hidden, weight = torch.randn(rows, 24), torch.randn(301, 24) * 0.3
+    targets = torch.randint(0, 301, (rows,))
+    expected = reference(hidden, weight, targets)
+    h, w = hidden.clone().requires_grad_(), weight.clone().requires_grad_()
+    loss = linear_cross_entropy_sum(h, w, targets, dtype)
+    (loss * 0.5).backward()
+    assert loss.dtype == torch.float32
+    torch.testing.assert_close(loss.detach().double(), expected[0], rtol=tolerance, atol=0)
+    for gradient, true in ((h.grad, expected[1]), (w.grad, expected[2])):
+        distance = (gradient.double() * 2 - true).norm() / true.norm()
+        assert distance < tolerance
+
+
+def test_bf16_products_do_not_round_the_loss_to_bf16():
+    """torch 2.13's linear_cross_entropy does: the sum of 8,192 losses is off by 0.3 %."""
+    torch.manual_seed(0)
+    hidden, weight, targets = torch.randn(2048, 64), torch.randn(512, 64) * 0.05, torch.randint(0, 512, (2048,))
+    expected = reference(hidden, weight, targets)[0]
+    ours = linear_cross_entropy_sum(hidden, weight, targets, torch.bfloat16)
+    assert abs(ours - expected) / expected < 2e-5
+
+
+def test_without_gradients_none_are_computed():
+    hidden = torch.randn(4, 8)
+    loss = linear_cross_entropy_sum(hidden, torch.randn(16, 8), torch.zeros(4, dtype=torch.long), torch.float32)
+    assert not loss.requires_grad

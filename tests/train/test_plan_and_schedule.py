@@ -1,0 +1,92 @@
+"""Oracles: torch's own schedulers; counting by hand."""
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from polyana.config import Quantity
+from polyana.errors import UserError
+from polyana.train import Cadence, TrainConfig, TrainingPlan, learning_rate, sequences_in
+
+
+def config(**settings) -> TrainConfig:
+    return TrainConfig.model_validate({"batch": "8 sequences"} | settings)
+
+
+def test_durations_in_steps_epochs_and_tokens_are_the_same_thing():
+    plans = [
+        TrainingPlan.of(config(duration=duration), per_epoch=100, context=32)
+        for duration in ("25 steps", "2 epochs", "6400 tokens")
+    ]
+    assert {plan.steps for plan in plans} == {25}
+    assert {plan.sequences for plan in plans} == {200}
+
+
+def test_the_last_batch_is_the_rest():
+    plan = TrainingPlan.of(config(duration="1 epoch"), per_epoch=21, context=32)
+    seen, sizes = 0, []
+    for _ in range(plan.steps):
+        sizes.append(plan.batch_at(seen))
+        seen += sizes[-1]
+    assert sizes == [8, 8, 5]
+
+
+def test_a_batch_in_tokens_must_be_whole_sequences():
+    assert sequences_in(Quantity(16_384, "tokens"), 256) == 64
+    with pytest.raises(ValueError, match="try 768 tokens or 1024 tokens"):
+        sequences_in(Quantity(1000, "tokens"), 256)
+
+
+def test_warmup_longer_than_the_run_is_explained():
+    with pytest.raises(UserError, match=r"`warmup: 30 steps` \(30 steps\).*`duration: 10 steps`"):
+        TrainingPlan.of(config(duration="10 steps", warmup="30 steps"), 100, 32)
+
+
+@pytest.mark.parametrize("schedule", ["cosine", "linear"])
+def test_decay_is_torchs(schedule):
+    settings = config(duration="40 steps", warmup="0%", schedule=schedule, final_lr=0.2, lr=0.5)
+    plan = TrainingPlan.of(settings, 100, 32)
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.5)
+    if schedule == "cosine":
+        theirs = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 40, eta_min=0.1)
+    else:
+        theirs = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.2, 40)
+    for step in range(40):
+        optimizer.step()
+        theirs.step()  # torch counts from 0 finished steps, we give the rate of the step that comes
+        assert learning_rate(step, settings, plan) == pytest.approx(theirs.get_last_lr()[0])
+
+
+def test_warmup_reaches_the_peak_and_wsd_stays_there():
+    settings = config(duration="100 steps", warmup="10%", schedule="wsd", decay="20 steps", final_lr="0%", lr=1.0)
+    plan = TrainingPlan.of(settings, 1000, 32)
+    rates = [learning_rate(step, settings, plan) for step in range(100)]
+    assert rates[:10] == pytest.approx([(step + 1) / 10 for step in range(10)])
+    assert rates[10:80] == [1.0] * 70
+    assert rates[80:] == pytest.approx([1 - (step + 1) / 20 for step in range(20)])
+
+
+@given(
+    st.sampled_from(["cosine", "linear", "wsd", "constant"]),
+    st.integers(1, 500),
+    st.integers(0, 50),
+    st.integers(0, 50),
+)
+def test_the_rate_never_leaves_its_bounds(schedule, steps, warmup, decay):
+    more = {"decay": f"{decay}%"} if schedule == "wsd" else {}
+    settings = config(duration=f"{steps} steps", warmup=f"{warmup}%", schedule=schedule, lr=0.1, **more)
+    plan = TrainingPlan.of(settings, 100, 32)
+    rates = [learning_rate(step, settings, plan) for step in range(steps)]
+    assert all(0 < rate <= 0.1 + 1e-12 for rate in rates)
+    after = rates[plan.warmup_steps :]
+    assert after == sorted(after, reverse=True)
+
+
+def test_cadences_count_steps_or_seconds():
+    plan = TrainingPlan.of(config(duration="1 epoch"), per_epoch=80, context=32)
+    by_epoch = plan.cadence(Quantity(0.5, "epochs"))
+    assert [step for step in range(1, 11) if by_epoch.due(step, 0)] == [5, 10]
+    by_time = plan.cadence(Quantity(1, "minutes"))
+    assert [by_time.due(1, now) for now in (0, 30, 61, 100, 130)] == [False, False, True, False, True]
+    assert not Cadence(None, None).due(1, 0)
