@@ -157,7 +157,7 @@ class Pipeline:
             run.note(outcome="interrupted")  # until it is known better
             trainer = Trainer(
                 task, config.train, config.save, choose_precision(config.train.precision), run, repository,
-                self.console, evaluate_every=config.eval.every,
+                self.console, seed=self.recipe.seed, evaluate_every=config.eval.every,
                 sample_every=config.sample.every if config.sample else None, recipe_hash=self.recipe.hash,
             )  # fmt: skip
             trigram = baseline["trigram_bits_per_byte"]

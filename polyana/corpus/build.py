@@ -87,10 +87,10 @@ def _clean(document: Document, size: int, config: CorpusConfig, seen: set[bytes]
     """The document in its one spelling, or the reason to drop it; `size` as read. Remembers its text in `seen`."""
     text = normalise(document.text)
     reason = None
-    if not text.strip():
-        reason = "empty"
-    elif noise := not_text(document.text):
+    if noise := not_text(document.text):
         reason = noise
+    elif not text.strip():
+        reason = "empty"
     elif len(text) < config.min_characters:
         reason = f"shorter than {config.min_characters} characters"
     elif config.drop_duplicates:
@@ -106,6 +106,8 @@ def _check_not_empty(total: dict[str, Any], config: CorpusConfig, lowest: float)
         f"{count['documents']} {reason} (as {total['examples'][reason][0]})"
         for reason, count in total["dropped"].items()
     )
+    if not total["read"]["documents"]:
+        raise PolyanaError("the corpus is empty: there is no text in its files, only blank lines or none")
     if not kept:
         raise PolyanaError(f"the corpus is empty: of {total['read']['documents']} documents none was kept: {reasons}")
     if not total["train"]["documents"]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import takewhile
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -12,7 +13,7 @@ from polyana.config import Config, KeyPath, Share, closest
 from polyana.config.quantity import parse_quantity
 from polyana.corpus.packages import PACKAGES
 
-__all__ = ["FORMATS", "CorpusConfig", "SourceConfig"]
+__all__ = ["FORMATS", "CorpusConfig", "SourceConfig", "before_wildcard"]
 
 FORMATS = {
     ".txt": "text", ".text": "text", ".md": "text", "": "text",
@@ -22,6 +23,11 @@ FORMATS = {
     ".html": "html", ".htm": "html", ".xhtml": "html",
 }  # fmt: skip
 """File name endings and the format each is read as, once .gz or .zst is taken off."""
+
+
+def before_wildcard(path: Path) -> list[str]:
+    """The parts of a path in front of the first one with *, ? or [."""
+    return list(takewhile(lambda part: not any(sign in part for sign in "*?["), path.parts))
 
 
 def _unit(text: str) -> str:
@@ -103,8 +109,7 @@ class SourceConfig(Config):
             return self.name
         if self.package is not None:
             return self.package
-        path = Path(str(self.path))
-        fixed = [part for part in path.parts if not any(sign in part for sign in "*?[")]
+        fixed = before_wildcard(Path(str(self.path)))
         return Path(*fixed).name if fixed else "files"
 
     @property

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import codecs
+import io
+import re
 from collections.abc import Iterator
-from typing import BinaryIO
+from itertools import chain
 
 from resiliparse.parse.encoding import detect_encoding
 
+from polyana.corpus.compressed import CHUNK, chunks_of
+
 __all__ = ["decode", "decode_stream", "find_encoding"]
 
-_CHUNK = 1 << 20  # bytes; uchardet was right on 126 of 126 Russian snippets of 100 bytes, so 1 MiB is plenty
+_WORD = re.compile(r"(?<!\w)(?:[А-ЯЁ]?[а-яё]+|[АВИКОСУЯ])(?!\w)")  # Russian as it is written, capitals in front only
 
 
 def find_encoding(head: bytes, whole: bool) -> str:
@@ -23,20 +27,30 @@ def find_encoding(head: bytes, whole: bool) -> str:
             return name
     try:
         codecs.getincrementaldecoder("utf-8")().decode(head, final=whole)
-    except UnicodeDecodeError as error:
+    except UnicodeDecodeError:
         # Text that is UTF-8 but for a few broken bytes stays UTF-8: a detector would read all of it wrongly.
-        if _mostly_utf8(head, error):
+        if _mostly_utf8(head):
             return "utf-8"
-        return str(detect_encoding(head))
+        return _detected(head)
     return "utf-8"
 
 
-def _mostly_utf8(head: bytes, error: UnicodeDecodeError) -> bool:
+def _detected(head: bytes) -> str:
+    """What resiliparse says, but for CP1251 that it takes for Mac Cyrillic: 2 % of sentences of 60 to 300 letters.
+
+    The two share their small letters but for "я"; in the wrong one capitals are signs, and dashes are capitals.
+    """
+    if detect_encoding(head, html5_compatible=False) not in ("cp1251", "mac-cyrillic"):
+        return str(detect_encoding(head))
+    return max("cp1251", "mac-cyrillic", key=lambda name: len("".join(_WORD.findall(head.decode(name, "replace")))))
+
+
+def _mostly_utf8(head: bytes) -> bool:
     """Whether valid multi-byte sequences outnumber the broken bytes by far (ten to one: guess)."""
     text = head.decode("utf-8", "replace")
     broken = text.count("\ufffd")
     valid = sum(1 for character in text if character > "\x7f") - broken
-    return valid > 10 * broken or (valid == broken == 0 and error.start > 0)
+    return valid > 10 * broken
 
 
 def decode(content: bytes, encoding: str = "auto") -> str:
@@ -45,12 +59,12 @@ def decode(content: bytes, encoding: str = "auto") -> str:
     return content.decode(name, "replace")
 
 
-def decode_stream(stream: BinaryIO, encoding: str = "auto") -> Iterator[str]:
-    """The text of `stream` piece by piece, in bounded memory."""
-    head = stream.read(_CHUNK)
-    name = find_encoding(head, whole=len(head) < _CHUNK) if encoding == "auto" else encoding
+def decode_stream(stream: io.BufferedIOBase, encoding: str = "auto") -> Iterator[str]:
+    """The text of `stream` piece by piece, in bounded memory; at a damage what came before it, then the error."""
+    chunks = chunks_of(stream)
+    head = next(chunks)
+    name = find_encoding(head, whole=len(head) < CHUNK) if encoding == "auto" else encoding
     decoder = codecs.getincrementaldecoder(name)("replace")
-    while head:
-        yield decoder.decode(head)
-        head = stream.read(_CHUNK)
+    for chunk in chain([head], chunks):
+        yield decoder.decode(chunk)
     yield decoder.decode(b"", final=True)

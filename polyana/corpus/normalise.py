@@ -9,7 +9,7 @@ __all__ = ["normalise", "not_text"]
 
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ufeff]")
 _LINE_END = re.compile(r"\r\n?|\u2028|\u0085")
-_TRAILING = re.compile(r"[ \t\u00a0]+$", re.MULTILINE)
+_TRAILING = re.compile(r"(?<![ \t\u00a0])[ \t\u00a0]+$", re.MULTILINE)  # looks behind: else quadratic in a long run
 _BLANK_LINES = re.compile(r"\n{3,}")
 
 _NOISE = 0.01  # share of undecodable or control characters above which something is not text; guess
@@ -17,9 +17,8 @@ _NOISE = 0.01  # share of undecodable or control characters above which somethin
 
 def normalise(text: str) -> str:
     """`text` in Unicode NFC with \\n line ends; paragraphs (one blank line) and indentation are kept."""
-    text = unicodedata.normalize("NFC", text)
     text = _LINE_END.sub("\n", text)
-    text = _CONTROL.sub("", text)
+    text = unicodedata.normalize("NFC", _CONTROL.sub("", text))
     text = _TRAILING.sub("", text)
     return _BLANK_LINES.sub("\n\n", text).strip("\n")
 

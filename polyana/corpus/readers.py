@@ -6,29 +6,29 @@ A file that breaks off in the middle (a truncated .gz, a damaged Parquet) gives 
 
 from __future__ import annotations
 
+import codecs
 import csv
-import gzip
 import io
 import json
+import os
 import sys
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import Any
 
 import zstandard
 
-from polyana.corpus.config import FORMATS, SourceConfig
+from polyana.corpus.compressed import CHUNK, chunks_of, open_file
+from polyana.corpus.config import FORMATS, SourceConfig, before_wildcard
 from polyana.corpus.decode import decode, decode_stream, find_encoding
-from polyana.corpus.document import Document, Dropped
+from polyana.corpus.document import Document, Dropped, utf8_length
 from polyana.corpus.packages import package_documents
 from polyana.errors import UserError
 
 __all__ = ["files_of", "format_of", "read_source"]
 
 Item = Document | Dropped
-
-_SNIFF = 1 << 20  # bytes looked at to find a CSV file's encoding
 
 
 def files_of(source: SourceConfig, base: Path) -> list[tuple[str, Path]]:
@@ -37,24 +37,29 @@ def files_of(source: SourceConfig, base: Path) -> list[tuple[str, Path]]:
     Raises UserError when there is none.
     """
     given = Path(str(source.path)).expanduser()
-    path = given if given.is_absolute() else base / given
-    pattern = any(sign in str(source.path) for sign in "*?[")
+    path = base / given
+    fixed = before_wildcard(given)
+    pattern = len(fixed) < len(given.parts)
     if path.is_file():
         return [(path.name, path)]
     if path.is_dir():
         found = [file for file in path.rglob("*") if _readable(file, path, source)]
         root = path
     elif pattern:
-        fixed = [part for part in path.parts if not any(sign in part for sign in "*?[")]
-        root = Path(*fixed)
-        found = [file for file in root.glob(str(Path(*path.parts[len(fixed) :]))) if file.is_file()]
+        root = base.joinpath(*fixed)
+        found = [file for file in root.glob(str(Path(*given.parts[len(fixed) :]))) if file.is_file()]
     else:
         raise UserError(f"`{given}` does not exist (looked for {path})")
     if not found:
         what = "matches no file" if pattern else "holds no file that can be read"
         endings = ", ".join(ending for ending in FORMATS if ending)
         raise UserError(f"`{given}` {what} (looked in {root}; endings read: {endings}, each also with .gz or .zst)")
-    return sorted((file.relative_to(root).as_posix(), file) for file in found)
+    return sorted((_name(file.relative_to(root)), file) for file in found)
+
+
+def _name(path: Path) -> str:
+    """The path as text that can be written: bytes that are no UTF-8 (names from old archives) become \\xNN."""
+    return os.fsencode(path.as_posix()).decode("utf-8", "backslashreplace")
 
 
 def _readable(file: Path, root: Path, source: SourceConfig) -> bool:
@@ -92,16 +97,8 @@ def read_source(source: SourceConfig, base: Path) -> Iterator[Item]:
             del error
 
 
-def _open(path: Path) -> BinaryIO:
-    if path.suffix.lower() == ".gz":
-        return cast(BinaryIO, gzip.open(path, "rb"))
-    if path.suffix.lower() == ".zst":
-        return cast(BinaryIO, zstandard.open(path, "rb"))
-    return path.open("rb")
-
-
 def _text(path: Path, identifier: str, source: SourceConfig) -> Iterator[Item]:
-    with _open(path) as stream:
+    with open_file(path) as stream:
         pieces = decode_stream(stream, source.encoding)
         if source.document == "file":
             yield Document(identifier, "".join(pieces))
@@ -161,10 +158,10 @@ def _chunks(paragraphs: Iterator[str], limit: int) -> Iterator[str]:
 
 def _cut(text: str, limit: int) -> Iterator[str]:
     start = 0
-    while len(text) - start > limit // 4 and len(text[start : start + limit].encode()) > limit:
+    while len(text) - start > limit // 4 and len(text[start : start + limit + 1].encode()) > limit:
         window = text[start : start + limit].encode()[:limit].decode("utf-8", "ignore")
         border = max(window.rfind("\n"), window.rfind(" ")) + 1
-        end = start + (border or len(window))
+        end = start + (border or max(len(window), 1))
         yield text[start:end]
         start = end
     yield text[start:]
@@ -173,24 +170,23 @@ def _cut(text: str, limit: int) -> Iterator[str]:
 def _html(path: Path, identifier: str, source: SourceConfig) -> Iterator[Item]:
     from resiliparse.extract.html2text import extract_plain_text
 
-    with _open(path) as stream:
+    with open_file(path) as stream:
         markup = decode(stream.read(), source.encoding)
     yield Document(identifier, extract_plain_text(markup, main_content=True, preserve_formatting=True))
 
 
 def _jsonl(path: Path, identifier: str, source: SourceConfig) -> Iterator[Item]:
     encoding = "utf-8" if source.encoding == "auto" else source.encoding
-    with _open(path) as stream:
-        for number, line in enumerate(stream, 1):
+    with open_file(path) as stream:
+        for number, line in enumerate(_lines(decode_stream(stream, encoding)), 1):
             if not line.strip():
                 continue
-            place = f"{identifier}#{number}"
             try:
-                row = json.loads(line.decode(encoding, "replace").lstrip("\ufeff"))
+                row = json.loads(line.lstrip("\ufeff"))
             except (ValueError, RecursionError):
-                yield Dropped(place, "broken JSON", len(line))
+                yield Dropped(f"{identifier}#{number}", "broken JSON", utf8_length(line))
                 continue
-            yield _row(row, identifier, number, source, len(line))
+            yield _row(row, identifier, number, source, utf8_length(line))
 
 
 def _row(row: Any, identifier: str, number: int, source: SourceConfig, size: int) -> Item:
@@ -199,18 +195,21 @@ def _row(row: Any, identifier: str, number: int, source: SourceConfig, size: int
     if not isinstance(text, str):
         return Dropped(f"{identifier}#{number}", f"no text under `{source.text}`", size)
     name = row.get(source.id) if source.id is not None else None
-    return Document(f"{identifier}#{number if name is None else name}", text)
+    part = str(number if name is None else name).encode("utf-8", "replace").decode()  # JSON can hold half a character
+    return Document(f"{identifier}#{part}", text)
 
 
 def _csv(path: Path, identifier: str, source: SourceConfig) -> Iterator[Item]:
-    with _open(path) as stream:
-        head = stream.read(_SNIFF)
-    encoding = find_encoding(head, len(head) < _SNIFF) if source.encoding == "auto" else source.encoding
+    with open_file(path) as stream:
+        head = next(chunks_of(stream))
+    encoding = find_encoding(head, len(head) < CHUNK) if source.encoding == "auto" else source.encoding
+    if codecs.lookup(encoding).name == "utf-8":
+        encoding = "utf-8-sig"  # a byte order mark would be part of the first column's name
     csv.field_size_limit(sys.maxsize)  # the default, 128 KiB, is less than a long document
     delimiter = "\t" if format_of(path, source) == "tsv" else ","
-    with _open(path) as stream, io.TextIOWrapper(stream, encoding, "replace", newline="") as text:
+    with open_file(path) as stream, io.TextIOWrapper(stream, encoding, "replace", newline="") as text:
         for number, row in enumerate(csv.DictReader(text, delimiter=delimiter), 1):
-            yield _row(row, identifier, number, source, sum(len(str(value)) for value in row.values()))
+            yield _row(row, identifier, number, source, sum(utf8_length(str(value)) for value in row.values()))
 
 
 def _parquet(path: Path, identifier: str, source: SourceConfig) -> Iterator[Item]:
@@ -220,14 +219,14 @@ def _parquet(path: Path, identifier: str, source: SourceConfig) -> Iterator[Item
     except ImportError:
         raise UserError("reading Parquet needs pyarrow; run: pip install 'polyana[parquet]'") from None
     try:
-        with _open(path) as stream, parquet.ParquetFile(stream) as table:
+        with open_file(path) as stream, parquet.ParquetFile(stream) as table:
             columns = [name for name in (source.text, source.id) if name in table.schema_arrow.names]
             number = 0
             for batch in table.iter_batches(batch_size=1024, columns=columns):
                 for row in batch.to_pylist():
                     number += 1
                     yield _row(row, identifier, number, source, 0)
-    except pyarrow.ArrowException:
+    except (pyarrow.ArrowException, UnicodeDecodeError):
         yield Dropped(identifier, "damaged file", path.stat().st_size)
 
 

@@ -31,7 +31,7 @@ class ShardWriter:
     def __init__(self, directory: Path, split: str, vocab_size: int, shard_tokens: int = _SHARD) -> None:
         self._directory, self._split, self._limit = directory, split, shard_tokens
         self._dtype: np.dtype[np.unsignedinteger] = np.dtype("<u2" if vocab_size <= 1 << 16 else "<u4")
-        self._ids = (directory / f"{split}.ids").open("w", encoding="utf-8", errors="replace")
+        self._ids = (directory / f"{split}.ids").open("w", encoding="utf-8", errors="replace", newline="\n")
         self._stream: BinaryIO | None = None
         self._starts: list[int] = []
         self._number = self._tokens = 0
@@ -111,7 +111,7 @@ class TokenShards:
         for index, shard in self._covering(start, stop):
             first = int(self._first_token[index])
             low, high = max(start - first, 0), min(stop - first, len(shard.tokens))
-            positions = np.arange(low, high)
+            positions = np.arange(low, high, dtype=np.uint64)  # of the type of `starts`, or all of them were converted
             inside = np.searchsorted(shard.starts, positions, side="right") - 1
             tokens.append(shard.tokens[low:high].astype(np.int64))
             documents.append(inside + self._first_document[index])
@@ -126,5 +126,5 @@ class TokenShards:
     def ids(self, documents: Iterable[int]) -> list[str]:
         """The ids of documents by number; reads the list from its start, so it is for messages, not for loops."""
         wanted = set(documents)
-        with self._ids_path.open(encoding="utf-8") as lines:
+        with self._ids_path.open(encoding="utf-8", newline="\n") as lines:
             return [line.rstrip("\n") for number, line in enumerate(lines) if number in wanted]

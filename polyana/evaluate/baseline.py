@@ -27,7 +27,7 @@ def trigram_bits_per_byte(train: Iterable[str], held_out: Iterable[str]) -> floa
     text_ids = np.searchsorted(alphabet, text).astype(np.int64)
     test_ids = _numbers(test, alphabet)
     probability = np.full(len(test), 1.0 / _CODE_POINTS)
-    for order in (1, 2, 3):
+    for order in range(1, min(3, len(text), len(test)) + 1):
         grams, counts = np.unique(_grams(text_ids, order, size), return_counts=True)
         contexts, first = np.unique(grams // size, return_index=True)
         context_counts = np.add.reduceat(counts, first)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from polyana.corpus import Corpus, Split
 from polyana.errors import PolyanaError, UserError
 from polyana.storage import ContentDigests, read_json, write_json
-from polyana.tokenizer.config import UNKNOWN, TokenizerConfig
+from polyana.tokenizer.config import END_OF_TEXT, UNKNOWN, TokenizerConfig
 from polyana.tokenizer.text_tokenizer import TextTokenizer, pieces
 from polyana.tracking import Console
 
@@ -21,6 +22,7 @@ VERSION = 1
 
 _REPORT_BYTES = 20 * 10**6  # of text per split that the report looks at: a few seconds; guess
 _EXAMPLES = 10
+_WORD = 10_000  # characters; longer words are cut to learn from, for the trainer takes the square of a word's length
 
 
 def tokenizer_inputs(config: TokenizerConfig, base: Path, digests: ContentDigests) -> dict[str, Any]:
@@ -62,6 +64,7 @@ def _train(config: TokenizerConfig, corpus: Corpus, console: Console) -> Tokeniz
     special = list(config.special_tokens)
     alphabet: list[str] = []
     word_end: dict[str, Any] = {}
+    limit: dict[str, Any] = {}
     if config.algorithm == "bpe":
         tokenizer = Tokenizer(models.BPE())
         tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -72,7 +75,9 @@ def _train(config: TokenizerConfig, corpus: Corpus, console: Console) -> Tokeniz
         tokenizer = Tokenizer(models.BPE(unk_token=UNKNOWN, **word_end))
         tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
         tokenizer.decoder = decoders.BPEDecoder(suffix=word_end["end_of_word_suffix"])
-        special.append(UNKNOWN)
+        special = list(dict.fromkeys([*special, UNKNOWN]))
+        # A character takes up to two places, one within a word and one at its end. The rare ones become [UNK].
+        limit = {"limit_alphabet": (config.vocab_size - len(special)) // 2}
     trainer = trainers.BpeTrainer(
         vocab_size=config.vocab_size,
         min_frequency=config.min_frequency,
@@ -80,6 +85,7 @@ def _train(config: TokenizerConfig, corpus: Corpus, console: Console) -> Tokeniz
         initial_alphabet=alphabet,
         show_progress=False,
         **word_end,
+        **limit,
     )
     total = corpus.report["total"]["train"]["documents"]
     with console.gauge("tokenizer", total) as gauge:
@@ -87,11 +93,18 @@ def _train(config: TokenizerConfig, corpus: Corpus, console: Console) -> Tokeniz
         def texts() -> Iterator[str]:
             for number, document in enumerate(corpus.documents("train")):
                 gauge.show(number, "documents read")
-                yield from pieces(document.text)
+                yield from pieces(document.text, _WORD)
 
         tokenizer.train_from_iterator(texts(), trainer)
     if tokenizer.get_vocab_size() < len(special) + 1:
         raise PolyanaError("the corpus is too small to learn a tokenizer from: no pair of characters repeats")
+    merged = {left + right for left, right in json.loads(tokenizer.to_str())["model"]["merges"]}
+    for token in special:
+        if token in merged:
+            raise PolyanaError(
+                f"the special token `{token}` is also learnt from the text, which could then not be told from it; "
+                f"choose one that does not stand in the text, as `{END_OF_TEXT}`"
+            )
     return tokenizer
 
 
@@ -135,9 +148,11 @@ def report_lines(directory: Path, examples: int = 1) -> list[str]:
 
 
 def _sample(corpus: Corpus, split: Split) -> Iterator[str]:
+    """The first documents, and of a very long one its beginning."""
     size = 0
     for document in corpus.documents(split):
-        yield document.text
-        size += len(document.text.encode())
-        if size > _REPORT_BYTES:
+        text = document.text[: _REPORT_BYTES - size]
+        yield text
+        size += len(text.encode())
+        if size >= _REPORT_BYTES:
             return

@@ -41,8 +41,11 @@ class TokenizerConfig(Config):
             )
         if len(set(self.special_tokens)) < len(self.special_tokens):
             yield ("special_tokens",), "names a token twice"
+        if any(len(token) < 2 for token in self.special_tokens):
+            yield ("special_tokens",), "has a token of one character; wherever a text has it, it would be that token"
         if self.load is None:
-            least = 256 + len(self.special_tokens) if self.algorithm == "bpe" else 2 + len(self.special_tokens)
+            # Beside the special tokens: all bytes; or [UNK], and one character within a word and at its end.
+            least = (256 if self.algorithm == "bpe" else 3) + len(self.special_tokens)
             if self.vocab_size < least:
                 yield (
                     ("vocab_size",),

@@ -14,7 +14,8 @@ from polyana.storage import read_json
 
 __all__ = ["TextTokenizer", "pieces"]
 
-_PIECE = 1_000_000  # characters given to the tokenizer at once: bounds its memory on a document of any length; guess
+_PIECE = 1_000_000  # characters in a part of a long document; guess
+_AT_ONCE = 16 * _PIECE  # characters given to the tokenizer at once: bounds its memory, keeps its threads busy; guess
 
 
 def pieces(text: str, limit: int = _PIECE) -> Iterator[str]:
@@ -65,11 +66,20 @@ class TextTokenizer:
     def encode(self, texts: list[str]) -> list[NDArray[np.uint32]]:
         """Token ids of each text, without special tokens; on all cores (TOKENIZERS_PARALLELISM=false for one)."""
         parts = [list(pieces(text)) for text in texts]
-        flat = [part for document in parts for part in document]
-        encodings = iter(self._tokenizer.encode_batch_fast(flat, add_special_tokens=False))
-        return [
-            np.concatenate([np.asarray(next(encodings).ids, dtype=np.uint32) for _ in document]) for document in parts
-        ]
+        ids = self._ids_of([part for document in parts for part in document])
+        return [np.concatenate([next(ids) for _ in document]) for document in parts]
+
+    def _ids_of(self, parts: list[str]) -> Iterator[NDArray[np.uint32]]:
+        """The ids of each part; the tokenizer is given only so much at once, as a token costs it 100 bytes."""
+        batch: list[str] = []
+        waiting = 0
+        for number, part in enumerate(parts, 1):
+            batch.append(part)
+            waiting += len(part)
+            if waiting >= _AT_ONCE or number == len(parts):
+                for encoding in self._tokenizer.encode_batch_fast(batch, add_special_tokens=False):
+                    yield np.asarray(encoding.ids, dtype=np.uint32)
+                batch, waiting = [], 0
 
     def decode(self, ids: list[int]) -> str:
         """The text of `ids`, special tokens shown."""

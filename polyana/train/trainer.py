@@ -46,14 +46,18 @@ class Trainer:
         repository: Repository,
         console: Console,
         *,
+        seed: int,
         evaluate_every: Quantity | None = None,
         sample_every: Quantity | None = None,
         recipe_hash: str = "",
     ) -> None:
-        """`evaluate_every`: besides what every save evaluates. Raises UserError if the plan is impossible."""
+        """`seed`: of dropout. `evaluate_every`: besides what every save evaluates.
+
+        Raises UserError if the plan is impossible.
+        """
         self.task, self.config, self.keep = task, config, save.keep
         self.run, self.repository, self.console = run, repository, console
-        self.precision, self.recipe_hash = precision, recipe_hash
+        self.precision, self.seed, self.recipe_hash = precision, seed, recipe_hash
         self.plan = TrainingPlan.of(config, task.per_epoch, task.context)
         self.model = task.model.to(precision.device)
         self.optimizer = build_optimizer(self.model, config)
@@ -77,6 +81,7 @@ class Trainer:
                 self.console.gauge(self.run.about()["stage"], self.plan.steps, self.position.step) as gauge,
             ):
                 if resumed is None:
+                    torch.manual_seed(self.seed)
                     self._evaluate()
                     self._sample()
                 while not self._finished():

@@ -65,7 +65,10 @@ def wait_for(home: Path, text: str, process: subprocess.Popen) -> None:
 @pytest.fixture
 def long_recipe(tiny: Path) -> Path:
     """Long enough to be caught in the middle."""
-    text = tiny.read_text().replace("12 steps", "400 steps").replace("every: 4 steps, keep", "every: 150 steps, keep")
+    text = (
+        tiny.read_text().replace("12 steps", "400 steps").replace("batch: 4", "batch: 16").replace("t: 32,", "t: 64,")
+    )
+    text = text.replace("every: 4 steps, keep", "every: 150 steps, keep")
     tiny.write_text(text.replace("eval: {every: 4 steps", "eval: {every: 100 steps"))
     return tiny
 
@@ -82,7 +85,7 @@ def test_killed_and_stopped_from_outside(long_recipe, undisturbed, tmp_path, pol
     process = start(long_recipe, home)
     wait_for(home, '"step":170,', process)
     process.kill()
-    process.wait()
+    process.communicate()
     run = newest_run(home)
     assert json.loads((run / "run.json").read_text())["outcome"] == "interrupted"
 
@@ -121,8 +124,8 @@ def test_a_second_signal_leaves_at_once(long_recipe, tmp_path):
     process.send_signal(signal.SIGINT)
     process.send_signal(signal.SIGTERM)
     process.send_signal(signal.SIGCONT)
-    assert process.wait(timeout=20) in (128 + signal.SIGINT, 128 + signal.SIGTERM)
-    process.stderr.close()
+    process.communicate(timeout=20)
+    assert process.returncode in (128 + signal.SIGINT, 128 + signal.SIGTERM)
     assert not list((newest_run(home) / "state").glob("step-*"))
 
 
@@ -131,8 +134,7 @@ def test_a_damaged_state_is_named_and_the_one_before_it_used(long_recipe, undist
     process = start(long_recipe, home)
     wait_for(home, '"step":320,', process)
     process.kill()
-    process.wait()
-    process.stderr.close()
+    process.communicate()
     damaged = newest_run(home) / "state" / "step-00000300" / "optimizer.pt"
     content = bytearray(damaged.read_bytes())
     content[len(content) // 2] ^= 1
@@ -145,6 +147,7 @@ def test_a_damaged_state_is_named_and_the_one_before_it_used(long_recipe, undist
 
 def test_two_processes_on_one_run(long_recipe, tmp_path, polyana):
     home = tmp_path / "home"
+    long_recipe.write_text(long_recipe.read_text().replace("400 steps", "100k steps"))
     process = start(long_recipe, home)
     wait_for(home, '"step":20,', process)
     second = polyana("run", long_recipe, check=1, POLYANA_HOME=str(home))
@@ -153,6 +156,5 @@ def test_two_processes_on_one_run(long_recipe, tmp_path, polyana):
     listed = json.loads(polyana("runs", "--json", POLYANA_HOME=str(home)).stdout)
     assert listed[0]["status"] == "training"
     process.kill()
-    process.wait()
-    process.stderr.close()
+    process.communicate()
     assert json.loads(polyana("runs", "--json", POLYANA_HOME=str(home)).stdout)[0]["status"] == "interrupted"

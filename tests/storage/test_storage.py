@@ -1,0 +1,197 @@
+import errno
+import os
+import shutil
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+
+from polyana.errors import Busy, Damaged
+from polyana.storage import (
+    ArtifactStore,
+    ContentDigests,
+    Making,
+    Step,
+    building,
+    disk_used,
+    holder,
+    locked,
+    read_json,
+    retry_when_full,
+    show_bytes,
+    wait_for_room,
+    write_file,
+    write_json,
+)
+
+
+def test_a_directory_appears_whole_or_not_at_all(tmp_path):
+    target = tmp_path / "thing"
+
+    def fail_half_way():
+        with building(target) as directory:
+            (directory / "half").write_text("x")
+            assert not target.exists()
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fail_half_way()
+    assert list(tmp_path.iterdir()) == []
+    with building(target) as directory:
+        (directory / "a").write_text("x")
+    assert [path.name for path in target.iterdir()] == ["a"]
+
+
+def test_a_file_is_replaced_at_once_and_json_damage_is_named(tmp_path):
+    path = tmp_path / "a.json"
+    write_json(path, {"a": 1})
+    write_json(path, {"a": 2})
+    assert read_json(path) == {"a": 2}
+    assert [path.name for path in tmp_path.iterdir()] == ["a.json"]
+    path.write_text('{"a": ')
+    with pytest.raises(Damaged, match=r"a\.json is damaged"):
+        read_json(path)
+
+
+def test_a_lock_is_held_by_one_process_and_freed_when_it_is_killed(tmp_path):
+    path = tmp_path / "lock"
+    code = (
+        "import sys, time\nfrom pathlib import Path\nfrom polyana.storage import locked\n"
+        "with locked(Path(sys.argv[1]), 'x'):\n    print('held', flush=True)\n    time.sleep(60)"
+    )
+    with subprocess.Popen([sys.executable, "-c", code, str(path)], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout.readline() == "held\n"
+        assert holder(path)
+        with pytest.raises(Busy, match=f"the run is taken: process {process.pid} on"), locked(path, "the run is taken"):
+            pass
+        process.kill()
+        process.wait()
+        assert not holder(path)
+        with locked(path, "now it is free"):
+            assert (tmp_path / "lock.holder").exists()
+
+
+@pytest.fixture
+def store(tmp_path):
+    said = []
+    store = ArtifactStore(tmp_path, lambda name, text: said.append(f"{name}: {text}"))
+    store.said = said
+    return store
+
+
+def step(settings, content="made", used_by="demo/words"):
+    making = Making("tokenizer", 1, settings, {"corpus": "abc"})
+    return Step(used_by, making, lambda directory: (directory / "file").write_text(content) and None)
+
+
+def test_what_is_finished_is_found_again_and_what_changed_is_said(store):
+    first = store.get(step({"vocab_size": 10, "inner": {"a": 1}}))
+    assert store.get(step({"inner": {"a": 1}, "vocab_size": 10}, "not used")).directory == first.directory
+    assert (first.directory / "file").read_text() == "made"
+    second = store.get(step({"vocab_size": 20, "inner": {"a": 2}}))
+    assert second.directory != first.directory
+    assert store.said == ["words: not made yet", "words: vocab_size was 10, is 20; inner.a was 1, is 2"]
+
+
+def test_a_damaged_file_is_named_and_made_again(store, tmp_path):
+    made = store.get(step({}))
+    (made.directory / "file").write_text("mode")  # the same length
+    fresh = ArtifactStore(tmp_path, store._say)
+    again = fresh.get(step({}, "made again"))
+    assert (again.directory / "file").read_text() == "made again"
+    assert "file is damaged (its checksum" in store.said[-1]
+
+
+def test_what_fails_half_way_is_not_mistaken_for_finished(store):
+    def fail(directory):
+        (directory / "file").write_text("half")
+        raise RuntimeError
+
+    broken = Step("demo/words", step({}).making, fail)
+    with pytest.raises(RuntimeError):
+        store.get(broken)
+    assert store.find(broken.making) is None
+    assert (store.get(step({})).directory / "file").read_text() == "made"
+
+
+def test_digests_follow_the_content_and_forget_nothing_else(tmp_path):
+    path, index = tmp_path / "a.txt", tmp_path / "home" / "digests.json"
+    path.write_text("one")
+    old = time.time() - 100
+    os.utime(path, (old, old))
+    digests = ContentDigests(index)
+    one = digests.of(path)
+    digests.save()
+    assert ContentDigests(index).of(path) == one
+    path.write_text("two")  # the same size; another time
+    assert ContentDigests(index).of(path) != one
+    index.write_text("broken")
+    assert ContentDigests(index).of(path) != one
+
+
+def test_a_file_changed_just_now_is_not_remembered(tmp_path):
+    """Its next change could fall into the same tick of the clock."""
+    path = tmp_path / "a.txt"
+    path.write_text("one")
+    stamp = path.stat()
+    digests = ContentDigests(tmp_path / "digests.json")
+    one = digests.of(path)
+    path.write_text("two")
+    os.utime(path, ns=(stamp.st_atime_ns, stamp.st_mtime_ns))
+    assert digests.of(path) != one
+
+
+def test_hard_links_count_once(tmp_path):
+    (tmp_path / "a").write_bytes(bytes(1000))
+    os.link(tmp_path / "a", tmp_path / "b")
+    (tmp_path / "c").symlink_to("a")
+    assert disk_used(tmp_path) == 1000
+    assert show_bytes(1000) == "1.0 kB"
+    assert show_bytes(123_456_789) == "123 MB"
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A real file system of 4 MB."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    if os.geteuid() != 0 or shutil.which("mount") is None:
+        pytest.skip("only root can mount a small disk")
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "none", place], capture_output=True, check=False)
+    if mounted.returncode:
+        pytest.skip(f"no small disk can be mounted here: {mounted.stderr.decode()}")
+    yield place
+    subprocess.run(["umount", "-l", place], check=True)
+
+
+def test_a_full_disk_is_waited_for(small_disk, monkeypatch):
+    monkeypatch.setattr("polyana.storage.disk._PAUSE", 0.05)
+    (small_disk / "filler").write_bytes(bytes(3_000_000))
+    said: list[str] = []
+    threading.Timer(0.3, (small_disk / "filler").unlink).start()
+    wait_for_room(small_disk, 2_000_000, said.append)
+    assert "2.0 MB are needed" in said[0]
+    assert said[-1] == "there is room again: going on"
+    assert len(said) == 2
+
+
+def test_a_disk_that_fills_up_while_writing_is_waited_for(small_disk, monkeypatch):
+    monkeypatch.setattr("polyana.storage.disk._PAUSE", 0.05)
+    (small_disk / "filler").write_bytes(bytes(3_000_000))
+    (small_disk / "precious").write_text("precious")
+    said: list[str] = []
+    threading.Timer(0.3, (small_disk / "filler").unlink).start()
+    retry_when_full(lambda: write_file(small_disk / "precious", bytes(2_000_000)), small_disk, said.append)
+    assert (small_disk / "precious").stat().st_size == 2_000_000
+    assert "Nothing already saved is lost" in said[0]
+    assert sorted(path.name for path in small_disk.iterdir()) == ["precious"]
+
+
+def test_other_errors_are_not_taken_for_a_full_disk(tmp_path):
+    def fail():
+        raise OSError(errno.EACCES, "no")
+
+    with pytest.raises(OSError, match="no"):
+        retry_when_full(fail, tmp_path, print)
