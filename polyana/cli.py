@@ -49,7 +49,7 @@ def run(
 ) -> None:
     """Run a recipe. What is finished and unchanged is kept; what was interrupted goes on where it stopped."""
     from polyana.recipe import load_recipe
-    from polyana.run import home_directory
+    from polyana.storage import home_directory
     from polyana.run import run as run_recipe
 
     if resume and fresh:
@@ -110,20 +110,21 @@ def runs(
     """List runs, finished and live, with a small curve of their loss."""
     from rich.live import Live
 
-    from polyana.run import home_directory
+    from polyana.storage import home_directory
 
     directory = home_directory() / "runs"
     if as_json:
         _print(json.dumps(_overview(directory), ensure_ascii=False, indent=1))
         return
     console = RichConsole(highlight=False)
+    width = console.width if console.is_terminal else 120
     if not watch:
-        console.print(_runs_table(directory))
+        console.print(_runs_table(directory, width), width=width, crop=False)
         return
-    with Live(_runs_table(directory), console=console, refresh_per_second=1) as live:
+    with Live(_runs_table(directory, width), console=console, refresh_per_second=1) as live:
         while True:
             time.sleep(2)
-            live.update(_runs_table(directory))
+            live.update(_runs_table(directory, width))
 
 
 def _overview(directory: Path) -> list[dict[str, Any]]:
@@ -147,18 +148,24 @@ def _overview(directory: Path) -> list[dict[str, Any]]:
     return rows
 
 
-def _runs_table(directory: Path) -> Table:
+def _runs_table(directory: Path, width: int) -> Table | str:
+    """The runs in at most `width` columns: the curve takes what the figures leave."""
     from polyana.tracking import sparkline
 
-    table = Table(caption=f"in {_relative(directory)}", caption_justify="left")
-    for heading in ("run", "status", "step", "loss", "best eval", "loss curve"):
-        table.add_column(heading, justify="right" if heading in ("step", "loss", "best eval") else "left", no_wrap=True)
+    rows = _overview(directory)
+    if not rows:
+        return f"no runs in {_relative(directory)} yet; polyana run RECIPE begins one"
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
+    for heading in ("run", "status", "step", "loss", "eval", "loss curve"):
+        table.add_column(heading, justify="right" if heading in ("step", "loss", "eval") else "left", no_wrap=True)
     colours = {"finished": "green", "training": "cyan", "failed": "red", "interrupted": "yellow"}
-    for row in _overview(directory):
+    left = width - max(len(row["run"]) for row in rows) - 45  # status, step, two losses and what is between
+    for row in rows:
         colour = colours.get(row["status"], "white")
-        figures = [f"{row[name]:.4f}" if row[name] is not None else "" for name in ("train/loss", "eval/loss")]
+        figures = [f"{row[name]:.3f}" if row[name] is not None else "" for name in ("train/loss", "eval/loss")]
         status = f"[{colour}]{row['status']}[/{colour}]"
-        table.add_row(row["run"], status, f"{row['step']:,}", *figures, sparkline(row["curve"], 24))
+        curve = sparkline(row["curve"], max(8, min(40, left)))
+        table.add_row(row["run"], status, f"{row['step']:,}", *figures, curve)
     return table
 
 
@@ -176,7 +183,7 @@ def generate(
 ) -> None:
     """Let a saved model write. Any revision works while its training goes on: @best, @main, @step-500, a commit id."""
     from polyana.registry import find_repository
-    from polyana.run import home_directory
+    from polyana.storage import home_directory
 
     name, _, revision = model.partition("@")
     repository = find_repository(home_directory() / "hub", name)
@@ -208,7 +215,8 @@ def show_batch(
 ) -> None:
     """Print what the model sees in one step: tokens apart by |, each document in its own colour, no-loss tokens dim."""
     from polyana.recipe import load_recipe
-    from polyana.run import Pipeline, home_directory
+    from polyana.run import Pipeline
+    from polyana.storage import home_directory
     from polyana.tasks import PretrainConfig
     from polyana.tracking import Console
     from polyana.train import TrainingPlan
@@ -255,7 +263,8 @@ def show_tokenizer(recipe: RecipePath, overrides: Overrides = None, as_json: AsJ
 def _made(recipe: Path, overrides: list[str] | None, kind: type) -> list[tuple[str, Path]]:
     """(name, directory) of a recipe's stages of one kind, made now where they are not there yet."""
     from polyana.recipe import load_recipe
-    from polyana.run import Pipeline, home_directory
+    from polyana.run import Pipeline
+    from polyana.storage import home_directory
     from polyana.tracking import Console
 
     loaded = load_recipe(recipe, overrides or ())
@@ -286,6 +295,7 @@ def main() -> None:
     """The `polyana` command."""
     # Nothing is fetched unless a recipe says so, and no library's bar tears ours apart.
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     try:
         app()

@@ -12,7 +12,6 @@ has changed or is damaged is made again (polyana/storage/artifact.py).
 
 from __future__ import annotations
 
-import os
 import time
 from pathlib import Path
 from typing import Any
@@ -24,18 +23,22 @@ from polyana.errors import Interrupted, PolyanaError, UserError
 from polyana.evaluate import trigram_bits_per_byte
 from polyana.recipe import Recipe
 from polyana.registry import Repository
-from polyana.storage import ArtifactStore, ContentDigests, Making, Step, disk_used, read_json, write_json
+from polyana.storage import (
+    ArtifactStore,
+    ContentDigests,
+    Making,
+    Step,
+    disk_used,
+    home_directory,
+    read_json,
+    write_json,
+)
 from polyana.tasks import PretrainConfig, PretrainTask
 from polyana.tokenizer import TextTokenizer, TokenizerConfig
 from polyana.tracking import Console, RunDirectory, find_runs
 from polyana.train import Trainer, choose_precision
 
-__all__ = ["Pipeline", "home_directory", "run"]
-
-
-def home_directory() -> Path:
-    """Where everything is kept: $POLYANA_HOME, else .polyana in the working directory."""
-    return Path(os.environ.get("POLYANA_HOME") or ".polyana").absolute()
+__all__ = ["Pipeline", "run"]
 
 
 def run(recipe: Recipe, *, stage: str | None = None, resume: bool = False, fresh: bool = False,

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import subprocess
 import sys
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
 import pytest
@@ -77,10 +79,30 @@ def load():
 
 
 @pytest.fixture
-def polyana(tmp_path: Path):
-    """polyana(*arguments): the command in a process of its own, in tmp_path; the finished process."""
+def polyana(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """polyana(*arguments): the command, in this process, in tmp_path; what it printed and its exit code."""
+    from polyana.cli import main
 
-    def call(*arguments: str | Path, check: int | None = 0, **environment: str):
+    def call(*arguments: str | Path, check: int | None = 0) -> subprocess.CompletedProcess[str]:
+        out, err, code = io.StringIO(), io.StringIO(), 0
+        with monkeypatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
+            patch.chdir(tmp_path)
+            patch.setattr(sys, "argv", ["polyana", *map(str, arguments)])
+            try:
+                main()
+            except SystemExit as end:
+                code = int(end.code or 0)
+        assert check is None or code == check, out.getvalue() + err.getvalue()
+        return subprocess.CompletedProcess(arguments, code, out.getvalue(), err.getvalue())
+
+    return call
+
+
+@pytest.fixture
+def polyana_process(tmp_path: Path):
+    """As `polyana`, in a process of its own."""
+
+    def call(*arguments: str | Path, check: int | None = 0, **environment: str) -> subprocess.CompletedProcess[str]:
         process = subprocess.run(
             [sys.executable, "-m", "polyana", *map(str, arguments)],
             cwd=tmp_path, env=os.environ | {"OMP_NUM_THREADS": "1"} | environment, capture_output=True, text=True,

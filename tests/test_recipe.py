@@ -59,7 +59,8 @@ def test_all_mistakes_at_once_with_their_lines(write):
         "recipe.yaml:11  there is no stage `tokeniser`; did you mean `tokenizer`?",
         "recipe.yaml:12  `width: 65` is not a multiple of `heads: 4`; try 64 or 68",
         "recipe.yaml:14  unknown key `learnign_rate`; did you mean `lr`?",
-        "recipe.yaml:15  `batch`: `8 bananas`: the unit `bananas` does not fit here; write `32 sequences` or `2B tokens`",
+        "recipe.yaml:15  `batch`: `8 bananas`: the unit `bananas` does not fit here; "
+        "write `32 sequences` or `2B tokens`",
     ]
 
 

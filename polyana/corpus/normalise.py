@@ -25,8 +25,8 @@ def normalise(text: str) -> str:
 
 def not_text(text: str) -> str | None:
     """Why `text`, as read, is no text at all; None if it is."""
-    if text.count("\ufffd") > _NOISE * len(text):
-        return "broken encoding"
     if len(_CONTROL.findall(text)) > _NOISE * len(text):
         return "binary content"
+    if text.count("\ufffd") > _NOISE * len(text):
+        return "broken encoding"
     return None

@@ -61,9 +61,6 @@ def count_parameters(model: nn.Module) -> int:
 
 def save_model(model: Any, directory: Path) -> None:
     """config.json, generation_config.json and model.safetensors, as any Hugging Face tool reads them."""
-    from transformers.utils import logging
-
-    logging.disable_progress_bar()  # it would tear our own line apart
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # transformers' remarks on defaults; what is saved is tested by loading it
         model.save_pretrained(directory)

@@ -20,12 +20,14 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from polyana.config import closest
 from polyana.errors import Damaged, UserError
 from polyana.storage import building, flush_to_disk, read_json, sha256_of, write_file, write_json
 
 __all__ = ["NAMESPACE", "Commit", "Repository", "find_repository"]
 
 NAMESPACE = "polyana"
+_DATE = "2026-11-22_01.02.03"  # what a run's name ends with
 
 
 @dataclass(frozen=True)
@@ -198,11 +200,10 @@ def find_repository(hub: Path, name: str) -> Repository:
     runs = sorted(path.name.removeprefix(prefix) for path in hub.glob(f"{prefix}*"))
     matching = [name] if name in runs else [run for run in runs if run.startswith(name)]
     if not matching:
-        from polyana.config import closest
-
         known = f"; runs here: {', '.join(runs)}" if runs else "; nothing has been trained here yet"
-        raise UserError(f"there is no run `{name}` in {hub}{closest(name, runs) or known}")
-    return Repository(hub, max(matching, key=lambda run: run[-19:]))  # the date and time at the end
+        stages = sorted({run[: -len(_DATE) - 1] for run in runs})
+        raise UserError(f"there is no run `{name}` in {hub}{closest(name, [*runs, *stages]) or known}")
+    return Repository(hub, max(matching, key=lambda run: run[-len(_DATE) :]))
 
 
 def _natural(name: str) -> tuple[bool, int, str]:

@@ -4,6 +4,7 @@ from polyana.storage.artifact import Artifact, ArtifactStore, Making, Step, fing
 from polyana.storage.digest import ContentDigests
 from polyana.storage.disk import disk_used, is_disk_full, retry_when_full, show_bytes, wait_for_room
 from polyana.storage.durable import building, flush_to_disk, read_json, sha256_of, write_file, write_json
+from polyana.storage.home import home_directory
 from polyana.storage.lock import holder, locked
 
 __all__ = [
@@ -17,6 +18,7 @@ __all__ = [
     "fingerprint",
     "flush_to_disk",
     "holder",
+    "home_directory",
     "is_disk_full",
     "locked",
     "read_json",

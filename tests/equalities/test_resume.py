@@ -75,11 +75,11 @@ def long_recipe(tiny: Path) -> Path:
 
 @pytest.fixture
 def undisturbed(long_recipe: Path, tmp_path: Path, polyana) -> Path:
-    polyana("run", long_recipe, POLYANA_HOME=str(tmp_path / "undisturbed"))
+    polyana_process("run", long_recipe, POLYANA_HOME=str(tmp_path / "undisturbed"))
     return tmp_path / "undisturbed"
 
 
-def test_killed_and_stopped_from_outside(long_recipe, undisturbed, tmp_path, polyana):
+def test_killed_and_stopped_from_outside(long_recipe, undisturbed, tmp_path, polyana_process):
     """SIGKILL between saves, then SIGTERM, then to the end: one curve, the same weights, three attempts."""
     home = tmp_path / "home"
     process = start(long_recipe, home)
@@ -99,7 +99,7 @@ def test_killed_and_stopped_from_outside(long_recipe, undisturbed, tmp_path, pol
     stopped_at = max(step for step in metrics_of(run)["train/loss"])
     assert (run / "state" / f"step-{stopped_at:08d}").is_dir()
 
-    said = polyana("run", long_recipe, "--resume", POLYANA_HOME=str(home)).stderr
+    said = polyana_process("run", long_recipe, "--resume", POLYANA_HOME=str(home)).stderr
     assert f"going on after step {stopped_at} of 400" in said
     assert newest_run(home) == run
     whole = newest_run(undisturbed)
@@ -113,7 +113,7 @@ def test_killed_and_stopped_from_outside(long_recipe, undisturbed, tmp_path, pol
 
 def weights(home: Path) -> str:
     (hub,) = (home / "hub").iterdir()
-    return os.readlink(hub / "snapshots" / (hub / "refs" / "main").read_text() / "model.safetensors")
+    return str((hub / "snapshots" / (hub / "refs" / "main").read_text() / "model.safetensors").readlink())
 
 
 def test_a_second_signal_leaves_at_once(long_recipe, tmp_path):
@@ -129,7 +129,7 @@ def test_a_second_signal_leaves_at_once(long_recipe, tmp_path):
     assert not list((newest_run(home) / "state").glob("step-*"))
 
 
-def test_a_damaged_state_is_named_and_the_one_before_it_used(long_recipe, undisturbed, tmp_path, polyana):
+def test_a_damaged_state_is_named_and_the_one_before_it_used(long_recipe, undisturbed, tmp_path, polyana_process):
     home = tmp_path / "home"
     process = start(long_recipe, home)
     wait_for(home, '"step":320,', process)
@@ -139,22 +139,22 @@ def test_a_damaged_state_is_named_and_the_one_before_it_used(long_recipe, undist
     content = bytearray(damaged.read_bytes())
     content[len(content) // 2] ^= 1
     damaged.write_bytes(content)
-    said = polyana("run", long_recipe, POLYANA_HOME=str(home)).stderr
+    said = polyana_process("run", long_recipe, POLYANA_HOME=str(home)).stderr
     assert f"{damaged} is damaged" in said
     assert "going on after step 150 of 400" in said
     assert weights(home) == weights(undisturbed)
 
 
-def test_two_processes_on_one_run(long_recipe, tmp_path, polyana):
+def test_two_processes_on_one_run(long_recipe, tmp_path, polyana_process):
     home = tmp_path / "home"
     long_recipe.write_text(long_recipe.read_text().replace("400 steps", "100k steps"))
     process = start(long_recipe, home)
     wait_for(home, '"step":20,', process)
-    second = polyana("run", long_recipe, check=1, POLYANA_HOME=str(home))
+    second = polyana_process("run", long_recipe, check=1, POLYANA_HOME=str(home))
     assert "tiny/pretrain is being made by another process" in second.stderr
     assert f"process {process.pid} on" in second.stderr
-    listed = json.loads(polyana("runs", "--json", POLYANA_HOME=str(home)).stdout)
+    listed = json.loads(polyana_process("runs", "--json", POLYANA_HOME=str(home)).stdout)
     assert listed[0]["status"] == "training"
     process.kill()
     process.communicate()
-    assert json.loads(polyana("runs", "--json", POLYANA_HOME=str(home)).stdout)[0]["status"] == "interrupted"
+    assert json.loads(polyana_process("runs", "--json", POLYANA_HOME=str(home)).stdout)[0]["status"] == "interrupted"

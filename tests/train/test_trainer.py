@@ -1,0 +1,210 @@
+"""The loop on real recipes: equal to what it should equal, and honest when something goes wrong."""
+
+import io
+import json
+import os
+import subprocess
+import threading
+
+import pytest
+import torch
+from conftest import metrics_of, newest_run
+
+from polyana.errors import TrainingFailed
+from polyana.registry import Repository
+from polyana.run import Pipeline, run
+from polyana.storage import home_directory
+from polyana.tracking import Console, read_events
+
+
+@pytest.fixture
+def train(tiny, home, load):
+    """train(*overrides): the metrics of a finished run of the tiny recipe."""
+
+    def train(*overrides):
+        run(load(tiny, *overrides), console=Console(io.StringIO()))
+        return metrics_of(newest_run(home))
+
+    return train
+
+
+@pytest.fixture
+def quiet():
+    return Console(io.StringIO())
+
+
+NO_DROPOUT = "stages.pretrain.model.dropout=0"
+
+
+def test_gradient_accumulation_equals_a_big_batch(tiny, home, load, quiet):
+    curves = []
+    for micro_batch in (4, 2, 1):
+        recipe = load(tiny, NO_DROPOUT, f"stages.pretrain.train.micro_batch={micro_batch} sequences")
+        run(recipe, console=quiet)
+        metrics = metrics_of(newest_run(home))
+        curves.append([metrics["train/loss"][step] for step in range(1, 13)])
+    assert curves[1] == pytest.approx(curves[0], rel=1e-5)
+    assert curves[2] == pytest.approx(curves[0], rel=1e-5)
+
+
+def test_accumulation_is_right_when_the_parts_are_not_equal(tiny, home, load, quiet):
+    """5 sequences in parts of 2: a mean of means would weigh the last part double."""
+    curves = []
+    for micro_batch in (5, 2):
+        parts = [
+            "stages.pretrain.train.batch=10 sequences",
+            f"stages.pretrain.train.micro_batch={micro_batch} sequences",
+        ]
+        run(load(tiny, NO_DROPOUT, *parts, "stages.pretrain.train.duration=25 tokens"), console=quiet)
+        metrics = metrics_of(newest_run(home))
+        curves.append(metrics["train/loss"])
+    assert curves[0] == pytest.approx(curves[1], rel=1e-6)
+
+
+def test_the_step_is_torchs_own_adamw(tiny, home, load, quiet):
+    """Three steps done by hand with torch's reference implementation and transformers' loss."""
+    recipe = load(tiny, NO_DROPOUT, "stages.pretrain.train.duration=3 steps", "stages.pretrain.train.clip=0.5",
+                  "stages.pretrain.train.schedule=constant", "stages.pretrain.train.warmup=0%")  # fmt: skip
+    task = Pipeline(recipe, home_directory(), quiet).task(recipe.stages["pretrain"])
+    model = task.model.train()
+    matrices = [p for p in model.parameters() if p.dim() >= 2]
+    vectors = [p for p in model.parameters() if p.dim() < 2]
+    optimizer = torch.optim.AdamW(
+        [{"params": matrices, "weight_decay": 0.1}, {"params": vectors, "weight_decay": 0.0}],
+        lr=1e-2, betas=(0.9, 0.95), foreach=False, fused=False,
+    )  # fmt: skip
+    losses, norms = [], []
+    for step in range(3):
+        batch = task.batch(step * 4, 4)
+        logits = model(input_ids=batch.tokens_BT, use_cache=False).logits
+        loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), batch.targets_BT.flatten())
+        optimizer.zero_grad()
+        loss.backward()
+        norms.append(torch.nn.utils.clip_grad_norm_(model.parameters(), 0.5).item())
+        optimizer.step()
+        losses.append(loss.item())
+    run(recipe, console=quiet)
+    metrics = metrics_of(newest_run(home))
+    assert [metrics["train/loss"][step] for step in (1, 2, 3)] == pytest.approx(losses, rel=1e-5)
+    assert [metrics["train/grad_norm"][step] for step in (1, 2, 3)] == pytest.approx(norms, rel=1e-4)
+
+
+def test_two_runs_are_the_same_and_another_seed_is_another_run(train, tiny, home, load, quiet):
+    first = train()
+    run(load(tiny), fresh=True, console=quiet)
+    assert len(list((home / "runs").iterdir())) == 2
+    again = metrics_of(newest_run(home))
+    assert first["train/loss"] == again["train/loss"]
+    assert train("seed=8")["train/loss"] != first["train/loss"]
+
+
+def test_watching_does_not_change_what_is_learned(train, home):
+    """Evaluating, sampling and saving more or less often leaves every loss as it was."""
+    quietly = train("stages.pretrain.eval.every=12 steps", "stages.pretrain.sample.every=12 steps")
+    (home / "stages").rename(home / "old")
+    (home / "runs").rename(home / "old runs")
+    busily = train("stages.pretrain.eval.every=1 step", "stages.pretrain.sample.every=1 step")
+    assert quietly["train/loss"] == busily["train/loss"]
+    assert len(busily["eval/loss"]) > len(quietly["eval/loss"])
+
+
+def test_a_loss_that_is_not_finite_stops_with_step_batch_and_documents(tiny, home, load, quiet, monkeypatch):
+    from polyana.tasks import PretrainTask
+
+    original = PretrainTask.loss
+    count = 0
+
+    def poisoned(self, batch):
+        nonlocal count
+        output = original(self, batch)
+        count += self.model.training
+        if count == 7:
+            output.total.data.fill_(float("nan"))
+        return output
+
+    with monkeypatch.context() as patch:
+        patch.setattr(PretrainTask, "loss", poisoned)
+        with pytest.raises(TrainingFailed) as caught:
+            run(load(tiny), console=quiet)
+    message = str(caught.value)
+    assert "step 7: the loss is nan, in part 1 of its batch, which comes from the document" in message
+    assert "texts/17" in message
+    assert f"the last good state is {newest_run(home).name}@step-4" in message
+    about = json.loads((newest_run(home) / "run.json").read_text())
+    assert about["outcome"] == "failed"
+    assert [event["step"] for event in read_events(newest_run(home) / "metrics") if event["event"] == "failed"] == [7]
+    run(load(tiny), console=quiet)  # what was saved is good: it goes on from step 4
+    assert sorted(metrics_of(newest_run(home))["train/loss"]) == list(range(1, 13))
+
+
+def test_a_learning_rate_that_is_far_too_high_ends_in_words_not_in_nonsense(tiny, load, quiet):
+    overrides = ["stages.pretrain.train.lr=1e30", "stages.pretrain.train.clip=null", "stages.pretrain.train.warmup=0%"]
+    with pytest.raises(TrainingFailed, match="a lower `lr`"):
+        run(load(tiny, *overrides), console=quiet)
+
+
+def test_it_stops_early_when_patience_ends(train, home):
+    overfitting = ["stages.pretrain.train.duration=400 steps", "stages.pretrain.train.patience=2",
+                   "stages.pretrain.train.lr=3e-2", "stages.pretrain.eval.every=10 steps"]  # fmt: skip
+    metrics = train(*overfitting)
+    last = max(metrics["train/loss"])
+    assert last < 400
+    evaluations = sorted(metrics["eval/loss"].items())
+    best = min(evaluations, key=lambda point: point[1])[0]
+    assert sum(step > best for step, _ in evaluations) == 2
+    repository = Repository(home / "hub", newest_run(home).name)
+    assert repository.resolve("main").step == last
+    assert [event["event"] for event in read_events(newest_run(home) / "metrics")][-2:] == ["stop", "save"]
+
+
+def test_best_is_the_lowest_eval_loss_among_the_saves(train, home):
+    train("stages.pretrain.save.keep.best=5", "stages.pretrain.save.keep.last=5", "stages.pretrain.train.lr=5e-2")
+    repository = Repository(home / "hub", newest_run(home).name)
+    commits = repository.commits()
+    assert [commit.step for commit in commits] == [4, 8, 12]
+    assert repository.resolve("best") == min(commits, key=lambda commit: commit.metrics["eval/loss"])
+    assert [commit.parent for commit in commits] == [None, commits[0].id, commits[1].id]
+
+
+def test_without_held_out_text_it_trains_all_the_same(train, home):
+    metrics = train("stages.corpus.eval=0")
+    assert "eval/loss" not in metrics
+    assert Repository(home / "hub", newest_run(home).name).resolve("best").step == 12
+
+
+def test_a_full_disk_pauses_training_and_nothing_is_lost(tiny, load, tmp_path, monkeypatch):
+    if os.geteuid() != 0:
+        pytest.skip("only root can mount a small disk")
+    place = tmp_path / "disk"
+    place.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=12m", "none", place], capture_output=True, check=False
+    )
+    if mounted.returncode:
+        pytest.skip(f"no small disk can be mounted here: {mounted.stderr.decode()}")
+    try:
+        monkeypatch.setenv("POLYANA_HOME", str(place / "home"))
+        monkeypatch.setattr("polyana.storage.disk._PAUSE", 0.05)
+        said: list[str] = []
+        timers: list[threading.Timer] = []
+        filler = place / "filler"
+
+        class Listening(Console):
+            def say(self, text: str, style: str = "") -> None:  # noqa: ARG002
+                said.append(text)
+                if "save" in text and not filler.exists() and not timers:
+                    free = os.statvfs(place)
+                    filler.write_bytes(bytes(free.f_bavail * free.f_bsize - 200_000))
+                elif "paused" in text and not timers:
+                    timers.append(threading.Timer(0.5, filler.unlink))
+                    timers[0].start()
+
+        run(load(tiny), console=Listening(io.StringIO()))
+        pauses = [text for text in said if text.startswith("paused")]
+        assert pauses
+        assert "are needed to save" in pauses[0]
+        assert "there is room again: going on" in said
+        metrics = metrics_of(newest_run(place / "home"))
+        assert sorted(metrics["train/loss"]) == list(range(1, 13))
+    finally:
+        subprocess.run(["umount", "-l", place], check=True)
