@@ -49,8 +49,8 @@ def run(
 ) -> None:
     """Run a recipe. What is finished and unchanged is kept; what was interrupted goes on where it stopped."""
     from polyana.recipe import load_recipe
+    from polyana.run import run_recipe
     from polyana.storage import home_directory
-    from polyana.run import run as run_recipe
 
     if resume and fresh:
         raise UserError("--resume goes on with a run and --fresh begins a new one; choose one of them")

@@ -133,10 +133,10 @@ def _check_references(source: Source, stages: dict[str, StageConfig], problems: 
     listed = source.data.get("stages")
     written = listed if isinstance(listed, dict) else {}
     kinds = {name: str(settings.get("kind")) for name, settings in written.items() if isinstance(settings, dict)}
-    for name in kinds:
-        if kinds[name] not in KINDS:
+    for name, given in kinds.items():
+        if given not in KINDS:
             continue
-        for path, reference, kind in references_of(KINDS[kinds[name]], written[name]):
+        for path, reference, kind in references_of(KINDS[given], written[name]):
             where = source.where(("stages", name, *path))
             if reference not in kinds:
                 fitting = [other for other in kinds if kinds[other] == kind]

@@ -38,10 +38,10 @@ from polyana.tokenizer import TextTokenizer, TokenizerConfig
 from polyana.tracking import Console, RunDirectory, find_runs
 from polyana.train import Trainer, choose_precision
 
-__all__ = ["Pipeline", "run"]
+__all__ = ["Pipeline", "run_recipe"]
 
 
-def run(recipe: Recipe, *, stage: str | None = None, resume: bool = False, fresh: bool = False,
+def run_recipe(recipe: Recipe, *, stage: str | None = None, resume: bool = False, fresh: bool = False,
         console: Console | None = None) -> dict[str, dict[str, Any]]:  # fmt: skip
     """Run every stage of a recipe, or one and what it needs; the summary of each training stage by its name.
 

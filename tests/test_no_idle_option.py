@@ -14,7 +14,7 @@ from conftest import metrics_of, newest_run
 from polyana.config import Config
 from polyana.recipe import KINDS
 from polyana.registry import Repository
-from polyana.run import run
+from polyana.run import run_recipe
 from polyana.tasks import PretrainTask
 from polyana.tracking import Console
 
@@ -126,7 +126,7 @@ def workshop(tiny, home, load, tmp_path, monkeypatch):
         shutil.copy(path, tmp_path / "more")
     rows = [{"text": path.read_text(), "other": path.read_text()[:999], "key": path.stem} for path in texts]
     (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    run(load(tiny, "stages.tokenizer.vocab_size=290"), stage="tokenizer", console=Console(io.StringIO()))
+    run_recipe(load(tiny, "stages.tokenizer.vocab_size=290"), stage="tokenizer", console=Console(io.StringIO()))
     (made,) = (home / "stages").glob("tokenizer-*")
     shutil.copytree(made, tmp_path / "ready")
     calls = []
@@ -138,7 +138,7 @@ def workshop(tiny, home, load, tmp_path, monkeypatch):
     def observe(*overrides) -> dict:
         calls.clear()
         recipe = load(tiny, *overrides)
-        run(recipe, fresh=True, console=Console(io.StringIO()))
+        run_recipe(recipe, fresh=True, console=Console(io.StringIO()))
         directory = newest_run(home)
         commits = Repository(home / "hub", directory.name).commits()
         metrics = metrics_of(directory)

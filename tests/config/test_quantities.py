@@ -27,7 +27,7 @@ def test_amounts_are_read_with_their_unit(text, amount, unit):
 
 @pytest.mark.parametrize("text", ["", "steps", "5", 5, 5.0, True, None, [], "-3 steps", "0 steps", "2.5 steps", "3 mm"])
 def test_what_is_no_amount_is_refused_with_an_example(text):
-    with pytest.raises(ValueError, match="2 epochs|more than nothing|whole number"):
+    with pytest.raises(ValueError, match=r"2 epochs|more than nothing|whole number"):
         parse_quantity(text, DURATION)
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 
 from polyana.recipe import load_recipe
-from polyana.run import run
+from polyana.run import run_recipe
 from polyana.tracking import Console, read_curves
 
 
@@ -47,7 +47,7 @@ def in_child(recipe: Path, home: Path, point: int | None) -> int:
         if point is not None:
             kill_at(point)
         with Path(os.devnull).open("w") as nothing:
-            run(load_recipe(recipe), console=Console(nothing))
+            run_recipe(load_recipe(recipe), console=Console(nothing))
     except BaseException:
         traceback.print_exc()
         os._exit(1)

@@ -74,7 +74,7 @@ def long_recipe(tiny: Path) -> Path:
 
 
 @pytest.fixture
-def undisturbed(long_recipe: Path, tmp_path: Path, polyana) -> Path:
+def undisturbed(long_recipe: Path, tmp_path: Path, polyana_process) -> Path:
     polyana_process("run", long_recipe, POLYANA_HOME=str(tmp_path / "undisturbed"))
     return tmp_path / "undisturbed"
 

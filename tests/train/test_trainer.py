@@ -12,7 +12,7 @@ from conftest import metrics_of, newest_run
 
 from polyana.errors import TrainingFailed
 from polyana.registry import Repository
-from polyana.run import Pipeline, run
+from polyana.run import Pipeline, run_recipe
 from polyana.storage import home_directory
 from polyana.tracking import Console, read_events
 
@@ -22,7 +22,7 @@ def train(tiny, home, load):
     """train(*overrides): the metrics of a finished run of the tiny recipe."""
 
     def train(*overrides):
-        run(load(tiny, *overrides), console=Console(io.StringIO()))
+        run_recipe(load(tiny, *overrides), console=Console(io.StringIO()))
         return metrics_of(newest_run(home))
 
     return train
@@ -40,7 +40,7 @@ def test_gradient_accumulation_equals_a_big_batch(tiny, home, load, quiet):
     curves = []
     for micro_batch in (4, 2, 1):
         recipe = load(tiny, NO_DROPOUT, f"stages.pretrain.train.micro_batch={micro_batch} sequences")
-        run(recipe, console=quiet)
+        run_recipe(recipe, console=quiet)
         metrics = metrics_of(newest_run(home))
         curves.append([metrics["train/loss"][step] for step in range(1, 13)])
     assert curves[1] == pytest.approx(curves[0], rel=1e-5)
@@ -55,7 +55,7 @@ def test_accumulation_is_right_when_the_parts_are_not_equal(tiny, home, load, qu
             "stages.pretrain.train.batch=10 sequences",
             f"stages.pretrain.train.micro_batch={micro_batch} sequences",
         ]
-        run(load(tiny, NO_DROPOUT, *parts, "stages.pretrain.train.duration=25 tokens"), console=quiet)
+        run_recipe(load(tiny, NO_DROPOUT, *parts, "stages.pretrain.train.duration=25 tokens"), console=quiet)
         metrics = metrics_of(newest_run(home))
         curves.append(metrics["train/loss"])
     assert curves[0] == pytest.approx(curves[1], rel=1e-6)
@@ -83,7 +83,7 @@ def test_the_step_is_torchs_own_adamw(tiny, home, load, quiet):
         norms.append(torch.nn.utils.clip_grad_norm_(model.parameters(), 0.5).item())
         optimizer.step()
         losses.append(loss.item())
-    run(recipe, console=quiet)
+    run_recipe(recipe, console=quiet)
     metrics = metrics_of(newest_run(home))
     assert [metrics["train/loss"][step] for step in (1, 2, 3)] == pytest.approx(losses, rel=1e-5)
     assert [metrics["train/grad_norm"][step] for step in (1, 2, 3)] == pytest.approx(norms, rel=1e-4)
@@ -91,7 +91,7 @@ def test_the_step_is_torchs_own_adamw(tiny, home, load, quiet):
 
 def test_two_runs_are_the_same_and_another_seed_is_another_run(train, tiny, home, load, quiet):
     first = train()
-    run(load(tiny), fresh=True, console=quiet)
+    run_recipe(load(tiny), fresh=True, console=quiet)
     assert len(list((home / "runs").iterdir())) == 2
     again = metrics_of(newest_run(home))
     assert first["train/loss"] == again["train/loss"]
@@ -125,7 +125,7 @@ def test_a_loss_that_is_not_finite_stops_with_step_batch_and_documents(tiny, hom
     with monkeypatch.context() as patch:
         patch.setattr(PretrainTask, "loss", poisoned)
         with pytest.raises(TrainingFailed) as caught:
-            run(load(tiny), console=quiet)
+            run_recipe(load(tiny), console=quiet)
     message = str(caught.value)
     assert "step 7: the loss is nan, in part 1 of its batch, which comes from the document" in message
     assert "texts/17" in message
@@ -133,14 +133,14 @@ def test_a_loss_that_is_not_finite_stops_with_step_batch_and_documents(tiny, hom
     about = json.loads((newest_run(home) / "run.json").read_text())
     assert about["outcome"] == "failed"
     assert [event["step"] for event in read_events(newest_run(home) / "metrics") if event["event"] == "failed"] == [7]
-    run(load(tiny), console=quiet)  # what was saved is good: it goes on from step 4
+    run_recipe(load(tiny), console=quiet)  # what was saved is good: it goes on from step 4
     assert sorted(metrics_of(newest_run(home))["train/loss"]) == list(range(1, 13))
 
 
 def test_a_learning_rate_that_is_far_too_high_ends_in_words_not_in_nonsense(tiny, load, quiet):
     overrides = ["stages.pretrain.train.lr=1e30", "stages.pretrain.train.clip=null", "stages.pretrain.train.warmup=0%"]
     with pytest.raises(TrainingFailed, match="a lower `lr`"):
-        run(load(tiny, *overrides), console=quiet)
+        run_recipe(load(tiny, *overrides), console=quiet)
 
 
 def test_it_stops_early_when_patience_ends(train, home):
@@ -199,7 +199,7 @@ def test_a_full_disk_pauses_training_and_nothing_is_lost(tiny, load, tmp_path, m
                     timers.append(threading.Timer(0.5, filler.unlink))
                     timers[0].start()
 
-        run(load(tiny), console=Listening(io.StringIO()))
+        run_recipe(load(tiny), console=Listening(io.StringIO()))
         pauses = [text for text in said if text.startswith("paused")]
         assert pauses
         assert "are needed to save" in pauses[0]

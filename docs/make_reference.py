@@ -1,0 +1,78 @@
+"""Writes docs/recipe.md: every setting of every stage, from the configs themselves.
+
+python docs/make_reference.py
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any, Literal, get_args, get_origin
+
+from pydantic.fields import FieldInfo
+
+from polyana.config import Config
+from polyana.recipe import KINDS
+
+HEAD = """\
+# Every setting
+
+Written by `docs/make_reference.py` from the configs; a test holds the two together.
+
+A recipe has `name` (default: the file's name), `seed` (default 0) and `stages`; each stage has a name of your choosing
+and a `kind`. A setting whose value is another stage takes that stage's name.
+"""
+
+
+def reference() -> str:
+    parts = [HEAD]
+    for kind, config in KINDS.items():
+        parts.append(f"\n## kind: {kind}\n\n{_sentence(config)}\n\n" + _table(config))
+    return "".join(parts)
+
+
+def _table(config: type[Config], prefix: str = "") -> str:
+    rows, inner_tables = [], []
+    for name, field in config.model_fields.items():
+        if name == "kind":
+            continue
+        inner = _inner(field.annotation)
+        shown = f"{prefix}{name}"
+        if inner is not None:
+            plural = get_origin(field.annotation) is list
+            inner_tables.append(f"\n`{shown}`{' (a list)' if plural else ''}: {_sentence(inner)}\n\n")
+            inner_tables.append(_table(inner, f"{shown}[]." if plural else f"{shown}."))
+        else:
+            rows.append(f"| `{shown}` | {_default(field)} | {_says(field)} |\n")
+    return "| setting | default | |\n|---|---|---|\n" + "".join(rows) + "".join(inner_tables)
+
+
+def _inner(annotation: Any) -> type[Config] | None:
+    for part in (annotation, *get_args(annotation)):
+        if isinstance(part, type) and issubclass(part, Config):
+            return part
+    return None
+
+
+def _default(field: FieldInfo) -> str:
+    if field.is_required():
+        return "needed"
+    value = field.get_default(call_default_factory=True, validated_data={})
+    if isinstance(value, bool):
+        return f"`{str(value).lower()}`"
+    return "none" if value is None else f"`{value}`"
+
+
+def _says(field: FieldInfo) -> str:
+    """The description, and the names to choose from."""
+    choices = get_args(field.annotation) if get_origin(field.annotation) is Literal else ()
+    chosen = "one of " + ", ".join(f"`{choice}`" for choice in choices) if choices else ""
+    return "; ".join(part for part in (chosen, field.description or "") if part)
+
+
+def _sentence(config: type[Config]) -> str:
+    return re.sub(r"\s+", " ", (config.__doc__ or "").strip())
+
+
+if __name__ == "__main__":
+    Path(__file__).with_name("recipe.md").write_text(reference(), encoding="utf-8")

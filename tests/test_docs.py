@@ -1,0 +1,54 @@
+"""The docs tell the truth: the reference is the configs', the README's commands and Python run."""
+
+import os
+import re
+import runpy
+import subprocess
+import sys
+import textwrap
+
+import pytest
+from conftest import PROJECT, newest_run
+
+README = (PROJECT / "README.md").read_text(encoding="utf-8")
+
+
+def test_the_reference_is_up_to_date():
+    made = runpy.run_path(str(PROJECT / "docs" / "make_reference.py"))["reference"]()
+    assert (PROJECT / "docs" / "recipe.md").read_text(encoding="utf-8") == made, "run python docs/make_reference.py"
+
+
+def test_every_command_of_the_readme_runs(tiny, home, polyana):
+    block = README[README.index("## While it trains") :]
+    commands = re.findall(r"^    polyana (.+?)(?:\s+#.*)?$", block, re.MULTILINE)
+    assert len(commands) >= 6
+    for command in commands:
+        for theirs, ours in (("recipes/presidents.yaml", str(tiny)), ("RECIPE", str(tiny)), ("presidents-", "tiny-")):
+            command = command.replace(theirs, ours)  # noqa: PLW2901
+        arguments = [quoted or plain for quoted, plain in re.findall(r'"([^"]*)"|(\S+)', command)]
+        polyana(*[argument for argument in arguments if argument != "--watch"])  # which would never end
+
+
+def test_the_readmes_python_runs(tiny, home, capsys):
+    (code,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    exec(code.replace("recipes/presidents.yaml", str(tiny)), {})
+    assert "eval/loss" in capsys.readouterr().out
+    (outside,) = re.findall(r"python -c \"\n(.*?)\"", README, re.DOTALL)
+    process = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", textwrap.dedent(outside).replace("RUN", newest_run(home).name)],
+        env=os.environ | {"HF_HUB_CACHE": str(home / "hub"), "HF_HUB_OFFLINE": "1"}, capture_output=True, check=False,
+    )  # fmt: skip
+    assert process.returncode == 0, process.stderr.decode()
+
+
+def test_the_readmes_recipe_is_a_recipe(tmp_path):
+    from polyana.recipe import load_recipe
+
+    (text,) = re.findall(r"```yaml\n(.*?)```", README, re.DOTALL)
+    (tmp_path / "recipe.yaml").write_text(text)
+    assert list(load_recipe(tmp_path / "recipe.yaml").stages) == ["corpus", "tokenizer", "pretrain"]
+
+
+@pytest.mark.parametrize("link", re.findall(r"\]\((?!http)([^)#]+)", README))
+def test_every_link_of_the_readme_leads_somewhere(link):
+    assert (PROJECT / link).exists()
