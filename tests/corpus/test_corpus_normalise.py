@@ -13,6 +13,7 @@ from polyana.corpus.normalise import normalise, not_text
     ("before", "after"),
     [
         ("и\u0306 е\u0308", "й ё"),
+        ("и\x00\u0306", "й"),
         ("one\r\ntwo\rthree\u2028four", "one\ntwo\nthree\nfour"),
         ("\ufeffone\x00 two\x1b", "one two"),
         ("one  \t\n\u00a0two\u00a0\n", "one\n\u00a0two"),
