@@ -38,6 +38,11 @@ class Recipe:
     seed: int
     stages: dict[str, StageConfig]
     base: Path
+    source: Source
+
+    def where(self, stage: str, *path: str | int) -> str:
+        """The file and line of a stage's setting, for messages."""
+        return self.source.where(("stages", stage, *path))
 
     def resolved(self) -> dict[str, Any]:
         """Everything, defaults included and paths absolute, as plain data that `load_recipe` reads back."""
@@ -85,7 +90,7 @@ def load_recipe(path: Path | str, overrides: Iterable[str] = ()) -> Recipe:
     _check_references(source, stages, problems)
     if problems:
         raise UserError(sorted(problems, key=_line))
-    return Recipe(name, seed, _in_order(stages), path.resolve().parent)
+    return Recipe(name, seed, _in_order(stages), path.resolve().parent, source)
 
 
 def _name(source: Source, path: Path, problems: list[Problem]) -> str:

@@ -13,6 +13,7 @@ has changed or is damaged is made again (polyana/storage/artifact.py).
 from __future__ import annotations
 
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +50,7 @@ def run_recipe(recipe: Recipe, *, stage: str | None = None, resume: bool = False
     """
     pipeline = Pipeline(recipe, home_directory(), console or Console())
     names = list(recipe.stages) if stage is None else recipe.needed_for(stage)
-    steps = {name: pipeline.step(name) for name in names}  # checks that all files and packages are there
+    steps = pipeline.steps(names)
     training = {name: step for name, step in steps.items() if isinstance(recipe.stages[name], PretrainConfig)}
     if resume and not any(pipeline.interrupted_run(step.making) for step in training.values()):
         raise UserError(f"--resume: there is no interrupted run of {recipe.name} with these settings to go on with")
@@ -72,6 +73,18 @@ class Pipeline:
         self.store = ArtifactStore(home, console.stage)
         self.digests = ContentDigests(home / "digests.json")
 
+    def steps(self, names: list[str]) -> dict[str, Step]:
+        """Stages by name. Raises UserError with every file and package that is not there."""
+        steps, problems = {}, []
+        for name in names:
+            try:
+                steps[name] = self.step(name)
+            except UserError as error:
+                problems += [problem for problem in error.problems if problem not in problems]
+        if problems:
+            raise UserError(problems)
+        return steps
+
     def step(self, name: str) -> Step:
         """A stage by its name. Raises UserError when files or packages that it reads are not there."""
         match self.recipe.stages[name]:
@@ -83,7 +96,8 @@ class Pipeline:
                 return self.pretrain(name, config)
 
     def corpus(self, name: str, config: CorpusConfig) -> Step:
-        inputs = corpus.corpus_inputs(config, self.recipe.base, self.digests)
+        where = partial(self.recipe.where, name)
+        inputs = corpus.corpus_inputs(config, self.recipe.base, self.digests, where)
         self.digests.save()
 
         def fill(directory: Path) -> None:
@@ -94,7 +108,8 @@ class Pipeline:
 
     def tokenizer(self, name: str, config: TokenizerConfig) -> Step:
         text = self.step(config.corpus)
-        inputs = tokenizer.tokenizer_inputs(config, self.recipe.base, self.digests)
+        where = partial(self.recipe.where, name)
+        inputs = tokenizer.tokenizer_inputs(config, self.recipe.base, self.digests, where)
         inputs["corpus"] = text.making.fingerprint
 
         def fill(directory: Path) -> None:

@@ -79,8 +79,10 @@ def test_mistakes_exit_with_2_and_say_where(tiny, polyana):
 
 
 def test_missing_text_is_found_before_anything_runs(tiny, home, polyana):
-    said = polyana("run", tiny, "--set", "stages.corpus.sources=[{path: nowhere}]", check=2).stderr
-    assert "`nowhere` does not exist" in said
+    tiny.write_text(tiny.read_text().replace("{path: texts}", "{path: nowhere}, {path: elsewhere}"))
+    said = polyana("run", tiny, check=2).stderr.splitlines()
+    assert [line.split("  ")[0] for line in said] == [f"{tiny}:6"] * 2
+    assert "`nowhere` does not exist" in said[0]
     assert not home.exists()
 
 
@@ -89,7 +91,7 @@ def test_missing_text_is_found_before_anything_runs(tiny, home, polyana):
     [
         ("stages.pretrain.model.context=100000", "too few for one block of `context: 100000`"),
         ("stages.corpus.min_characters=100000", "the corpus is empty: of 12 documents none was kept"),
-        ("stages.pretrain.train.warmup=13 steps", "do not fit into `duration: 12 steps`"),
+        ("stages.pretrain.train.warmup=2000 tokens", "(16 steps) do not fit into `duration: 12 steps`"),
     ],
 )
 def test_what_only_shows_on_the_way_is_explained_too(tiny, polyana, override, says):

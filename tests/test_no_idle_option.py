@@ -37,7 +37,7 @@ CHANGES: dict[str, tuple[list[str], str]] = {
     "corpus.sources.text": ([ROWS], "stages.corpus.sources=[{path: rows.jsonl, text: other}]"),
     "corpus.sources.id": ([ROWS], "stages.corpus.sources=[{path: rows.jsonl, id: key}]"),
     "corpus.eval": ([], "stages.corpus.eval=40%"),
-    "corpus.min_characters": ([], "stages.corpus.min_characters=5999"),
+    "corpus.min_characters": ([], "stages.corpus.min_characters=1000"),
     "corpus.drop_duplicates": ([], "stages.corpus.drop_duplicates=false"),
     "tokenizer.corpus": ([], "stages.tokenizer.corpus=second"),
     "tokenizer.load": ([], "stages.tokenizer={kind: tokenizer, corpus: corpus, load: ready}"),
@@ -121,6 +121,7 @@ def workshop(tiny, home, load, tmp_path, monkeypatch):
     tiny.write_text(text.replace("max_tokens: 5", "max_tokens: 8, temperature: 1.5, top_k: null"))
     texts = sorted((tmp_path / "texts").iterdir())
     shutil.copy(texts[0], tmp_path / "texts" / "copy.txt")
+    (tmp_path / "texts" / "short.txt").write_text("A short speech. " * 20)
     (tmp_path / "more").mkdir()
     for path in texts[:9]:
         shutil.copy(path, tmp_path / "more")

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from polyana.corpus.config import CorpusConfig
+from polyana.corpus.config import CorpusConfig, SourceConfig
 from polyana.corpus.document import Document, Dropped, Split, utf8_length
 from polyana.corpus.normalise import normalise, not_text
 from polyana.corpus.packages import package_version
-from polyana.corpus.readers import files_of, read_source
+from polyana.corpus.readers import files_of, format_of, read_source
 from polyana.corpus.report import CorpusReport, SourceReport
 from polyana.corpus.store import DocumentWriter
-from polyana.errors import PolyanaError
+from polyana.errors import PolyanaError, Problem, UserError
 from polyana.storage import ContentDigests, write_json
 from polyana.tracking import Console
 
@@ -25,18 +26,43 @@ __all__ = ["VERSION", "build_corpus", "corpus_inputs", "split_of"]
 VERSION = 1
 
 
-def corpus_inputs(config: CorpusConfig, base: Path, digests: ContentDigests) -> dict[str, Any]:
+def corpus_inputs(
+    config: CorpusConfig, base: Path, digests: ContentDigests, where: Callable[..., str]
+) -> dict[str, Any]:
     """What the corpus is made from: each file's name and content hash, each package's version.
 
-    Raises UserError for a file that does not exist and a package that is not installed.
+    Raises UserError for every file that does not exist, package that is not installed and setting that no file has a
+    use for; `where(*path)` gives the place of a setting in the recipe.
     """
     inputs: dict[str, Any] = {}
-    for source in config.sources:
-        if source.package is not None:
-            inputs[source.label] = package_version(source.package)
-        else:
-            inputs[source.label] = {name: digests.of(path) for name, path in files_of(source, base)}
+    problems: list[Problem] = []
+    for index, source in enumerate(config.sources):
+        setting = "path" if source.package is None else "package"
+        try:
+            if source.package is not None:
+                inputs[source.label] = package_version(source.package)
+                continue
+            files = files_of(source, base)
+            setting = _unused(source, {format_of(path, source) for _, path in files}) or setting
+            if setting != "path":
+                raise UserError(f"`{setting}` is of no use: no file of `{source.path}` has {_NEEDS[setting]}")
+            inputs[source.label] = {name: digests.of(path) for name, path in files}
+        except UserError as error:
+            problems += [Problem(where("sources", index, setting), problem.what) for problem in error.problems]
+    if problems:
+        raise UserError(problems)
     return inputs
+
+
+_NEEDS = {"document": "plain text to be cut into documents", "text": "columns", "id": "columns"}
+
+
+def _unused(source: SourceConfig, formats: set[str]) -> str | None:
+    """A setting that was given and that none of the source's formats obeys."""
+    useless = ["document"] if "text" not in formats else []
+    useless += ["text", "id"] if not formats - {"text", "html"} else []
+    given = [name for name in useless if getattr(source, name) != SourceConfig.model_fields[name].default]
+    return given[0] if given else None
 
 
 def split_of(identifier: str, eval_share: float) -> Split:

@@ -92,9 +92,10 @@ def read_source(source: SourceConfig, base: Path) -> Iterator[Item]:
         identifier = f"{source.label}/{name}"
         try:
             yield from _READERS[format_of(path, source)](path, identifier, source)
-        except (OSError, EOFError, zlib.error, zstandard.ZstdError, csv.Error) as error:
+        except UnicodeError:  # utf-16 that the recipe promised and the file does not hold, for example
+            yield Dropped(identifier, f"is not {source.encoding}", path.stat().st_size)
+        except (OSError, EOFError, zlib.error, zstandard.ZstdError, csv.Error):
             yield Dropped(identifier, "damaged file", path.stat().st_size)
-            del error
 
 
 def _text(path: Path, identifier: str, source: SourceConfig) -> Iterator[Item]:

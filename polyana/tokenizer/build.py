@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from polyana.corpus import Corpus, Split
-from polyana.errors import PolyanaError, UserError
+from polyana.errors import PolyanaError, Problem, UserError
 from polyana.storage import ContentDigests, read_json, write_json
 from polyana.tokenizer.config import END_OF_TEXT, UNKNOWN, TokenizerConfig
 from polyana.tokenizer.text_tokenizer import TextTokenizer, pieces
@@ -25,19 +25,16 @@ _EXAMPLES = 10
 _WORD = 10_000  # characters; longer words are cut to learn from, for the trainer takes the square of a word's length
 
 
-def tokenizer_inputs(config: TokenizerConfig, base: Path, digests: ContentDigests) -> dict[str, Any]:
+def tokenizer_inputs(
+    config: TokenizerConfig, base: Path, digests: ContentDigests, where: Callable[..., str]
+) -> dict[str, Any]:
     """The content hashes of the files of a tokenizer that is loaded. Raises UserError if it is not there."""
     if config.load is None:
         return {}
-    directory = _directory(config.load, base)
-    return {"files": {path.name: digests.of(path) for path in sorted(directory.glob("*.json"))}}
-
-
-def _directory(load: str, base: Path) -> Path:
-    directory = base / Path(load).expanduser()
+    directory = base / Path(config.load).expanduser()
     if not (directory / "tokenizer.json").is_file():
-        raise UserError(f"`load: {load}`: there is no tokenizer.json in {directory}")
-    return directory
+        raise UserError(Problem(where("load"), f"`load: {config.load}`: there is no tokenizer.json in {directory}"))
+    return {"files": {path.name: digests.of(path) for path in sorted(directory.glob("*.json"))}}
 
 
 def build_tokenizer(config: TokenizerConfig, base: Path, corpus: Corpus, directory: Path, console: Console) -> None:
@@ -45,7 +42,7 @@ def build_tokenizer(config: TokenizerConfig, base: Path, corpus: Corpus, directo
     from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
     if config.load is not None:
-        fast = AutoTokenizer.from_pretrained(_directory(config.load, base))
+        fast = AutoTokenizer.from_pretrained(base / Path(config.load).expanduser())
     else:
         trained = _train(config, corpus, console)
         unknown = {"unk_token": UNKNOWN} if config.algorithm == "whitespace_bpe" else {}

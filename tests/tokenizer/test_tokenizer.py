@@ -254,8 +254,8 @@ def test_a_tokenizer_trained_here_is_loaded_as_it_was(request, corpus, kind):
 
 def test_a_tokenizer_that_is_not_there_is_a_letter(tmp_path):
     config = TokenizerConfig(kind="tokenizer", corpus="corpus", load="nowhere")
-    with pytest.raises(UserError, match=r"`load: nowhere`: there is no tokenizer.json in .*nowhere"):
-        tokenizer_inputs(config, tmp_path, ContentDigests(tmp_path / "digests.json"))
+    with pytest.raises(UserError, match=r"load  `load: nowhere`: there is no tokenizer.json in .*nowhere"):
+        tokenizer_inputs(config, tmp_path, ContentDigests(tmp_path / "digests.json"), str)
 
 
 def test_a_tokenizer_that_ends_no_document_is_refused(by_bytes, tmp_path):
@@ -269,8 +269,8 @@ def test_inputs_are_the_content_of_a_loaded_tokenizer_and_nothing_of_a_trained_o
     digests = ContentDigests(tmp_path / "digests.json")
     trained = TokenizerConfig(kind="tokenizer", corpus="corpus")
     loaded = TokenizerConfig(kind="tokenizer", corpus="corpus", load=str(by_bytes.directory))
-    assert tokenizer_inputs(trained, tmp_path, digests) == {}
-    assert {"tokenizer.json", "tokenizer_config.json"} <= set(tokenizer_inputs(loaded, tmp_path, digests)["files"])
+    assert tokenizer_inputs(trained, tmp_path, digests, str) == {}
+    assert {"tokenizer.json", "tokenizer_config.json"} <= set(tokenizer_inputs(loaded, tmp_path, digests, str)["files"])
 
 
 # ---- report
