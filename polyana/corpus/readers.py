@@ -207,9 +207,11 @@ def _csv(path: Path, identifier: str, source: SourceConfig) -> Iterator[Item]:
     if codecs.lookup(encoding).name == "utf-8":
         encoding = "utf-8-sig"  # a byte order mark would be part of the first column's name
     csv.field_size_limit(sys.maxsize)  # the default, 128 KiB, is less than a long document
-    delimiter = "\t" if format_of(path, source) == "tsv" else ","
+    dialect: dict[str, Any] = {}
+    if format_of(path, source) == "tsv":  # as it is written in practice: a quotation mark is only a character
+        dialect = {"delimiter": "\t", "quoting": csv.QUOTE_NONE}
     with open_file(path) as stream, io.TextIOWrapper(stream, encoding, "replace", newline="") as text:
-        for number, row in enumerate(csv.DictReader(text, delimiter=delimiter), 1):
+        for number, row in enumerate(csv.DictReader(text, **dialect), 1):
             yield _row(row, identifier, number, source, sum(utf8_length(str(value)) for value in row.values()))
 
 

@@ -313,7 +313,7 @@ def test_inputs_of_a_package_are_its_version(tmp_path):
 
 
 def test_inputs_of_a_file_that_is_missing_are_a_letter(tmp_path):
-    with pytest.raises(UserError, match="sources.0.path  `texts` does not exist"):
+    with pytest.raises(UserError, match=r"sources\.0\.path  `texts` does not exist"):
         corpus_inputs(
             CorpusConfig(kind="corpus", sources=[SourceConfig(path="texts")]),
             tmp_path,
