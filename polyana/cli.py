@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import sys
 import time
 from pathlib import Path
@@ -14,6 +15,7 @@ from rich.console import Console as RichConsole
 from rich.table import Table
 
 from polyana.errors import PolyanaError, UserError
+from polyana.storage import home_directory, is_disk_full
 
 __all__ = ["app", "main"]
 
@@ -50,7 +52,6 @@ def run(
     """Run a recipe. What is finished and unchanged is kept; what was interrupted goes on where it stopped."""
     from polyana.recipe import load_recipe
     from polyana.run import run_recipe
-    from polyana.storage import home_directory
 
     if resume and fresh:
         raise UserError("--resume goes on with a run and --fresh begins a new one; choose one of them")
@@ -96,7 +97,7 @@ def _show_summary(summary: dict[str, Any], home: Path, wall_seconds: float) -> N
     console.print(
         f'Try next:\n  polyana generate {summary["run"]}@best "{prompt}"\n'
         f"  polyana runs\n"
-        f"  polyana show batch {_relative(run.path / 'recipe.yaml')}",
+        f"  polyana show batch {shlex.quote(_relative(run.path / 'recipe.yaml'))}",
         markup=False,
         soft_wrap=True,
     )
@@ -109,8 +110,6 @@ def runs(
 ) -> None:
     """List runs, finished and live, with a small curve of their loss."""
     from rich.live import Live
-
-    from polyana.storage import home_directory
 
     directory = home_directory() / "runs"
     if as_json:
@@ -177,13 +176,12 @@ def generate(
     temperature: Annotated[float, typer.Option(min=0.0, help="0 takes the likeliest token.")] = 0.8,
     top_k: Annotated[int, typer.Option(min=0, help="Only among the so many likeliest; 0 for all.")] = 50,
     top_p: Annotated[
-        float, typer.Option(min=0.0, max=1.0, help="Only among the likeliest that reach this share.")
+        float, typer.Option(min=0.001, max=1.0, help="Only among the likeliest that reach this share.")
     ] = 1.0,
     seed: Annotated[int, typer.Option(min=0, help="The same seed writes the same text.")] = 0,
 ) -> None:
     """Let a saved model write. Any revision works while its training goes on: @best, @main, @step-500, a commit id."""
     from polyana.registry import find_repository
-    from polyana.storage import home_directory
 
     name, _, revision = model.partition("@")
     repository = find_repository(home_directory() / "hub", name)
@@ -192,7 +190,7 @@ def generate(
     from polyana.evaluate import generate as write_text
 
     settings = GenerationConfig(
-        max_tokens=max_tokens, temperature=temperature, top_k=top_k or None, top_p=top_p or 1.0, seed=seed
+        max_tokens=max_tokens, temperature=temperature, top_k=top_k or None, top_p=top_p, seed=seed
     )
     loaded, tokenizer = load_for_generation(directory)
 
@@ -216,7 +214,6 @@ def show_batch(
     """Print what the model sees in one step: tokens apart by |, each document in its own colour, no-loss tokens dim."""
     from polyana.recipe import load_recipe
     from polyana.run import Pipeline
-    from polyana.storage import home_directory
     from polyana.tasks import PretrainConfig
     from polyana.tracking import Console
     from polyana.train import TrainingPlan
@@ -264,7 +261,6 @@ def _made(recipe: Path, overrides: list[str] | None, kind: type) -> list[tuple[s
     """(name, directory) of a recipe's stages of one kind, made now where they are not there yet."""
     from polyana.recipe import load_recipe
     from polyana.run import Pipeline
-    from polyana.storage import home_directory
     from polyana.tracking import Console
 
     loaded = load_recipe(recipe, overrides or ())
@@ -302,6 +298,12 @@ def main() -> None:
     except PolyanaError as error:
         sys.stderr.write(f"{error}\n")
         sys.exit(error.exit_code)
+    except OSError as error:
+        if error.filename is None and error.strerror is None:
+            raise
+        full = " Free some room and run this again; what was finished is kept" if is_disk_full(error) else ""
+        sys.stderr.write(f"{error.filename or _relative(home_directory())}: {error.strerror}.{full}\n")
+        sys.exit(1)
     except KeyboardInterrupt:
         sys.stderr.write("interrupted; what was finished is kept\n")
         sys.exit(130)

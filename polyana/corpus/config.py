@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import takewhile
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field
 
-from polyana.config import Config, KeyPath, Share, closest
-from polyana.config.quantity import parse_quantity
+from polyana.config import Config, KeyPath, Share, closest, parse_quantity
 from polyana.corpus.packages import PACKAGES
 
 __all__ = ["FORMATS", "CorpusConfig", "SourceConfig", "before_wildcard"]
@@ -101,6 +100,12 @@ class SourceConfig(Config):
                 ("id",),
                 f"`id` names a column; a {self.format} file has none, its documents are named by its path",
             )
+
+    def identity(self) -> dict[str, Any]:
+        return super().identity() | {"name": self.label}  # ids begin with it, whether it was given or derived
+
+    def resolved(self, base: Path) -> dict[str, Any]:
+        return super().resolved(base) | {"name": self.label}  # which an absolute path could change
 
     @property
     def label(self) -> str:

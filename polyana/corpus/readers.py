@@ -43,7 +43,7 @@ def files_of(source: SourceConfig, base: Path) -> list[tuple[str, Path]]:
     if path.is_file():
         return [(path.name, path)]
     if path.is_dir():
-        found = [file for file in path.rglob("*") if _readable(file, path, source)]
+        found = [file for file in _walk(path) if _is_read(file, source)]
         root = path
     elif pattern:
         root = base.joinpath(*fixed)
@@ -62,12 +62,28 @@ def _name(path: Path) -> str:
     return os.fsencode(path.as_posix()).decode("utf-8", "backslashreplace")
 
 
-def _readable(file: Path, root: Path, source: SourceConfig) -> bool:
-    hidden = any(part.startswith(".") for part in file.relative_to(root).parts)
-    if hidden or not file.is_file():
-        return False
+def _walk(root: Path) -> Iterator[Path]:
+    """Every file below a directory but hidden ones, through symbolic links; each directory once."""
+    entered: set[Path] = set()
+    for directory, inner, names in os.walk(root, followlinks=True):
+        place = Path(directory).resolve()
+        inner[:] = [] if place in entered else [name for name in inner if not name.startswith(".")]
+        if place not in entered:
+            yield from (Path(directory, name) for name in names if not name.startswith("."))
+        entered.add(place)
+
+
+def _is_read(file: Path, source: SourceConfig) -> bool:
+    """Whether a file found in a directory is read: its ending says how, or the recipe does."""
     ending = _ending(file)
-    return ending in FORMATS and (ending != "" or source.format != "auto")
+    return file.is_file() and ending in FORMATS and (ending != "" or source.format != "auto")
+
+
+def _passed_over(source: SourceConfig, base: Path) -> list[tuple[str, Path]]:
+    """The files of a directory that are not read."""
+    root = base / Path(str(source.path)).expanduser()
+    files = [file for file in _walk(root) if file.is_file() and not _is_read(file, source)] if root.is_dir() else []
+    return sorted((_name(file.relative_to(root)), file) for file in files)
 
 
 def _ending(file: Path) -> str:
@@ -88,6 +104,9 @@ def read_source(source: SourceConfig, base: Path) -> Iterator[Item]:
         for identifier, text in package_documents(source.package):
             yield Document(f"{source.label}/{identifier}", text)
         return
+    for name, path in _passed_over(source, base):
+        ending = path.suffix or "a name without an ending"
+        yield Dropped(f"{source.label}/{name}", f"no reader for {ending}", path.stat().st_size)
     for name, path in files_of(source, base):
         identifier = f"{source.label}/{name}"
         try:

@@ -73,12 +73,13 @@ def generate(
 ) -> str:
     """The text that follows `prompt`; with `write` also piece by piece as it comes.
 
-    When prompt and text outgrow the model's context the beginning of the prompt is left out.
+    Both must fit into the model's context: fewer tokens are written, at least half a context, for which the beginning
+    of a longer prompt is left out.
     """
     ids = tokenizer.encode(prompt) or [tokenizer.eos_token_id]
     longest = model.config.max_position_embeddings
-    count = min(config.max_tokens, longest - 1)
-    ids = ids[-(longest - count) :]
+    ids = ids[-(longest - min(config.max_tokens, longest // 2)) :]
+    count = min(config.max_tokens, longest - len(ids))
     sampling: dict[str, Any] = {"do_sample": False}
     if config.temperature > 0:
         sampling = {

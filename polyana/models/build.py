@@ -44,7 +44,8 @@ def build_model(config: ModelConfig, vocab_size: int, end_of_text: int, seed: in
 def hidden_states(model: Any, tokens_BT: torch.Tensor) -> torch.Tensor:
     """The states that the output layer reads, [B, T, D].
 
-    No attention mask and no cache: with either, transformers 5 may attend across packed documents unwarned.
+    A block is one text to the model: a token attends to all before it in the block, other documents' among them.
+    Neither mask nor cache is passed, so transformers has nothing to guess packed documents from.
     """
     return model.base_model(input_ids=tokens_BT, use_cache=False).last_hidden_state  # type: ignore[no-any-return]
 
@@ -61,6 +62,9 @@ def count_parameters(model: nn.Module) -> int:
 
 def save_model(model: Any, directory: Path) -> None:
     """config.json, generation_config.json and model.safetensors, as any Hugging Face tool reads them."""
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()  # it would tear our own line apart
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # transformers' remarks on defaults; what is saved is tested by loading it
         model.save_pretrained(directory)

@@ -4,6 +4,7 @@
         blobs/SHA256                      a file's content; the same content is stored once
         snapshots/COMMIT/                 one commit: links to blobs, under the files' names, and commit.json
         refs/main, best, step-500         a commit's id
+        arriving/                         a commit on its way
 
 So `HF_HUB_CACHE=HOME/hub HF_HUB_OFFLINE=1` lets unmodified Hugging Face tools load `polyana/RUN` at any revision.
 A commit appears by one rename; a crash before it leaves blobs that nothing refers to, which `collect` removes.
@@ -53,7 +54,7 @@ class Repository:
         self.run = run
         self.path = hub / f"models--{NAMESPACE}--{run}"
         self._blobs, self._refs, self._snapshots = (self.path / name for name in ("blobs", "refs", "snapshots"))
-        self._scratch = hub.parent / "arriving" / run  # beside the hub: the same disk, out of the sight of other tools
+        self._scratch = self.path / "arriving"  # on the same disk, where other tools do not look
 
     def arriving(self, step: int) -> Path:
         """An empty directory on the registry's disk, to write the files of a commit into."""
@@ -97,10 +98,14 @@ class Repository:
             digests,
             round(time.time(), 3),
         )
-        if not (self._snapshots / identifier).is_dir():
-            for name, digest in digests.items():
-                self._add_blob(files / name, digest)
+        for name, digest in digests.items():
+            self._add_blob(files / name, digest)
+        if not (self._snapshots / identifier / "commit.json").exists():
+            shutil.rmtree(self._snapshots / identifier, ignore_errors=True)
             self._add_snapshot(commit)
+        for other in self.commits():
+            if other.step == step and other.id != identifier:  # made before retention took its parent
+                self.remove(other)
         self.set_ref(f"step-{step}", identifier)
         self.set_ref("main", identifier)
         shutil.rmtree(files)
@@ -113,7 +118,7 @@ class Repository:
 
     def _add_blob(self, file: Path, digest: str) -> None:
         blob = self._blobs / digest
-        if not blob.exists():
+        if not blob.exists() or sha256_of(blob) != digest:  # what is damaged is written again
             flush_to_disk(file)
             file.replace(blob)
             flush_to_disk(self._blobs)
@@ -125,13 +130,14 @@ class Repository:
             write_json(directory / "commit.json", asdict(commit))
 
     def set_ref(self, name: str, commit: str) -> None:
-        write_file(self._refs / name, commit)
+        self._scratch.mkdir(exist_ok=True)
+        write_file(self._refs / name, commit, self._scratch)  # a stray file in refs/ would break other tools
 
     def refs(self) -> dict[str, str]:
         """Name -> commit id."""
         if not self._refs.is_dir():
             return {}
-        return {path.name: path.read_text().strip() for path in sorted(self._refs.iterdir()) if path.name[0] != "."}
+        return {path.name: path.read_text().strip() for path in sorted(self._refs.iterdir())}
 
     def commits(self) -> list[Commit]:
         """Every commit, by step."""
@@ -198,11 +204,15 @@ def find_repository(hub: Path, name: str) -> Repository:
     """The run called `name`; or, where `name` is RECIPE-STAGE or another beginning of names, the newest of them."""
     prefix = f"models--{NAMESPACE}--"
     runs = sorted(path.name.removeprefix(prefix) for path in hub.glob(f"{prefix}*"))
-    matching = [name] if name in runs else [run for run in runs if run.startswith(name)]
+    stage_of = {run: run[: -len(_DATE) - 1] for run in runs}
+    matching = [run for run in runs if name in (run, stage_of[run])] or [run for run in runs if run.startswith(name)]
+    several = sorted({stage_of[run] for run in matching})
+    if len(several) > 1:
+        raise UserError(f"`{name}` could be {' or '.join(several)}; write one of them")
     if not matching:
         known = f"; runs here: {', '.join(runs)}" if runs else "; nothing has been trained here yet"
-        stages = sorted({run[: -len(_DATE) - 1] for run in runs})
-        raise UserError(f"there is no run `{name}` in {hub}{closest(name, [*runs, *stages]) or known}")
+        near = closest(name, [*runs, *sorted(set(stage_of.values()))])
+        raise UserError(f"there is no run `{name}` in {hub}{near or known}")
     return Repository(hub, max(matching, key=lambda run: run[-len(_DATE) :]))
 
 

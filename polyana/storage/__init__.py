@@ -1,11 +1,11 @@
 """Files that survive: atomic writes, locks, checksums, room on the disk, and what finished stages made."""
 
-from polyana.storage.artifact import Artifact, ArtifactStore, Making, Step, fingerprint
+from polyana.storage.artifact import Artifact, ArtifactStore, Making, Step, changes, fingerprint
 from polyana.storage.digest import ContentDigests
 from polyana.storage.disk import disk_used, is_disk_full, retry_when_full, show_bytes, wait_for_room
 from polyana.storage.durable import building, flush_to_disk, read_json, sha256_of, write_file, write_json
 from polyana.storage.home import home_directory
-from polyana.storage.lock import holder, locked
+from polyana.storage.lock import is_held, locked
 
 __all__ = [
     "Artifact",
@@ -14,12 +14,13 @@ __all__ = [
     "Making",
     "Step",
     "building",
+    "changes",
     "disk_used",
     "fingerprint",
     "flush_to_disk",
-    "holder",
     "home_directory",
     "is_disk_full",
+    "is_held",
     "locked",
     "read_json",
     "retry_when_full",

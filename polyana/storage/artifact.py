@@ -13,14 +13,16 @@ import json
 import shutil
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from polyana.errors import Damaged
 from polyana.storage.durable import building, read_json, sha256_of, write_json
 from polyana.storage.lock import locked
 
-__all__ = ["Artifact", "ArtifactStore", "Making", "Step", "fingerprint"]
+__all__ = ["Artifact", "ArtifactStore", "Making", "Step", "changes", "fingerprint"]
 
 
 def fingerprint(content: Any) -> str:
@@ -56,7 +58,11 @@ class Artifact:
 
     def damage(self) -> str | None:
         """What is wrong with the files, as text for the user; None when all are as they were written."""
-        for name, (size, digest) in read_json(self.directory / "artifact.json")["files"].items():
+        try:
+            files = read_json(self.directory / "artifact.json")["files"]
+        except Damaged as damage:
+            return str(damage)
+        for name, (size, digest) in files.items():
             path = self.directory / name
             if not path.is_file():
                 return f"{path} is missing"
@@ -127,33 +133,33 @@ class ArtifactStore:
         return Artifact(target, making.fingerprint)
 
     def discard(self, artifact: Artifact) -> None:
-        shutil.rmtree(artifact.directory, ignore_errors=True)
+        shutil.rmtree(artifact.directory)
 
     def _why(self, step: Step) -> str:
         """Why nothing finished fits: what changed since the last one, in the user's words."""
         making = step.making
-        earlier = [
-            about
-            for path in self.directory.glob(f"{making.kind}-*/artifact.json")
-            if (about := read_json(path)).get("used_by") == step.used_by
-        ]
+        earlier = []
+        for path in self.directory.glob(f"{making.kind}-*/artifact.json"):
+            with suppress(Damaged):
+                earlier += [about for about in [read_json(path)] if about["used_by"] == step.used_by]
         if not earlier:
             return "not made yet"
         last = max(earlier, key=lambda about: float(about["made"]))
         if last["version"] != making.version:
             return "Polyana's code for it has changed"
-        changes = list(_changes(last["settings"], making.settings, ""))
-        changes += [f"{name} has changed" for name in making.inputs if last["inputs"].get(name) != making.inputs[name]]
-        return "; ".join(changes[:3]) + ("; ..." if len(changes) > 3 else "") if changes else "its result is gone"
+        found = changes(last["settings"], making.settings)
+        found += [f"{name} has changed" for name in making.inputs if last["inputs"].get(name) != making.inputs[name]]
+        return "; ".join(found[:3]) + ("; ..." if len(found) > 3 else "") if found else "its result is gone"
 
     def _path(self, making: Making) -> Path:
         return self.directory / f"{making.kind}-{making.fingerprint[:16]}"
 
 
-def _changes(old: Any, new: Any, path: str) -> list[str]:
+def changes(old: Any, new: Any, path: str = "") -> list[str]:
+    """What differs between two settings, as `lr was 0.1, is 0.2`."""
     if isinstance(old, dict) and isinstance(new, dict):
         keys = list(dict.fromkeys([*old, *new]))
         return [
-            change for key in keys for change in _changes(old.get(key), new.get(key), f"{path}.{key}" if path else key)
+            change for key in keys for change in changes(old.get(key), new.get(key), f"{path}.{key}" if path else key)
         ]
     return [] if old == new else [f"{path} was {old}, is {new}"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import shutil
 import time
 from collections.abc import Callable
@@ -60,7 +61,7 @@ def retry_when_full(write: Callable[[], T], directory: Path, say: Callable[[str]
     while True:
         try:
             return write()
-        except OSError as error:
+        except Exception as error:
             if not is_disk_full(error):
                 raise
         say(
@@ -71,9 +72,16 @@ def retry_when_full(write: Callable[[], T], directory: Path, say: Callable[[str]
 
 
 def is_disk_full(error: BaseException) -> bool:
-    """Whether `error` means that the disk, or the user's share of it, is used up."""
+    """Whether `error` means that the disk, or the user's share of it, is used up.
+
+    safetensors keeps only the words of the system's error; torch raises one of its own while handling it.
+    """
     numbers = (errno.ENOSPC, errno.EDQUOT)
-    return isinstance(error, OSError) and error.errno in numbers
+    if isinstance(error, OSError) and error.errno in numbers:
+        return True
+    if any(os.strerror(number) in str(error) for number in numbers):
+        return True
+    return error.__context__ is not None and is_disk_full(error.__context__)
 
 
 def _margin(directory: Path) -> int:

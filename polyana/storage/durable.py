@@ -31,9 +31,9 @@ def flush_to_disk(path: Path) -> None:
         os.close(descriptor)
 
 
-def write_file(path: Path, content: str | bytes) -> None:
-    """Replace `path` by `content`, durably and all at once."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+def write_file(path: Path, content: str | bytes, scratch: Path | None = None) -> None:
+    """Replace `path` by `content`, durably and all at once; first written in `scratch` (default: beside `path`)."""
+    temporary = (scratch or path.parent) / f".{path.name}.{os.getpid()}.tmp"
     try:
         with temporary.open("wb") as stream:
             stream.write(content.encode() if isinstance(content, str) else content)

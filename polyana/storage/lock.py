@@ -14,7 +14,7 @@ from filelock import FileLock, Timeout
 
 from polyana.errors import Busy
 
-__all__ = ["holder", "locked"]
+__all__ = ["is_held", "locked"]
 
 
 @contextmanager
@@ -23,7 +23,7 @@ def locked(path: Path, doing: str) -> Iterator[None]:
     path.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(path)
     try:
-        lock.acquire(timeout=1.0)  # `holder` may have it for a moment
+        lock.acquire(timeout=1.0)  # `is_held` may have it for a moment
     except Timeout:
         raise Busy(f"{doing}: {_describe(path)}. Wait for it, or stop it, and run this again") from None
     note = _note(path)
@@ -35,7 +35,7 @@ def locked(path: Path, doing: str) -> Iterator[None]:
         lock.release()
 
 
-def holder(path: Path) -> bool:
+def is_held(path: Path) -> bool:
     """Whether some process holds the lock file `path` now."""
     if not path.exists():
         return False
@@ -44,6 +44,8 @@ def holder(path: Path) -> bool:
         lock.acquire(blocking=False)
     except Timeout:
         return True
+    except OSError:  # a home that cannot be written to: nobody trains there
+        return False
     lock.release()
     return False
 

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 from rich.text import Text
 
-from polyana.config import Config, Every, KeyPath, StageReference, Tokens
+from polyana.config import Config, Duration, KeyPath, StageReference, Tokens
 from polyana.data import Batch, EvalBlocks, TokenData, TrainBlocks
 from polyana.evaluate import SampleConfig, evaluate_language_model, generate
 from polyana.losses import linear_cross_entropy_sum
@@ -25,8 +25,12 @@ VERSION = 1
 class EvalConfig(Config):
     """When held-out text is predicted; every save does it too."""
 
-    every: Every | None = Field(None, description="as `100 steps`; default: only before training and at each save")
+    every: Duration | None = Field(None, description="as `100 steps`; default: only before training and at each save")
     tokens: Tokens | None = Field(None, description="of the held-out text, as `100k tokens`; default: all of it")
+
+    def problems(self) -> Iterator[tuple[KeyPath, str]]:
+        if self.tokens is not None and self.tokens.amount < 2:
+            yield ("tokens",), "a token is predicted from those before it, so at least 2 tokens are needed"
 
 
 class PretrainConfig(Config):
@@ -42,6 +46,8 @@ class PretrainConfig(Config):
     sample: SampleConfig | None = Field(None, json_schema_extra={"watching": True})
 
     def problems(self) -> Iterator[tuple[KeyPath, str]]:
+        if self.train.patience is not None and self.eval.every is None:
+            yield ("train", "patience"), "`patience` counts evaluations; say when they are: `eval: {every: 100 steps}`"
         counts = {}
         for name in ("batch", "micro_batch"):
             quantity = getattr(self.train, name)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import pairwise
 from pathlib import Path
 from typing import TextIO
@@ -72,7 +72,8 @@ class Console:
         """A line that stays."""
         self._rich.print(escape(text), style=style or None)
         if self._log is not None:
-            with self._log.open("a", encoding="utf-8") as log:
+            # The copy is worth no run: on a full disk, where this may be the word of it, it stays out.
+            with suppress(OSError), self._log.open("a", encoding="utf-8") as log:
                 log.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')}  {text}\n")
 
     def stage(self, name: str, text: str) -> None:

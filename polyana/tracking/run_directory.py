@@ -13,11 +13,13 @@ HOME/runs/RUN/
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from polyana.storage import holder, locked, read_json, write_file, write_json
+from polyana.errors import Damaged
+from polyana.storage import is_held, locked, read_json, write_file, write_json
 from polyana.tracking.environment import describe_environment
 
 __all__ = ["RunDirectory", "find_runs", "name_run"]
@@ -51,8 +53,11 @@ class RunDirectory:
         return self.path / ".lock"
 
     @classmethod
-    def create(cls, runs: Path, recipe: str, stage: str, fingerprint: str, recipe_text: str) -> RunDirectory:
-        """A new run named by recipe, stage and the time now (a second later if that name is taken)."""
+    def create(cls, runs: Path, recipe: str, stage: str, about: dict[str, Any]) -> RunDirectory:
+        """A new run named by recipe, stage and the time now (a second later if that name is taken).
+
+        `about` goes into run.json: the stage's fingerprint, its settings and its seed.
+        """
         runs.mkdir(parents=True, exist_ok=True)
         moment = time.time()
         while True:
@@ -65,11 +70,13 @@ class RunDirectory:
         run = cls(path)
         for part in ("metrics", "samples", "state"):
             (path / part).mkdir()
-        write_file(path / "recipe.yaml", recipe_text)
-        write_json(path / "environment.json", describe_environment())
-        about = {"recipe": recipe, "stage": stage, "fingerprint": fingerprint, "started": moment}
-        write_json(path / "run.json", about)
+        write_json(path / "run.json", {"recipe": recipe, "stage": stage, "started": moment, **about})
         return run
+
+    def describe(self, recipe_text: str) -> None:
+        """Store what an attempt begins with: the resolved recipe and the environment."""
+        write_file(self.path / "recipe.yaml", recipe_text)
+        write_json(self.path / "environment.json", describe_environment())
 
     def about(self) -> dict[str, Any]:
         return dict(read_json(self.path / "run.json"))
@@ -84,7 +91,7 @@ class RunDirectory:
 
     def status(self) -> str:
         """training, finished, failed or interrupted."""
-        if holder(self.lock_path):
+        if is_held(self.lock_path):
             return "training"
         return str(self.about().get("outcome", "interrupted"))
 
@@ -98,6 +105,10 @@ class RunDirectory:
 
 
 def find_runs(runs: Path) -> list[RunDirectory]:
-    """All runs below `runs`, oldest first."""
-    found = [RunDirectory(path.parent) for path in runs.glob("*/run.json")]
-    return sorted(found, key=lambda run: (float(run.about()["started"]), run.name))
+    """All runs below `runs`, oldest first; one whose run.json is damaged is left out."""
+    found = []
+    for path in runs.glob("*/run.json"):
+        with suppress(Damaged):
+            run = RunDirectory(path.parent)
+            found.append((float(run.about()["started"]), run.name, run))
+    return [run for _, _, run in sorted(found, key=lambda entry: entry[:2])]

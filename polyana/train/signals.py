@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable
 from types import FrameType
@@ -32,6 +33,8 @@ class StopSignals:
 
     def _handle(self, number: int, _frame: FrameType | None) -> None:
         if self.received is not None:
+            if sys.stderr.isatty():
+                os.write(2, b"\x1b[?25h\n")  # the live line has hidden the cursor
             os._exit(128 + number)
         self.received = number
         self._say(f"{signal.Signals(number).name}: saving after this step, then stopping (once more to leave at once)")

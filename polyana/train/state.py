@@ -50,20 +50,29 @@ class StateStore:
         position: Position,
         link_weights: Callable[[Path], None],
         optimizer: torch.optim.Optimizer,
+        arithmetic: dict[str, str],
     ) -> None:
-        """Write a state; `link_weights(path)` puts model.safetensors at `path`. Older states than two go."""
+        """Write a state; `link_weights(path)` puts model.safetensors at `path`. Older states than two go.
+
+        `arithmetic`: what must be the same on resuming for the run to be bit for bit the same.
+        """
         with building(self._directory / f"step-{position.step:08d}", replace=True) as directory:
             link_weights(directory / "model.safetensors")
             content = {"optimizer": optimizer.state_dict(), "random": torch.get_rng_state()}
-            torch.save(content, directory / "optimizer.pt")
+            with (directory / "optimizer.pt").open("wb") as stream:  # given a path, torch hides that a disk is full
+                torch.save(content, stream)
             files = {path.name: sha256_of(path) for path in sorted(directory.iterdir())}
-            about = {"position": asdict(position), "threads": torch.get_num_threads(), "files": files}
+            about = {"position": asdict(position), "arithmetic": arithmetic, "files": files}
             write_json(directory / "state.json", about)
         for outdated in self._saved()[:-_KEPT]:
             shutil.rmtree(outdated)
 
     def load(
-        self, model: torch.nn.Module, optimizer: torch.optim.Optimizer, warn: Callable[[str], None]
+        self,
+        model: torch.nn.Module,
+        optimizer: torch.optim.Optimizer,
+        arithmetic: dict[str, str],
+        warn: Callable[[str], None],
     ) -> Position | None:
         """Put the newest undamaged state into `model` and `optimizer`; None when the run never saved.
 
@@ -80,11 +89,12 @@ class StateStore:
             content = torch.load(directory / "optimizer.pt", weights_only=True, map_location="cpu")
             optimizer.load_state_dict(content["optimizer"])
             torch.set_rng_state(content["random"])
-            if about["threads"] != torch.get_num_threads():
-                warn(
-                    f"this state was saved with {about['threads']} threads and goes on with {torch.get_num_threads()}: "
-                    "sums are rounded in another order, so the run will not be bit for bit what it would have been"
-                )
+            for name, now in arithmetic.items():
+                if about["arithmetic"][name] != now:
+                    warn(
+                        f"this run was saved with {name} {about['arithmetic'][name]} and goes on with {now}: rounding "
+                        "differs, so it will not be bit for bit what it would have been"
+                    )
             return Position(**about["position"])
         if saved:
             raise Damaged(f"every saved state in {self._directory} is damaged; start again with --fresh")

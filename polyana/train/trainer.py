@@ -8,7 +8,6 @@ random state alone, all of which a save holds; so a run that is killed and resum
 from __future__ import annotations
 
 import math
-import shutil
 import time
 
 import torch
@@ -39,6 +38,7 @@ class Trainer:
     def __init__(
         self,
         task: Task,
+        plan: TrainingPlan,
         config: TrainConfig,
         save: SaveConfig,
         precision: Precision,
@@ -51,14 +51,11 @@ class Trainer:
         sample_every: Quantity | None = None,
         recipe_hash: str = "",
     ) -> None:
-        """`seed`: of dropout. `evaluate_every`: besides what every save evaluates.
-
-        Raises UserError if the plan is impossible.
-        """
+        """`seed`: of dropout. `evaluate_every`: besides what every save evaluates."""
         self.task, self.config, self.keep = task, config, save.keep
         self.run, self.repository, self.console = run, repository, console
         self.precision, self.seed, self.recipe_hash = precision, seed, recipe_hash
-        self.plan = TrainingPlan.of(config, task.per_epoch, task.context)
+        self.plan = plan
         self.model = task.model.to(precision.device)
         self.optimizer = build_optimizer(self.model, config)
         self.states = StateStore(run.state)
@@ -71,11 +68,14 @@ class Trainer:
     def fit(self) -> Position:
         """Train to the end. Raises TrainingFailed when the loss is not finite and Interrupted after a stop signal; the
         saves made until then stay."""
-        resumed = self.states.load(self.model, self.optimizer, self.console.say)
+        resumed = self.states.load(self.model, self.optimizer, self._arithmetic(), self.console.say)
         self.position = resumed or Position()
         self.metrics = MetricLog(self.run.metrics, self.position.step, self.recipe_hash, self.console.say)
         try:
-            self._announce(resumed is not None)
+            if resumed is not None:
+                self.metrics.event(self.position.step, "resume", attempt=self.metrics.attempt)
+                self.console.say(f"  going on after step {self.position.step} of {self.plan.steps}")
+                self._settle()  # what the last save may not have come to
             with (
                 StopSignals(self.console.say) as signals,
                 self.console.gauge(self.run.about()["stage"], self.plan.steps, self.position.step) as gauge,
@@ -91,14 +91,14 @@ class Trainer:
             self.metrics.close()
         return self.position
 
-    def _announce(self, resumed: bool) -> None:
-        if resumed:
-            self.metrics.event(self.position.step, "resume", attempt=self.metrics.attempt)
-            self.console.say(f"  going on after step {self.position.step} of {self.plan.steps}")
-        saved = {commit.step for commit in self.repository.commits()} if self.repository.exists() else set()
-        lost = [step for step in saved if step > self.position.step]
-        if lost:
-            self.console.say(f"  commits after step {self.position.step} will be made again: {sorted(lost)}")
+    def _arithmetic(self) -> dict[str, str]:
+        """What rounding depends on beside the processor."""
+        precision = self.precision
+        return {
+            "threads": str(torch.get_num_threads()),
+            "precision": str(precision.dtype).removeprefix("torch."),
+            "device": precision.device.type,
+        }
 
     def _finished(self) -> bool:
         return self.position.step >= self.plan.steps or self.position.stopped_early
@@ -158,7 +158,7 @@ class Trainer:
     def _not_finite(self, what: str, part: Batch, number: int) -> TrainingFailed:
         step = self.position.step + 1
         self.metrics.event(step, "failed", what=what)
-        commits = self.repository.commits() if self.repository.exists() else []
+        commits = [commit for commit in self.repository.commits() if commit.step < step]
         kept = f"the last good state is {self.run.name}@step-{commits[-1].step}" if commits else "nothing was saved yet"
         return TrainingFailed(
             f"step {step}: {what}, in part {number + 1} of its batch, which comes from {self.task.describe(part)}. "
@@ -170,9 +170,9 @@ class Trainer:
 
     def _between_steps(self, signals: StopSignals) -> None:
         now, step = time.monotonic(), self.position.step
-        saving = self._saves.due(step, now) or signals.received is not None or step >= self.plan.steps
-        if self._evaluations.due(step, now) or saving:
-            self._evaluate()  # which may end training early
+        if self._evaluations.due(step, now):
+            self._lose_patience(self._evaluate())
+        saving = self._saves.due(step, now) or signals.received is not None
         ending = self._finished()
         if self._samples.due(step, now) or ending:
             self._sample()
@@ -197,20 +197,28 @@ class Trainer:
         self._evaluated = position.step, metrics
         if _BEST_BY not in metrics:
             return metrics
-        loss = metrics[_BEST_BY]
         self.metrics.log(position.step, metrics)
-        if position.lowest_loss is None or loss < position.lowest_loss:
-            position.lowest_loss, position.evaluations_since = loss, 0
-        else:
-            position.evaluations_since += 1
         shown = "  ".join(f"{name.removeprefix('eval/')} {value:.4g}" for name, value in metrics.items())
         self.console.say(f"  step {position.step:>6}  eval  {shown}  ({time.perf_counter() - began:.1f} s)")
-        patience = self.config.patience
-        if patience is not None and position.evaluations_since >= patience:
+        return metrics
+
+    def _lose_patience(self, metrics: dict[str, float]) -> None:
+        """Count evaluations without a new lowest loss, and end training when they are too many.
+
+        Only those that `eval: every:` asks for count: when a save evaluates depends on clocks and signals.
+        """
+        position, patience = self.position, self.config.patience
+        if patience is None:
+            return
+        loss = metrics[_BEST_BY]
+        if position.lowest_loss is None or loss < position.lowest_loss:
+            position.lowest_loss, position.evaluations_since = loss, 0
+            return
+        position.evaluations_since += 1
+        if position.evaluations_since >= patience:
             position.stopped_early = True
             self.metrics.event(position.step, "stop", why=f"{patience} evaluations without a lower {_BEST_BY}")
             self.console.say(f"  step {position.step:>6}  stop  {patience} evaluations without a lower {_BEST_BY}")
-        return metrics
 
     def _sample(self) -> None:
         self.model.eval()
@@ -228,41 +236,47 @@ class Trainer:
     def _save(self, message: str) -> None:
         """Evaluate, commit, write the state, move `best`, and let go of what `keep` does not want."""
         metrics = self._evaluate()
-        self.metrics.sync()
         wait_for_room(self.run.path, self._size_of_save(), self.console.say)
-        commit = retry_when_full(lambda: self._commit(message, metrics), self.run.path, self.console.say)
-        retry_when_full(lambda: self._write_state(commit), self.run.path, self.console.say)
+        best = retry_when_full(lambda: self._write_save(message, metrics), self.run.path, self.console.say)
+        star = "  best so far" if metrics and best.step == self.position.step else ""
+        self.console.say(f"  step {self.position.step:>6}  save{star}")
+
+    def _write_save(self, message: str, metrics: dict[str, float]) -> Commit:
+        """Everything of a save that touches the disk; done again it comes to the same. Gives the best commit."""
+        self.metrics.sync()
+        commit = self._commit(message, metrics)
+        self._write_state(commit)
         self.metrics.event(self.position.step, "save", commit=commit.id)
-        best = best_commits(self.repository.commits(), _BEST_BY)[:1] or [commit]
-        is_best = best[0].id == commit.id
-        self.repository.set_ref("best", best[0].id)
+        return self._settle()
+
+    def _settle(self) -> Commit:
+        """Move `best`, let go of what `keep` does not want; the best commit."""
+        commits = self.repository.commits()
+        best = (best_commits(commits, _BEST_BY) or commits[-1:])[0]
+        self.repository.set_ref("best", best.id)
         apply_retention(self.repository, self.keep, _BEST_BY)
-        star = "  best so far" if is_best and metrics else ""
-        self.console.say(f"  step {self.position.step:>6}  save  {commit.id[:8]}{star}")
+        return best
 
     def _commit(self, message: str, metrics: dict[str, float]) -> Commit:
         position = self.position
         arriving = self.repository.arriving(position.step)
-        try:
-            self.task.save(arriving)
-            return self.repository.commit(
-                arriving,
-                step=position.step,
-                tokens=position.sequences * self.plan.context,
-                epoch=position.sequences / self.plan.per_epoch,
-                message=message,
-                metrics=metrics,
-                recipe=self.recipe_hash,
-            )
-        except OSError:
-            shutil.rmtree(arriving, ignore_errors=True)
-            raise
+        self.task.save(arriving)
+        return self.repository.commit(
+            arriving,
+            step=position.step,
+            tokens=position.sequences * self.plan.context,
+            epoch=position.sequences / self.plan.per_epoch,
+            message=message,
+            metrics=metrics,
+            recipe=self.recipe_hash,
+        )
 
     def _write_state(self, commit: Commit) -> None:
         self.states.save(
             self.position,
             lambda target: self.repository.link(commit, "model.safetensors", target),
             self.optimizer,
+            self._arithmetic(),
         )
 
     def _size_of_save(self) -> int:

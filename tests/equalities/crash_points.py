@@ -63,7 +63,13 @@ def result(home: Path) -> dict:
     used = {link.resolve() for link in hub.glob("snapshots/*/*") if link.is_symlink()}
     assert {path.read_text() for path in (hub / "refs").iterdir()} <= commits, "a ref names no commit"
     assert used == {path.resolve() for path in (hub / "blobs").iterdir()}, "blobs and links differ"
-    return {"curve": json.loads(curve), "weights": commit["files"]["model.safetensors"], "runs": len(runs)}
+    assert len(runs) == 1, "a second run was begun"
+    assert not list(hub.glob("refs/.*")), "a stray file among the refs"
+    saved = [json.loads(path.read_text()) for path in hub.glob("snapshots/*/commit.json")]
+    lowest = min(saved, key=lambda commit: commit["metrics"]["eval/loss"])
+    assert (hub / "refs" / "best").read_text() == lowest["id"], "best is not the best"
+    steps = sorted(commit["step"] for commit in saved)
+    return {"curve": json.loads(curve), "weights": commit["files"]["model.safetensors"], "steps": steps}
 
 
 def main() -> None:

@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 from conftest import metrics_of, newest_run
 
+from polyana.storage import sha256_of
+
 SCRIPT = Path(__file__).with_name("crash_points.py")
 
 
@@ -30,6 +32,7 @@ def check(rows: list[dict], killed: int) -> None:
     for row in others:
         assert row["curve"] == whole["curve"], f"another curve after a kill at {row['point']}"
         assert row["weights"] == whole["weights"], f"other weights after a kill at {row['point']}"
+        assert row["steps"] == whole["steps"], f"other commits are kept after a kill at {row['point']}"
     assert sum(row["killed"] for row in others) >= killed
 
 
@@ -129,13 +132,14 @@ def test_a_second_signal_leaves_at_once(long_recipe, tmp_path):
     assert not list((newest_run(home) / "state").glob("step-*"))
 
 
-def test_a_damaged_state_is_named_and_the_one_before_it_used(long_recipe, undisturbed, tmp_path, polyana_process):
+@pytest.mark.parametrize("file", ["optimizer.pt", "model.safetensors"])
+def test_a_damaged_state_is_named_and_the_one_before_it_used(file, long_recipe, undisturbed, tmp_path, polyana_process):
     home = tmp_path / "home"
     process = start(long_recipe, home)
     wait_for(home, '"step":320,', process)
     process.kill()
     process.communicate()
-    damaged = newest_run(home) / "state" / "step-00000300" / "optimizer.pt"
+    damaged = newest_run(home) / "state" / "step-00000300" / file
     content = bytearray(damaged.read_bytes())
     content[len(content) // 2] ^= 1
     damaged.write_bytes(content)
@@ -143,6 +147,9 @@ def test_a_damaged_state_is_named_and_the_one_before_it_used(long_recipe, undist
     assert f"{damaged} is damaged" in said
     assert "going on after step 150 of 400" in said
     assert weights(home) == weights(undisturbed)
+    (hub,) = (home / "hub").iterdir()
+    for blob in (hub / "blobs").iterdir():
+        assert sha256_of(blob) == blob.name, "the damage is still in the registry"
 
 
 def test_two_processes_on_one_run(long_recipe, tmp_path, polyana_process):

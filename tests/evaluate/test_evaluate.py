@@ -94,6 +94,13 @@ def test_each_setting_changes_what_is_written(stories):
     assert len(texts) == 6
 
 
+def test_the_prompt_counts_even_when_more_is_asked_for_than_fits(stories):
+    model, tokenizer = stories
+    settings = GenerationConfig(max_tokens=100_000, temperature=0)
+    texts = {generate(model, tokenizer, f"{name} went to the", settings) for name in ("Tom and the old dog", "Anna")}
+    assert len(texts) == 2
+
+
 def test_a_prompt_longer_than_the_context_keeps_its_end(stories):
     model, tokenizer = stories
     longest = model.config.max_position_embeddings

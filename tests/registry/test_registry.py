@@ -42,7 +42,7 @@ def test_the_same_save_twice_is_one_commit(repository):
     first, again = (save(repository, 1, {"model.safetensors": "a"}) for _ in range(2))
     assert first.id == again.id
     assert len(repository.commits()) == 1
-    assert not list((repository.path.parent.parent / "arriving").rglob("*.safetensors"))
+    assert not list((repository.path / "arriving").rglob("*.safetensors"))
 
 
 def test_retention_frees_exactly_what_nothing_refers_to(repository):
@@ -85,8 +85,25 @@ def test_runs_are_found_by_the_beginning_of_their_name(tmp_path):
         save(Repository(tmp_path, run), 1, {"a": "b"})
     assert find_repository(tmp_path, "demo-pretrain").run == "demo-pretrain-2026-11-23_01.02.03"
     assert find_repository(tmp_path, "demo-pretrain-2026-11-22").run == "demo-pretrain-2026-11-22_01.02.03"
+    save(Repository(tmp_path, "demo-pretrain2-2026-11-25_01.02.03"), 1, {"a": "b"})
+    assert find_repository(tmp_path, "demo-pretrain").run == "demo-pretrain-2026-11-23_01.02.03"
+    with pytest.raises(UserError, match="`demo` could be demo-pretrain or demo-pretrain2; write one of them"):
+        find_repository(tmp_path, "demo")
     with pytest.raises(UserError, match="there is no run `nothing`"):
         find_repository(tmp_path, "nothing")
+
+
+def test_a_step_made_again_replaces_its_commit_and_mends_a_damaged_blob(repository):
+    """The parent is gone by then, so the commit has another id."""
+    save(repository, 1, {"model.safetensors": "a"})
+    two = save(repository, 2, {"model.safetensors": "b"})
+    repository.remove(repository.resolve("step-1"))
+    (repository.path / "blobs" / two.files["model.safetensors"]).write_text("damaged")
+    again = save(repository, 2, {"model.safetensors": "b"})
+    assert again.id != two.id
+    assert repository.commits() == [again]
+    assert (repository.snapshot(again) / "model.safetensors").read_text() == "b"
+    assert repository.refs() == {"main": again.id, "step-2": again.id}
 
 
 FOREIGN = """

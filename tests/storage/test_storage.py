@@ -1,6 +1,5 @@
 import errno
 import os
-import shutil
 import subprocess
 import sys
 import threading
@@ -16,7 +15,7 @@ from polyana.storage import (
     Step,
     building,
     disk_used,
-    holder,
+    is_held,
     locked,
     read_json,
     retry_when_full,
@@ -63,12 +62,12 @@ def test_a_lock_is_held_by_one_process_and_freed_when_it_is_killed(tmp_path):
     )
     with subprocess.Popen([sys.executable, "-c", code, str(path)], stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout.readline() == "held\n"
-        assert holder(path)
+        assert is_held(path)
         with pytest.raises(Busy, match=f"the run is taken: process {process.pid} on"), locked(path, "the run is taken"):
             pass
         process.kill()
         process.wait()
-        assert not holder(path)
+        assert not is_held(path)
         with locked(path, "now it is free"):
             assert (tmp_path / "lock.holder").exists()
 
@@ -150,20 +149,6 @@ def test_hard_links_count_once(tmp_path):
     assert disk_used(tmp_path) == 1000
     assert show_bytes(1000) == "1.0 kB"
     assert show_bytes(123_456_789) == "123 MB"
-
-
-@pytest.fixture
-def small_disk(tmp_path):
-    """A real file system of 4 MB."""
-    place = tmp_path / "disk"
-    place.mkdir()
-    if os.geteuid() != 0 or shutil.which("mount") is None:
-        pytest.skip("only root can mount a small disk")
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "none", place], capture_output=True, check=False)
-    if mounted.returncode:
-        pytest.skip(f"no small disk can be mounted here: {mounted.stderr.decode()}")
-    yield place
-    subprocess.run(["umount", "-l", place], check=True)
 
 
 def test_a_full_disk_is_waited_for(small_disk, monkeypatch):

@@ -69,8 +69,8 @@ def test_events_stand_beside_numbers(tmp_path):
 
 
 def test_a_run_has_a_name_a_place_and_an_end(tmp_path):
-    run = RunDirectory.create(tmp_path, "demo", "pretrain", "abc", "name: demo\n")
-    other = RunDirectory.create(tmp_path, "demo", "pretrain", "abc", "name: demo\n")
+    run = RunDirectory.create(tmp_path, "demo", "pretrain", {"seed": 3})
+    other = RunDirectory.create(tmp_path, "demo", "pretrain", {"seed": 3})
     assert run.name != other.name
     assert run.name.startswith("demo-pretrain-20")
     assert [found.name for found in find_runs(tmp_path)] == [run.name, other.name]
@@ -79,9 +79,17 @@ def test_a_run_has_a_name_a_place_and_an_end(tmp_path):
         assert run.status() == "training"
     run.note(outcome="finished")
     assert run.status() == "finished"
+    run.describe("name: demo\n")
+    assert run.about()["seed"] == 3
     environment = json.loads((run.path / "environment.json").read_text())
     assert environment["packages"]["torch"]
     assert environment["cores"] == os.cpu_count()
+
+
+def test_a_damaged_run_hides_no_other(tmp_path):
+    damaged, whole = (RunDirectory.create(tmp_path, "demo", "pretrain", {}) for _ in range(2))
+    (damaged.path / "run.json").write_text("")
+    assert find_runs(tmp_path) == [whole]
 
 
 def test_runs_are_named_by_recipe_stage_and_local_time():

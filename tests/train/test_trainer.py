@@ -3,8 +3,10 @@
 import io
 import json
 import os
+import shutil
 import subprocess
 import threading
+from functools import partial
 
 import pytest
 import torch
@@ -14,6 +16,7 @@ from polyana.errors import TrainingFailed
 from polyana.registry import Repository
 from polyana.run import Pipeline, run_recipe
 from polyana.storage import home_directory
+from polyana.tasks import PretrainTask
 from polyana.tracking import Console, read_events
 
 
@@ -109,8 +112,6 @@ def test_watching_does_not_change_what_is_learned(train, home):
 
 
 def test_a_loss_that_is_not_finite_stops_with_step_batch_and_documents(tiny, home, load, quiet, monkeypatch):
-    from polyana.tasks import PretrainTask
-
     original = PretrainTask.loss
     count = 0
 
@@ -157,6 +158,14 @@ def test_it_stops_early_when_patience_ends(train, home):
     assert [event["event"] for event in read_events(newest_run(home) / "metrics")][-2:] == ["stop", "save"]
 
 
+def test_when_it_saves_does_not_decide_when_it_stops(tiny, home, load, quiet):
+    """A save evaluates too; were that counted, clocks and signals would decide where training ends."""
+    patient = ["stages.pretrain.train.patience=3", "stages.pretrain.train.lr=5", "stages.pretrain.eval.every=4 steps"]
+    for every in (1, 100):
+        run_recipe(load(tiny, *patient, f"stages.pretrain.save.every={every} steps"), fresh=True, console=quiet)
+        assert max(metrics_of(newest_run(home))["train/loss"]) == 12
+
+
 def test_best_is_the_lowest_eval_loss_among_the_saves(train, home):
     train("stages.pretrain.save.keep.best=5", "stages.pretrain.save.keep.last=5", "stages.pretrain.train.lr=5e-2")
     repository = Repository(home / "hub", newest_run(home).name)
@@ -167,7 +176,7 @@ def test_best_is_the_lowest_eval_loss_among_the_saves(train, home):
 
 
 def test_without_held_out_text_it_trains_all_the_same(train, home):
-    metrics = train("stages.corpus.eval=0")
+    metrics = train("stages.corpus.eval=0", "stages.pretrain.eval={}")
     assert "eval/loss" not in metrics
     assert Repository(home / "hub", newest_run(home).name).resolve("best").step == 12
 
@@ -190,7 +199,8 @@ def test_a_full_disk_pauses_training_and_nothing_is_lost(tiny, load, tmp_path, m
         filler = place / "filler"
 
         class Listening(Console):
-            def say(self, text: str, style: str = "") -> None:  # noqa: ARG002
+            def say(self, text: str, style: str = "") -> None:
+                super().say(text, style)  # which also writes to log.txt on the full disk
                 said.append(text)
                 if "save" in text and not filler.exists() and not timers:
                     free = os.statvfs(place)
@@ -200,6 +210,7 @@ def test_a_full_disk_pauses_training_and_nothing_is_lost(tiny, load, tmp_path, m
                     timers[0].start()
 
         run_recipe(load(tiny), console=Listening(io.StringIO()))
+        assert (newest_run(place / "home") / "log.txt").exists()
         pauses = [text for text in said if text.startswith("paused")]
         assert pauses
         assert "are needed to save" in pauses[0]
@@ -208,3 +219,52 @@ def test_a_full_disk_pauses_training_and_nothing_is_lost(tiny, load, tmp_path, m
         assert sorted(metrics["train/loss"]) == list(range(1, 13))
     finally:
         subprocess.run(["umount", "-l", place], check=True)
+
+
+@pytest.mark.parametrize("all_of_it", [True, False])
+def test_it_trains_again_when_somebody_deleted_the_saves(tiny, home, load, quiet, all_of_it):
+    run_recipe(load(tiny), console=quiet)
+    first = newest_run(home)
+    shutil.rmtree(home / "hub" if all_of_it else next((home / "hub").iterdir()) / "refs")
+    run_recipe(load(tiny), console=quiet)
+    assert newest_run(home) != first
+    assert Repository(home / "hub", newest_run(home).name).resolve("best").step in (4, 8, 12)
+
+
+def test_a_finished_run_whose_result_was_lost_is_not_trained_again(tiny, home, load, quiet):
+    before = run_recipe(load(tiny), console=quiet)
+    shutil.rmtree(home / "stages")
+    after = run_recipe(load(tiny), console=quiet)
+    for summary in (before["pretrain"], after["pretrain"]):
+        summary.pop("disk_bytes")  # one attempt more is written down
+    assert after == before
+    assert len(list((home / "runs").iterdir())) == 1
+
+
+def test_a_run_interrupted_with_other_settings_is_named(tiny, home, load, monkeypatch):
+    stream = io.StringIO()
+    with monkeypatch.context() as patch:
+        patch.setattr(PretrainTask, "sample", lambda _: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            run_recipe(load(tiny), console=Console(io.StringIO()))
+    first = newest_run(home).name
+    run_recipe(load(tiny, "stages.pretrain.train.lr=2e-2"), console=Console(stream))
+    assert f"{first} was interrupted and stays as it is, for now train.lr was 0.01, is 0.02" in stream.getvalue()
+
+
+def test_full_disks_are_known_behind_safetensors_and_torchs_own_errors(small_disk):
+    from safetensors.torch import save_file
+
+    from polyana.storage import is_disk_full
+
+    big = {"x": torch.zeros(2_000_000)}
+
+    def through_a_stream(path):
+        with path.open("wb") as stream:
+            torch.save(big, stream)
+
+    for write in (partial(save_file, big), through_a_stream):
+        with pytest.raises(Exception) as caught:  # noqa: PT011
+            write(small_disk / "big")
+        assert is_disk_full(caught.value), repr(caught.value)
+        (small_disk / "big").unlink(missing_ok=True)
