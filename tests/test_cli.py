@@ -127,7 +127,7 @@ def test_generate_any_revision(trained, home, polyana):
         "has no revision `step-5`; it has: best, main, step-8, step-12"
         in polyana("generate", f"{run}@step-5", "x", check=2).stderr
     )
-    assert "there is no run `tiny-pretrian`; did you mean" in polyana("generate", "tiny-pretrian", "x", check=2).stderr
+    assert "did you mean `tiny-pretrain`?" in polyana("generate", "tiny-pretrian", "x", check=2).stderr
 
 
 def test_a_damaged_checkpoint_is_named(trained, home, polyana):
