@@ -12,7 +12,6 @@ has changed or is damaged is made again (polyana/storage/artifact.py).
 
 from __future__ import annotations
 
-import time
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,25 +19,23 @@ from typing import Any
 from polyana import corpus, data, tasks, tokenizer
 from polyana.corpus import Corpus, CorpusConfig
 from polyana.data import TokenData
-from polyana.errors import Interrupted, PolyanaError, Problem, UserError
+from polyana.errors import Problem, UserError
 from polyana.evaluate import trigram_bits_per_byte
 from polyana.recipe import Recipe
-from polyana.registry import Repository
+from polyana.runs import Runs, train
 from polyana.storage import (
     ArtifactStore,
     ContentDigests,
     Making,
     Step,
-    changes,
-    disk_used,
     home_directory,
     read_json,
     write_json,
 )
 from polyana.tasks import PretrainConfig, PretrainTask
 from polyana.tokenizer import TextTokenizer, TokenizerConfig
-from polyana.tracking import Console, RunDirectory, find_runs
-from polyana.train import Trainer, TrainingPlan, choose_precision
+from polyana.tracking import Console
+from polyana.train import TrainingPlan, choose_precision
 
 __all__ = ["Pipeline", "run_recipe"]
 
@@ -53,15 +50,17 @@ def run_recipe(recipe: Recipe, *, stage: str | None = None, resume: bool = False
     names = list(recipe.stages) if stage is None else recipe.needed_for(stage)
     steps = pipeline.steps(names)
     training = {name: step for name, step in steps.items() if isinstance(recipe.stages[name], PretrainConfig)}
-    if resume and not any(pipeline.unfinished(step.making) for step in training.values()):
+    if resume and not any(pipeline.runs.unfinished(step.making) for step in training.values()):
         raise UserError(f"--resume: there is no interrupted run of {recipe.name} with these settings to go on with")
-    if fresh:
-        for step in training.values():
-            pipeline.forget(step.making)
     for name, step in training.items():
-        if pipeline.saves_are_gone(step.making):
+        found = pipeline.store.find(step.making)
+        gone = found is not None and pipeline.runs.saves_are_gone(step.making)
+        if gone:
             pipeline.console.stage(name, "its saves were deleted from the registry: training again")
-            pipeline.forget(step.making)
+        if gone or fresh:
+            pipeline.runs.set_aside(step.making)
+            if found:
+                pipeline.store.discard(found)
     for name, step in steps.items():
         if pipeline.store.find(step.making):
             pipeline.console.stage(name, "unchanged, kept")
@@ -77,6 +76,7 @@ class Pipeline:
         self.recipe, self.home, self.console = recipe, home, console
         self.store = ArtifactStore(home, console.stage)
         self.digests = ContentDigests(home / "digests.json")
+        self.runs = Runs(home)
 
     def steps(self, names: list[str]) -> dict[str, Step]:
         """Stages by name. Raises UserError with every file and package that is not there."""
@@ -169,86 +169,10 @@ class Pipeline:
                 where = self.recipe.where(name, "train", "warmup")
                 raise UserError(Problem(where, error.problems[0].what)) from None
             baseline = read_json(self.store.get(self.baseline(config)).directory / "baseline.json")
-            run = self.run_of(making) or self.new_run(name, making)
-            write_json(directory / "summary.json", self._train(run, task, plan, config, baseline))
+            run = self.runs.of(making) or self.runs.begin(self.recipe, name, making, self.console)
+            write_json(directory / "summary.json", train(run, self.recipe, task, plan, config, baseline, self.console))
 
         return self._step(name, making, fill)
-
-    def _train(
-        self,
-        run: RunDirectory,
-        task: PretrainTask,
-        plan: TrainingPlan,
-        config: PretrainConfig,
-        baseline: dict[str, float | None],
-    ) -> dict[str, Any]:
-        """Train to the end, or on to it; the summary."""
-        repository = Repository(self.home / "hub", run.name)
-        with run.lock(), self.console.copied_to(run.path / "log.txt"):
-            run.describe(self.recipe.as_yaml())
-            run.note(outcome="interrupted")  # until it is known better
-            trainer = Trainer(
-                task, plan, config.train, config.save, choose_precision(config.train.precision), run, repository,
-                self.console, seed=self.recipe.seed, evaluate_every=config.eval.every,
-                sample_every=config.sample.every if config.sample else None, recipe_hash=self.recipe.hash,
-            )  # fmt: skip
-            trigram = baseline["trigram_bits_per_byte"]
-            bar = [] if trigram is None else [f"to beat: {trigram:.3f} bits per byte, a character trigram's"]
-            self._tell([f"run {run.name}", *task.outlook(plan), *bar])
-            try:
-                position = trainer.fit()
-            except Interrupted:
-                raise
-            except PolyanaError as error:
-                run.note(outcome="failed", why=str(error))
-                raise
-            best = repository.resolve("best")
-            summary = {
-                "run": run.name, "steps": position.step, "best_step": best.step, "metrics": best.metrics, **baseline,
-                "tokens_per_second": position.sequences * task.context / max(position.seconds, 1e-9),
-                "training_seconds": position.seconds, "disk_bytes": disk_used(run.path, repository.path),
-            }  # fmt: skip
-            run.note(outcome="finished", finished=time.time(), **summary)
-        return summary
-
-    def run_of(self, making: Making) -> RunDirectory | None:
-        """The newest run of a training stage with just these settings, unless it was set aside."""
-        runs = [run for run in find_runs(self.home / "runs") if run.about()["fingerprint"] == making.fingerprint]
-        usable = [run for run in runs if not run.about().get("set_aside")]
-        return usable[-1] if usable else None
-
-    def unfinished(self, making: Making) -> bool:
-        """Whether there is a run to go on with."""
-        run = self.run_of(making)
-        return run is not None and run.about().get("outcome") != "finished"
-
-    def new_run(self, name: str, making: Making) -> RunDirectory:
-        """Begin a run; one that was interrupted with other settings is named, for it will not be gone on with."""
-        for earlier in reversed(find_runs(self.home / "runs")):
-            about = earlier.about()
-            if (about["recipe"], about["stage"]) != (self.recipe.name, name):
-                continue
-            if about.get("outcome") == "interrupted" and not about.get("set_aside"):
-                found = changes(about["settings"], making.settings) or ["its corpus or tokenizer has changed"]
-                self._tell([f"{earlier.name} was interrupted and stays as it is, for now {'; '.join(found[:3])}"])
-            break
-        about = {"fingerprint": making.fingerprint, "settings": making.settings, "seed": self.recipe.seed}
-        return RunDirectory.create(self.home / "runs", self.recipe.name, name, about)
-
-    def saves_are_gone(self, making: Making) -> bool:
-        """Whether a training stage is finished and somebody has deleted what it saved."""
-        run = self.run_of(making)
-        if self.store.find(making) is None:
-            return False
-        return run is None or "best" not in Repository(self.home / "hub", run.name).refs()
-
-    def forget(self, making: Making) -> None:
-        """Let a training stage be made again, in a new run; what earlier runs saved stays."""
-        if run := self.run_of(making):
-            with run.lock():
-                run.note(set_aside=True)
-        if found := self.store.find(making):
-            self.store.discard(found)
 
     def _step(self, name: str, making: Making, fill: Any) -> Step:
         return Step(f"{self.recipe.name}/{name}", making, fill)

@@ -1,0 +1,105 @@
+"""The training runs of a home: which one belongs to a stage, how one is begun, and how it comes to its end."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+from polyana.errors import Interrupted, PolyanaError
+from polyana.recipe import Recipe
+from polyana.registry import Repository
+from polyana.storage import Making, changes, disk_used
+from polyana.tasks import PretrainConfig, PretrainTask
+from polyana.tracking import Console, RunDirectory, find_runs
+from polyana.train import Trainer, TrainingPlan, choose_precision
+
+__all__ = ["Runs", "train"]
+
+
+class Runs:
+    """The runs below HOME/runs. A run belongs to a stage by the fingerprint of all that decides what it learns."""
+
+    def __init__(self, home: Path) -> None:
+        self.home = home
+        self.directory = home / "runs"
+
+    def of(self, making: Making) -> RunDirectory | None:
+        """The newest run of a stage with just these settings, unless it was set aside."""
+        runs = [run for run in find_runs(self.directory) if run.about()["fingerprint"] == making.fingerprint]
+        usable = [run for run in runs if not run.about().get("set_aside")]
+        return usable[-1] if usable else None
+
+    def unfinished(self, making: Making) -> bool:
+        """Whether there is a run to go on with."""
+        run = self.of(making)
+        return run is not None and run.about().get("outcome") != "finished"
+
+    def saves_are_gone(self, making: Making) -> bool:
+        """Whether somebody has deleted what a finished run saved, or the run itself."""
+        run = self.of(making)
+        return run is None or "best" not in Repository(self.home / "hub", run.name).refs()
+
+    def set_aside(self, making: Making) -> None:
+        """Let the stage begin a new run; what the earlier one saved stays. Raises Busy while it is being trained."""
+        if run := self.of(making):
+            with run.lock():
+                run.note(set_aside=True)
+
+    def begin(self, recipe: Recipe, stage: str, making: Making, console: Console) -> RunDirectory:
+        """A new run; one that was interrupted with other settings is named, for it will not be gone on with."""
+        earlier = [
+            (run, about)
+            for run in find_runs(self.directory)
+            if ((about := run.about())["recipe"], about["stage"]) == (recipe.name, stage)
+        ]
+        if earlier:
+            run, about = earlier[-1]
+            if about.get("outcome") == "interrupted" and not about.get("set_aside"):
+                found = changes(about["settings"], making.settings) or ["its corpus or tokenizer has changed"]
+                console.say(f"  {run.name} was interrupted and stays as it is, for now {'; '.join(found[:3])}")
+        about = {"fingerprint": making.fingerprint, "settings": making.settings, "seed": recipe.seed}
+        return RunDirectory.create(self.directory, recipe.name, stage, about)
+
+
+def train(
+    run: RunDirectory,
+    recipe: Recipe,
+    task: PretrainTask,
+    plan: TrainingPlan,
+    config: PretrainConfig,
+    baseline: dict[str, float | None],
+    console: Console,
+) -> dict[str, Any]:
+    """Train a run to its end, from its start or its last save; the summary.
+
+    Raises Interrupted after a stop signal and other PolyanaErrors when training fails; run.json tells which.
+    """
+    repository = Repository(run.path.parent.parent / "hub", run.name)
+    with run.lock(), console.copied_to(run.path / "log.txt"):
+        run.describe(recipe.as_yaml())
+        run.note(outcome="interrupted")  # until it is known better
+        trainer = Trainer(
+            task, plan, config.train, config.save, choose_precision(config.train.precision), run, repository, console,
+            seed=recipe.seed, evaluate_every=config.eval.every,
+            sample_every=config.sample.every if config.sample else None, recipe_hash=recipe.hash,
+        )  # fmt: skip
+        trigram = baseline["trigram_bits_per_byte"]
+        bar = [] if trigram is None else [f"to beat: {trigram:.3f} bits per byte, a character trigram's"]
+        for line in [f"run {run.name}", *task.outlook(plan), *bar]:
+            console.say(f"  {line}")
+        try:
+            position = trainer.fit()
+        except Interrupted:
+            raise
+        except PolyanaError as error:
+            run.note(outcome="failed", why=str(error))
+            raise
+        best = repository.resolve("best")
+        summary = {
+            "run": run.name, "steps": position.step, "best_step": best.step, "metrics": best.metrics, **baseline,
+            "tokens_per_second": position.sequences * task.context / max(position.seconds, 1e-9),
+            "training_seconds": position.seconds, "disk_bytes": disk_used(run.path, repository.path),
+        }  # fmt: skip
+        run.note(outcome="finished", finished=time.time(), **summary)
+    return summary
