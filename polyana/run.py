@@ -56,11 +56,11 @@ def run_recipe(recipe: Recipe, *, stage: str | None = None, resume: bool = False
         found = pipeline.store.find(step.making)
         gone = found is not None and pipeline.runs.saves_are_gone(step.making)
         if gone:
-            pipeline.console.stage(name, "its saves were deleted from the registry: training again")
-        if gone or fresh:
+            pipeline.console.stage(name, "its saves were deleted from the registry")
+        if fresh:
             pipeline.runs.set_aside(step.making)
-            if found:
-                pipeline.store.discard(found)
+        if found and (gone or fresh):
+            pipeline.store.discard(found)
     for name, step in steps.items():
         if pipeline.store.find(step.making):
             pipeline.console.stage(name, "unchanged, kept")

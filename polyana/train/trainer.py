@@ -75,7 +75,10 @@ class Trainer:
             if resumed is not None:
                 self.metrics.event(self.position.step, "resume", attempt=self.metrics.attempt)
                 self.console.say(f"  going on after step {self.position.step} of {self.plan.steps}")
-                self._settle()  # what the last save may not have come to
+                if f"step-{self.position.step}" in self.repository.refs():
+                    self._settle()  # what the last save may not have come to
+                else:
+                    self._save("made again from the saved state")  # somebody has deleted the commit
             with (
                 StopSignals(self.console.say) as signals,
                 self.console.gauge(self.run.about()["stage"], self.plan.steps, self.position.step) as gauge,
@@ -208,7 +211,7 @@ class Trainer:
         Only those that `eval: every:` asks for count: when a save evaluates depends on clocks and signals.
         """
         position, patience = self.position, self.config.patience
-        if patience is None:
+        if patience is None or _BEST_BY not in metrics:
             return
         loss = metrics[_BEST_BY]
         if position.lowest_loss is None or loss < position.lowest_loss:

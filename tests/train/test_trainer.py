@@ -222,13 +222,20 @@ def test_a_full_disk_pauses_training_and_nothing_is_lost(tiny, load, tmp_path, m
 
 
 @pytest.mark.parametrize("all_of_it", [True, False])
-def test_it_trains_again_when_somebody_deleted_the_saves(tiny, home, load, quiet, all_of_it):
+def test_saves_that_somebody_deleted_are_made_again_from_the_state(tiny, home, load, quiet, all_of_it):
     run_recipe(load(tiny), console=quiet)
-    first = newest_run(home)
+    name = newest_run(home).name
+    weights = Repository(home / "hub", name).resolve("main").files["model.safetensors"]
     shutil.rmtree(home / "hub" if all_of_it else next((home / "hub").iterdir()) / "refs")
     run_recipe(load(tiny), console=quiet)
-    assert newest_run(home) != first
-    assert Repository(home / "hub", newest_run(home).name).resolve("best").step in (4, 8, 12)
+    again = Repository(home / "hub", name)
+    assert again.resolve("main").files["model.safetensors"] == weights
+    assert again.resolve("best").step == 12
+    assert [path.name for path in (home / "runs").iterdir()] == [name]
+    shutil.rmtree(home / "hub")
+    shutil.rmtree(home / "runs")
+    run_recipe(load(tiny), console=quiet)  # nothing left but the note that it was done: it is trained again
+    assert Repository(home / "hub", newest_run(home).name).resolve("main").files["model.safetensors"] == weights
 
 
 def test_a_finished_run_whose_result_was_lost_is_not_trained_again(tiny, home, load, quiet):
