@@ -93,8 +93,6 @@ def _train(config: TokenizerConfig, corpus: Corpus, console: Console) -> Tokeniz
                 yield from pieces(document.text, _WORD)
 
         tokenizer.train_from_iterator(texts(), trainer)
-    if tokenizer.get_vocab_size() < len(special) + 1:
-        raise PolyanaError("the corpus is too small to learn a tokenizer from: no pair of characters repeats")
     merged = {left + right for left, right in json.loads(tokenizer.to_str())["model"]["merges"]}
     for token in special:
         if token in merged:
