@@ -47,16 +47,26 @@ def run(
     overrides: Overrides = None,
     resume: Annotated[bool, typer.Option("--resume", help="Fail unless there is an interrupted run.")] = False,
     fresh: Annotated[bool, typer.Option("--fresh", help="Train again from the start, in a new run.")] = False,
+    processes: Annotated[int, typer.Option(min=1, help="Train in so many processes on this machine.")] = 1,
+    restarts: Annotated[
+        int, typer.Option(min=0, help="With --processes: start again so often when one dies, from the last save.")
+    ] = 0,
     as_json: AsJson = False,
 ) -> None:
     """Run a recipe. What is finished and unchanged is kept; what was interrupted goes on where it stopped."""
+    from polyana.distributed import is_main, launch
     from polyana.recipe import load_recipe
     from polyana.run import run_recipe
 
     if resume and fresh:
         raise UserError("--resume goes on with a run and --fresh begins a new one; choose one of them")
+    loaded = load_recipe(recipe, overrides or ())
+    if (processes > 1 or restarts) and "RANK" not in os.environ:  # else this is one of them
+        sys.exit(launch(processes, restarts, sys.argv[1:]))
     began = time.time()
-    summaries = run_recipe(load_recipe(recipe, overrides or ()), stage=stage, resume=resume, fresh=fresh)
+    summaries = run_recipe(loaded, stage=stage, resume=resume, fresh=fresh)
+    if not is_main():
+        return
     if as_json:
         _print(json.dumps(summaries, ensure_ascii=False, indent=1))
         return
@@ -224,7 +234,7 @@ def show_batch(
     if name not in training:
         raise UserError(f"{recipe} has no training stage `{name}`; it has: {', '.join(training) or 'none'}")
     config = training[name]
-    task = Pipeline(loaded, home_directory(), Console()).task(config)
+    task = Pipeline(loaded, home_directory(), Console()).task(name)
     plan = TrainingPlan.of(config.train, task.per_epoch, task.context)
     if step > plan.steps:
         raise UserError(f"--step {step}: stage {name} has {plan.steps:,} steps")
@@ -296,8 +306,11 @@ def main() -> None:
     try:
         app()
     except PolyanaError as error:
-        sys.stderr.write(f"{error}\n")
-        sys.exit(error.exit_code)
+        from polyana.distributed import exit_code_of, is_main
+
+        if is_main():
+            sys.stderr.write(f"{error}\n")
+        sys.exit(exit_code_of(error))
     except OSError as error:
         if error.filename is None and error.strerror is None:
             raise

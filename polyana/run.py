@@ -18,11 +18,11 @@ from typing import Any
 
 from polyana import corpus, data, tasks, tokenizer
 from polyana.corpus import Corpus, CorpusConfig
-from polyana.data import TokenData
+from polyana.distributed import World, open_world
 from polyana.errors import Problem, UserError
 from polyana.evaluate import trigram_bits_per_byte
 from polyana.recipe import Recipe
-from polyana.runs import Runs, train
+from polyana.runs import Ingredients, Runs, train, train_along
 from polyana.storage import (
     ArtifactStore,
     ContentDigests,
@@ -35,7 +35,7 @@ from polyana.storage import (
 from polyana.tasks import PretrainConfig, PretrainTask
 from polyana.tokenizer import TextTokenizer, TokenizerConfig
 from polyana.tracking import Console
-from polyana.train import TrainingPlan, choose_precision
+from polyana.train import TrainingPlan
 
 __all__ = ["Pipeline", "run_recipe"]
 
@@ -45,8 +45,17 @@ def run_recipe(recipe: Recipe, *, stage: str | None = None, resume: bool = False
     """Run every stage of a recipe, or one and what it needs; the summary of each training stage by its name.
 
     `resume`: raise UserError unless there is an interrupted run to go on with. `fresh`: train again from the start.
+    Where several processes were started, rank 0 does all of it and sends for the others when it trains.
     """
-    pipeline = Pipeline(recipe, home_directory(), console or Console())
+    with open_world() as world:
+        return world.lead(
+            lambda: _run_stages(Pipeline(recipe, home_directory(), console or Console(), world), stage, resume, fresh),
+            lambda order: train_along(recipe, order, world),
+        )
+
+
+def _run_stages(pipeline: Pipeline, stage: str | None, resume: bool, fresh: bool) -> dict[str, dict[str, Any]]:
+    recipe = pipeline.recipe
     names = list(recipe.stages) if stage is None else recipe.needed_for(stage)
     steps = pipeline.steps(names)
     training = {name: step for name, step in steps.items() if isinstance(recipe.stages[name], PretrainConfig)}
@@ -72,8 +81,9 @@ def run_recipe(recipe: Recipe, *, stage: str | None = None, resume: bool = False
 class Pipeline:
     """What each stage of a recipe is made from and how, below one home directory."""
 
-    def __init__(self, recipe: Recipe, home: Path, console: Console) -> None:
+    def __init__(self, recipe: Recipe, home: Path, console: Console, world: World | None = None) -> None:
         self.recipe, self.home, self.console = recipe, home, console
+        self.world = world or World()
         self.store = ArtifactStore(home, console.stage)
         self.digests = ContentDigests(home / "digests.json")
         self.runs = Runs(home)
@@ -151,26 +161,38 @@ class Pipeline:
 
         return self._step("baseline", Making("baseline", 1, {}, {"corpus": text.making.fingerprint}), fill)
 
-    def task(self, config: PretrainConfig) -> PretrainTask:
-        """A model at its start, its data and its loss."""
-        tokens = TokenData(self.store.get(self.tokens(config)).directory)
-        words = TextTokenizer(self.store.get(self.step(config.tokenizer)).directory)
-        return PretrainTask(config, tokens, words, self.recipe.seed, choose_precision(config.train.precision))
+    def ingredients(self, name: str, config: PretrainConfig) -> Ingredients:
+        """What a training stage trains on, made now if it is not there yet."""
+        tokens, words = self.tokens(config), self.step(config.tokenizer)
+        return Ingredients(name, self.store.get(tokens).directory, self.store.get(words).directory)
+
+    def task(self, name: str) -> PretrainTask:
+        """The task of the training stage `name`."""
+        config = self.recipe.stages[name]
+        assert isinstance(config, PretrainConfig)
+        return self.ingredients(name, config).task(self.recipe)
 
     def pretrain(self, name: str, config: PretrainConfig) -> Step:
+        if self.world.size > 1 and config.train.strategy == "single":
+            what = (
+                f"`strategy: single` is for one process, and {self.world.size} were started; write auto, ddp or fsdp2"
+            )
+            raise UserError(Problem(self.recipe.where(name, "train", "strategy"), what))
         settings = config.identity() | {"seed": self.recipe.seed}
         making = Making("pretrain", tasks.VERSION, settings, self.tokens(config).making.inputs)
 
         def fill(directory: Path) -> None:
-            task = self.task(config)
+            ingredients = self.ingredients(name, config)
+            task = ingredients.task(self.recipe)
             try:
-                plan = TrainingPlan.of(config.train, task.per_epoch, task.context)
+                TrainingPlan.of(config.train, task.per_epoch, task.context)
             except UserError as error:
                 where = self.recipe.where(name, "train", "warmup")
                 raise UserError(Problem(where, error.problems[0].what)) from None
             baseline = read_json(self.store.get(self.baseline(config)).directory / "baseline.json")
             run = self.runs.of(making) or self.runs.begin(self.recipe, name, making, self.console)
-            write_json(directory / "summary.json", train(run, self.recipe, task, plan, config, baseline, self.console))
+            summary = train(run, self.recipe, ingredients, task, baseline, self.world, self.console)
+            write_json(directory / "summary.json", summary)
 
         return self._step(name, making, fill)
 

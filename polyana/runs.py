@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import os
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from polyana.data import TokenData
+from polyana.distributed import World, choose_strategy
 from polyana.errors import Interrupted, PolyanaError
 from polyana.recipe import Recipe
 from polyana.registry import Repository
 from polyana.storage import Making, changes, disk_used
 from polyana.tasks import PretrainConfig, PretrainTask
+from polyana.tokenizer import TextTokenizer
 from polyana.tracking import Console, RunDirectory, find_runs
 from polyana.train import Trainer, TrainingPlan, choose_precision
 
-__all__ = ["Runs", "train"]
+__all__ = ["Ingredients", "Runs", "train", "train_along"]
 
 
 class Runs:
@@ -62,31 +67,69 @@ class Runs:
         return RunDirectory.create(self.directory, recipe.name, stage, about)
 
 
+@dataclass(frozen=True)
+class Ingredients:
+    """What a stage trains on: finished stages, by their directories."""
+
+    stage: str
+    tokens: Path
+    tokenizer: Path
+
+    def task(self, recipe: Recipe) -> PretrainTask:
+        """A model at its start, its data and its loss."""
+        config = recipe.stages[self.stage]
+        assert isinstance(config, PretrainConfig)
+        tokens, words = TokenData(self.tokens), TextTokenizer(self.tokenizer)
+        return PretrainTask(config, tokens, words, recipe.seed, choose_precision(config.train.precision))
+
+
+def train_along(recipe: Recipe, order: tuple[Ingredients, Path], world: World) -> None:
+    """A rank's part in a training that rank 0 leads by `train`: it computes, and neither writes nor speaks."""
+    ingredients, run = order
+    task = ingredients.task(recipe)
+    with open(os.devnull, "w") as nothing:  # noqa: PTH123
+        _trainer(RunDirectory(run), recipe, ingredients.stage, task, world, Console(nothing)).fit()
+
+
+def _trainer(
+    run: RunDirectory, recipe: Recipe, stage: str, task: PretrainTask, world: World, console: Console
+) -> Trainer:
+    config = recipe.stages[stage]
+    assert isinstance(config, PretrainConfig)
+    precision = choose_precision(config.train.precision)
+    return Trainer(
+        task, TrainingPlan.of(config.train, task.per_epoch, task.context), config.train, config.save, precision,
+        choose_strategy(config.train.strategy, world, precision.device), run,
+        Repository(run.path.parent.parent / "hub", run.name), console, seed=recipe.seed,
+        evaluate_every=config.eval.every, sample_every=config.sample.every if config.sample else None,
+        recipe_hash=recipe.hash,
+    )  # fmt: skip
+
+
 def train(
     run: RunDirectory,
     recipe: Recipe,
+    ingredients: Ingredients,
     task: PretrainTask,
-    plan: TrainingPlan,
-    config: PretrainConfig,
     baseline: dict[str, float | None],
+    world: World,
     console: Console,
 ) -> dict[str, Any]:
     """Train a run to its end, from its start or its last save; the summary.
 
     Raises Interrupted after a stop signal and other PolyanaErrors when training fails; run.json tells which.
     """
-    repository = Repository(run.path.parent.parent / "hub", run.name)
     with run.lock(), console.copied_to(run.path / "log.txt"):
         run.describe(recipe.as_yaml())
         run.note(outcome="interrupted")  # until it is known better
-        trainer = Trainer(
-            task, plan, config.train, config.save, choose_precision(config.train.precision), run, repository, console,
-            seed=recipe.seed, evaluate_every=config.eval.every,
-            sample_every=config.sample.every if config.sample else None, recipe_hash=recipe.hash,
-        )  # fmt: skip
+        world.send((ingredients, run.path))
+        trainer = _trainer(run, recipe, ingredients.stage, task, world, console)
+        repository = trainer.repository
+        run.note(strategy=str(trainer.strategy))
         trigram = baseline["trigram_bits_per_byte"]
         bar = [] if trigram is None else [f"to beat: {trigram:.3f} bits per byte, a character trigram's"]
-        for line in [f"run {run.name}", *task.outlook(plan), *bar]:
+        spread = [str(trainer.strategy)] if world.size > 1 else []
+        for line in [f"run {run.name}", *task.outlook(trainer.plan), *spread, *bar]:
             console.say(f"  {line}")
         try:
             position = trainer.fit()

@@ -1,7 +1,7 @@
 """An option that does nothing is an error: every field of every config is changed once, and something must change.
 
 What is compared is what a user gets: documents, tokenizer, losses, metrics, samples, commits, the run's name, the
-number of parts a batch is computed in.
+number of parts a batch is computed in, how it was spread over devices.
 """
 
 import io
@@ -73,6 +73,7 @@ CHANGES: dict[str, tuple[list[str], str]] = {
     "pretrain.train.epsilon": ([], "stages.pretrain.train.epsilon=0.1"),
     "pretrain.train.clip": ([], "stages.pretrain.train.clip=0.01"),
     "pretrain.train.precision": ([], "stages.pretrain.train.precision=bf16"),
+    "pretrain.train.strategy": ([], "stages.pretrain.train.strategy=ddp"),
     "pretrain.train.patience": ([PATIENT, "stages.pretrain.eval.every=1 step"], "stages.pretrain.train.patience=1"),
     "pretrain.eval.every": ([], "stages.pretrain.eval.every=3 steps"),
     "pretrain.eval.tokens": ([], "stages.pretrain.eval.tokens=100 tokens"),
@@ -151,6 +152,7 @@ def workshop(tiny, home, load, tmp_path, monkeypatch):
             "commits": [(commit.step, {**commit.files, "model.safetensors": ""}) for commit in commits],
             "parts": list(calls),
             "documents": ids(home),
+            "strategy": json.loads((directory / "run.json").read_text())["strategy"],
         }
 
     return observe

@@ -87,7 +87,7 @@ def generate(
             "top_p": config.top_p or 1.0,
         }  # fmt: skip
     tokens = torch.tensor([ids], device=model.device)
-    with torch.inference_mode(), _seeded(config.seed):
+    with torch.no_grad(), _seeded(config.seed):  # inference mode would spoil weights that FSDP2 gathers meanwhile
         written = model.generate(
             tokens,
             attention_mask=torch.ones_like(tokens),

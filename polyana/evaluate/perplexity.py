@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from polyana.data import Batch, EvalBlocks
 
@@ -13,18 +13,20 @@ _BATCH_TOKENS = 8192  # tokens scored at once: bounds memory; guess
 
 
 def evaluate_language_model(
-    loss: Callable[[Batch], tuple[float, int]], blocks: EvalBlocks, text_bytes: float
+    loss: Callable[[Batch], tuple[float, int]],
+    blocks: EvalBlocks,
+    text_bytes: float,
+    sum_over: Callable[[Sequence[range], Callable[[range], Sequence[float]]], Sequence[float]],
 ) -> dict[str, float]:
     """eval/loss in nats per token, eval/perplexity = exp of it, eval/bits_per_byte.
 
     `loss(batch)` gives the sum of -log p and the number of tokens. `text_bytes`: length in UTF-8 of the text that the
-    blocks hold. Bits per byte = nats / ln 2 / bytes; end-of-text tokens count as tokens and add no bytes, so the figure
-    is, if anything, a little too high. It is what tokenizers with different vocabularies can be compared by.
+    blocks hold. `sum_over(items, compute)` adds up, over all devices, what `compute` gives for each item. Bits per byte
+    = nats / ln 2 / bytes; end-of-text tokens count as tokens and add no bytes, so the figure is, if anything, a little
+    too high. It is what tokenizers with different vocabularies can be compared by.
     """
-    nats, tokens = 0.0, 0
-    for starts in blocks.batches(max(1, _BATCH_TOKENS // blocks.context)):
-        total, count = loss(blocks.batch(starts))
-        nats, tokens = nats + total, tokens + count
+    batches = blocks.batches(max(1, _BATCH_TOKENS // blocks.context))
+    nats, tokens = sum_over(batches, lambda starts: loss(blocks.batch(starts)))
     mean = nats / tokens
     return {
         "eval/loss": mean,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from torch import nn
 
 from polyana.models.config import ModelConfig
 
-__all__ = ["build_model", "count_parameters", "head_weight", "hidden_states", "save_model"]
+__all__ = ["build_model", "count_parameters", "head_weight", "hidden_states", "save_model", "transformer_blocks"]
 
 
 def build_model(config: ModelConfig, vocab_size: int, end_of_text: int, seed: int) -> Any:
@@ -55,16 +56,21 @@ def head_weight(model: Any) -> torch.Tensor:
     return model.get_output_embeddings().weight  # type: ignore[no-any-return]
 
 
+def transformer_blocks(model: Any) -> list[nn.Module]:
+    """The model's layers, in order: what transformers itself says must not be split between devices."""
+    return [module for module in model.modules() if type(module).__name__ in model._no_split_modules]
+
+
 def count_parameters(model: nn.Module) -> int:
     """Numbers that are trained; shared ones count once."""
     return sum(parameter.numel() for parameter in model.parameters())
 
 
-def save_model(model: Any, directory: Path) -> None:
+def save_model(model: Any, directory: Path, weights: Mapping[str, torch.Tensor]) -> None:
     """config.json, generation_config.json and model.safetensors, as any Hugging Face tool reads them."""
     from transformers.utils import logging
 
     logging.disable_progress_bar()  # it would tear our own line apart
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # transformers' remarks on defaults; what is saved is tested by loading it
-        model.save_pretrained(directory)
+        model.save_pretrained(directory, state_dict=dict(weights))

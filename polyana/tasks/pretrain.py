@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import torch
 from pydantic import Field
 from rich.text import Text
 
@@ -13,9 +14,17 @@ from polyana.config import Config, Duration, KeyPath, StageReference, Tokens
 from polyana.data import Batch, EvalBlocks, TokenData, TrainBlocks
 from polyana.evaluate import SampleConfig, evaluate_language_model, generate
 from polyana.losses import linear_cross_entropy_sum
-from polyana.models import ModelConfig, build_model, count_parameters, head_weight, hidden_states, save_model
+from polyana.models import (
+    ModelConfig,
+    build_model,
+    count_parameters,
+    head_weight,
+    hidden_states,
+    save_model,
+    transformer_blocks,
+)
 from polyana.tokenizer import TextTokenizer
-from polyana.train import LossOutput, Precision, SaveConfig, TrainConfig, TrainingPlan, sequences_in
+from polyana.train import LossOutput, Precision, SaveConfig, SumOver, TrainConfig, TrainingPlan, sequences_in
 
 __all__ = ["VERSION", "EvalConfig", "PretrainConfig", "PretrainTask"]
 
@@ -91,6 +100,10 @@ class PretrainTask:
         self.model = build_model(config.model, tokenizer.vocab_size, tokenizer.end_of_text, seed)
 
     @property
+    def blocks(self) -> list[torch.nn.Module]:
+        return transformer_blocks(self.model)
+
+    @property
     def per_epoch(self) -> int:
         return self._blocks.per_epoch
 
@@ -114,7 +127,7 @@ class PretrainTask:
         more = f" and {len(ids) - 5} more" if len(ids) > 5 else ""
         return f"the document{'s' if len(ids) > 1 else ''} {', '.join(ids[:5])}{more}"
 
-    def evaluate(self) -> dict[str, float]:
+    def evaluate(self, sum_over: SumOver) -> dict[str, float]:
         if self._eval_blocks is None:
             return {}
 
@@ -122,7 +135,7 @@ class PretrainTask:
             output = self.loss(batch.to(self._precision.device))
             return float(output.total), output.count
 
-        return evaluate_language_model(total, self._eval_blocks, self._eval_bytes)
+        return evaluate_language_model(total, self._eval_blocks, self._eval_bytes, sum_over)
 
     def sample(self) -> list[dict[str, str]]:
         wanted = self._config.sample
@@ -133,8 +146,8 @@ class PretrainTask:
             for prompt in wanted.prompts
         ]
 
-    def save(self, directory: Path) -> None:
-        save_model(self.model, directory)
+    def save(self, directory: Path, weights: Mapping[str, torch.Tensor]) -> None:
+        save_model(self.model, directory, weights)
         self._tokenizer.save_pretrained(directory)
 
     def outlook(self, plan: TrainingPlan) -> list[str]:

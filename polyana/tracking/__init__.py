@@ -2,7 +2,7 @@
 
 from polyana.tracking.console import Console, Gauge, sparkline
 from polyana.tracking.environment import describe_environment
-from polyana.tracking.metrics import Attempt, MetricLog, read_attempts, read_curves, read_events
+from polyana.tracking.metrics import Attempt, MetricLog, SilentMetricLog, read_attempts, read_curves, read_events
 from polyana.tracking.run_directory import RunDirectory, find_runs, name_run
 
 __all__ = [
@@ -11,6 +11,7 @@ __all__ = [
     "Gauge",
     "MetricLog",
     "RunDirectory",
+    "SilentMetricLog",
     "describe_environment",
     "find_runs",
     "name_run",

@@ -5,7 +5,7 @@ from polyana.train.plan import Cadence, TrainingPlan, sequences_in
 from polyana.train.precision import Precision, choose_precision
 from polyana.train.schedule import learning_rate
 from polyana.train.state import Position
-from polyana.train.task import LossOutput, Task
+from polyana.train.task import LossOutput, SumOver, Task
 from polyana.train.trainer import Trainer
 
 __all__ = [
@@ -14,6 +14,7 @@ __all__ = [
     "Position",
     "Precision",
     "SaveConfig",
+    "SumOver",
     "Task",
     "TrainConfig",
     "Trainer",

@@ -9,6 +9,7 @@ from typing import Literal
 from pydantic import Field
 
 from polyana.config import Batch, Config, Duration, Every, KeyPath, Portion, Quantity, Share
+from polyana.distributed import StrategyName
 from polyana.registry import KeepConfig
 
 __all__ = ["SaveConfig", "TrainConfig"]
@@ -22,7 +23,7 @@ class TrainConfig(Config):
         Quantity(32, "sequences"), description="what one optimiser step sees: `32 sequences`, `16k tokens`"
     )
     micro_batch: Batch | None = Field(
-        None, description="what is in memory at once; the gradients of a batch are summed up over its parts"
+        None, description="what a device holds in memory at once; gradients of a batch are summed up over its parts"
     )
     lr: float = Field(6e-4, gt=0, description="peak learning rate")  # GPT-3 125M (Brown et al. 2020, table 2.1)
     schedule: Literal["cosine", "linear", "wsd", "constant"] = Field(
@@ -38,6 +39,12 @@ class TrainConfig(Config):
     clip: float | None = Field(1.0, gt=0, description="largest norm of the gradient; null for no clipping")
     precision: Literal["auto", "bf16", "fp32"] = Field(
         "auto", description="of matrix products; weights, sums and softmax stay in fp32"
+    )
+    strategy: StrategyName = Field(
+        "auto",
+        json_schema_extra={"watching": True},  # what is learned is the same but for rounding
+        description="how several processes share the work: ddp copies the model to each, fsdp2 cuts it up among them; "
+        "auto is ddp, or single where there is one process",
     )
     patience: int | None = Field(
         None, ge=1, description="stop after so many evaluations in a row without a new lowest eval/loss"

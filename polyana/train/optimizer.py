@@ -1,4 +1,4 @@
-"""The optimizer of a model, and the size of its gradient."""
+"""The optimizer of a model."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import torch
 
 from polyana.train.config import TrainConfig
 
-__all__ = ["build_optimizer", "gradient_norm"]
+__all__ = ["build_optimizer"]
 
 
 def build_optimizer(model: torch.nn.Module, config: TrainConfig) -> torch.optim.AdamW:
@@ -17,8 +17,3 @@ def build_optimizer(model: torch.nn.Module, config: TrainConfig) -> torch.optim.
         {"params": [p for p in parameters if p.dim() < 2], "weight_decay": 0.0},
     ]
     return torch.optim.AdamW(groups, lr=config.lr, betas=(config.beta1, config.beta2), eps=config.epsilon, fused=True)
-
-
-def gradient_norm(gradients: list[torch.Tensor]) -> float:
-    """The Euclidean norm of all gradients as one vector."""
-    return float(torch.nn.utils.get_total_norm(gradients))

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 
 from polyana.data import Batch
 
-__all__ = ["LossOutput", "Task"]
+__all__ = ["LossOutput", "SumOver", "Task"]
+
+SumOver = Callable[[Sequence[Any], Callable[[Any], Sequence[float]]], Sequence[float]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +32,10 @@ class Task(Protocol):
     model: torch.nn.Module
 
     @property
+    def blocks(self) -> Sequence[torch.nn.Module]:
+        """The layers of the model, each computed as one."""
+
+    @property
     def per_epoch(self) -> int:
         """Sequences in an epoch."""
 
@@ -46,11 +52,15 @@ class Task(Protocol):
     def describe(self, batch: Batch) -> str:
         """Which documents a batch comes from, for messages."""
 
-    def evaluate(self) -> dict[str, float]:
-        """Metrics on held-out data, `eval/loss` among them; empty when nothing is held out."""
+    def evaluate(self, sum_over: SumOver) -> dict[str, float]:
+        """Metrics on held-out data, `eval/loss` among them; empty when nothing is held out.
+
+        `sum_over(items, compute)` gives the sum of `compute(item)`, figure by figure; the model is only used in there.
+        """
 
     def sample(self) -> list[dict[str, str]]:
         """What the model writes now: [{"prompt": ..., "text": ...}]; takes nothing from torch's random numbers."""
 
-    def save(self, directory: Path) -> None:
-        """Write the model as Hugging Face files; model.safetensors holds every trained number in full precision."""
+    def save(self, directory: Path, weights: Mapping[str, torch.Tensor]) -> None:
+        """Write the model with these weights as Hugging Face files; model.safetensors holds every trained number in
+        full precision."""

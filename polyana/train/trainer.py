@@ -1,30 +1,33 @@
 """The training loop: one for every task.
 
 A step is: fetch a batch by its position, sum the gradients of its parts, divide once by what was summed over, clip,
-update. Between steps: evaluate, sample, save, stop. What a step computes follows from the position, the weights and the
-random state alone, all of which a save holds; so a run that is killed and resumed takes the same steps.
+update. Between steps: evaluate, sample, save, stop. Every rank walks through all of it; only rank 0 writes. What a step
+computes follows from the position, the weights and the random state alone, all of which a save holds; so a run that is
+killed and resumed takes the same steps.
 """
 
 from __future__ import annotations
 
 import math
 import time
+from collections.abc import Mapping
 
 import torch
 
 from polyana.config import Quantity
 from polyana.data import Batch
+from polyana.distributed import Strategy
 from polyana.errors import Interrupted, TrainingFailed
 from polyana.registry import Commit, Repository, apply_retention, best_commits
 from polyana.storage import retry_when_full, wait_for_room
-from polyana.tracking import Console, Gauge, MetricLog, RunDirectory
+from polyana.tracking import Console, Gauge, MetricLog, RunDirectory, SilentMetricLog
 from polyana.train.config import SaveConfig, TrainConfig
-from polyana.train.optimizer import build_optimizer, gradient_norm
+from polyana.train.optimizer import build_optimizer
 from polyana.train.plan import TrainingPlan
 from polyana.train.precision import Precision
 from polyana.train.schedule import learning_rate
 from polyana.train.signals import StopSignals
-from polyana.train.state import Position, StateStore
+from polyana.train.state import Position, State, StateStore
 from polyana.train.task import LossOutput, Task
 
 __all__ = ["Trainer"]
@@ -42,6 +45,7 @@ class Trainer:
         config: TrainConfig,
         save: SaveConfig,
         precision: Precision,
+        strategy: Strategy,
         run: RunDirectory,
         repository: Repository,
         console: Console,
@@ -55,10 +59,11 @@ class Trainer:
         self.task, self.config, self.keep = task, config, save.keep
         self.run, self.repository, self.console = run, repository, console
         self.precision, self.seed, self.recipe_hash = precision, seed, recipe_hash
-        self.plan = plan
-        self.model = task.model.to(precision.device)
+        self.plan, self.strategy, self.world = plan, strategy, strategy.world
+        self.model = task.model
+        strategy.prepare(self.model, task.blocks)
         self.optimizer = build_optimizer(self.model, config)
-        self.states = StateStore(run.state)
+        self.states = StateStore(run.state, strategy)
         self.position = Position()
         self._saves = self.plan.cadence(save.every)
         self._evaluations = self.plan.cadence(evaluate_every)
@@ -68,15 +73,17 @@ class Trainer:
     def fit(self) -> Position:
         """Train to the end. Raises TrainingFailed when the loss is not finite and Interrupted after a stop signal; the
         saves made until then stay."""
+        torch.manual_seed(self.seed + self.world.rank)
         resumed = self.states.load(self.model, self.optimizer, self._arithmetic(), self.console.say)
         self.position = resumed or Position()
-        self.metrics = MetricLog(self.run.metrics, self.position.step, self.recipe_hash, self.console.say)
+        log = MetricLog if self.world.main else SilentMetricLog
+        self.metrics = log(self.run.metrics, self.position.step, self.recipe_hash, self.console.say)
         try:
             if resumed is not None:
                 self.metrics.event(self.position.step, "resume", attempt=self.metrics.attempt)
                 self.console.say(f"  going on after step {self.position.step} of {self.plan.steps}")
-                if f"step-{self.position.step}" in self.repository.refs():
-                    self._settle()  # what the last save may not have come to
+                if self.world.from_main(lambda: f"step-{self.position.step}" in self.repository.refs()):
+                    self.world.from_main(self._settle)  # what the last save may not have come to
                 else:
                     self._save("made again from the saved state")  # somebody has deleted the commit
             with (
@@ -84,12 +91,12 @@ class Trainer:
                 self.console.gauge(self.run.about()["stage"], self.plan.steps, self.position.step) as gauge,
             ):
                 if resumed is None:
-                    torch.manual_seed(self.seed)
                     self._evaluate()
                     self._sample()
                 while not self._finished():
                     self._step(gauge)
                     self._between_steps(signals)
+            self.states.wait()
         finally:
             self.metrics.close()
         return self.position
@@ -101,6 +108,7 @@ class Trainer:
             "threads": str(torch.get_num_threads()),
             "precision": str(precision.dtype).removeprefix("torch."),
             "device": precision.device.type,
+            "processes": str(self.world.size),
         }
 
     def _finished(self) -> bool:
@@ -110,16 +118,16 @@ class Trainer:
 
     def _step(self, gauge: Gauge) -> None:
         position, began = self.position, time.perf_counter()
-        batch = self.task.batch(position.sequences, self.plan.batch_at(position.sequences))
+        sequences = self.plan.batch_at(position.sequences)
         lr = learning_rate(position.step, self.config, self.plan)
         for group in self.optimizer.param_groups:
             group["lr"] = lr
-        loss, norm = self._update(batch)
+        loss, norm = self._update(position.sequences, sequences)
         position.step += 1
-        position.sequences += batch.sequences
+        position.sequences += sequences
         seconds = time.perf_counter() - began
         position.seconds += seconds
-        speed = batch.sequences * self.plan.context / seconds
+        speed = sequences * self.plan.context / seconds
         self.metrics.log(
             position.step,
             {
@@ -133,57 +141,74 @@ class Trainer:
         )
         gauge.show(position.step, f"loss {loss:.4f}  lr {lr:.1e}  {speed:,.0f} tokens/s")
 
-    def _update(self, batch: Batch) -> tuple[float, float]:
-        """One update of the weights; the mean loss of the batch and the norm of its gradient before clipping."""
+    def _update(self, first: int, sequences: int) -> tuple[float, float]:
+        """One update of the weights with so many sequences from `first` on; the mean loss of the batch and the norm of
+        its gradient before clipping."""
         self.model.train()
         self.optimizer.zero_grad(set_to_none=True)
-        total, count = 0.0, 0
-        for number, part in enumerate(batch.micro_batches(self.plan.micro_batch)):
-            output = self._loss(part)
-            value = float(output.total.detach())
-            if not math.isfinite(value):
-                raise self._not_finite(f"the loss is {value}", part, number)
-            output.total.backward()  # type: ignore[no-untyped-call]
-            total, count = total + value, count + output.count
+        share = self.strategy.share(first, sequences, self.plan.micro_batch)
+        parts = share.fill(self.task.batch(share.first, share.count).micro_batches(self.plan.micro_batch))
+        total, count, trouble = 0.0, 0, None
+        for number, (part, counts) in enumerate(parts):
+            with self.strategy.exchanging(last=number == len(parts) - 1):
+                output = self._loss(part)
+                value = float(output.total.detach())
+                if not math.isfinite(value) and trouble is None:
+                    trouble = f"the loss is {value}, {self._origin(part, number)}"
+                (output.total if counts else output.total * 0).backward()  # type: ignore[no-untyped-call]
+            total, count = total + value * counts, count + output.count * counts
+        total, whole_count = self.world.sum(total, count)
+        if not math.isfinite(total):
+            raise self._not_finite(next(filter(None, self.world.gather(trouble))))
         gradients = [parameter.grad for parameter in self.model.parameters() if parameter.grad is not None]
-        norm = gradient_norm(gradients) / count
+        divisor = whole_count / self.strategy.averaged_over
+        norm = self.strategy.gradient_norm(gradients) / divisor
         if not math.isfinite(norm):
-            raise self._not_finite(f"the loss is {total / count:.4f} but its gradient's norm is {norm}", batch, 0)
+            batch = self.task.batch(first, sequences)
+            what = f"the loss is {total / whole_count:.4f} but its gradient's norm is {norm}"
+            raise self._not_finite(f"{what}, {self._origin(batch, 0)}")
         clip = min(1.0, self.config.clip / (norm + 1e-6)) if self.config.clip is not None else 1.0
-        torch._foreach_mul_(gradients, clip / count)
+        torch._foreach_mul_(gradients, clip / divisor)
         self.optimizer.step()
-        return total / count, norm
+        return total / whole_count, norm
 
     def _loss(self, part: Batch) -> LossOutput:
-        with self.precision.autocast():
-            return self.task.loss(part.to(self.precision.device))
+        def compute(part: Batch) -> tuple[torch.Tensor, LossOutput]:
+            output = self.task.loss(part)
+            return output.total, output
 
-    def _not_finite(self, what: str, part: Batch, number: int) -> TrainingFailed:
+        with self.precision.autocast():
+            return self.strategy.run(compute, part.to(self.precision.device))[1]
+
+    def _origin(self, part: Batch, number: int) -> str:
+        return f"in part {number + 1} of its batch, which comes from {self.task.describe(part)}"
+
+    def _not_finite(self, what: str) -> TrainingFailed:
         step = self.position.step + 1
         self.metrics.event(step, "failed", what=what)
         commits = [commit for commit in self.repository.commits() if commit.step < step]
         kept = f"the last good state is {self.run.name}@step-{commits[-1].step}" if commits else "nothing was saved yet"
         return TrainingFailed(
-            f"step {step}: {what}, in part {number + 1} of its batch, which comes from {self.task.describe(part)}. "
-            f"Look at it with `polyana show batch RECIPE --step {step}`; a lower `lr`, a longer `warmup` or a smaller "
-            f"`clip` often helps. Training stopped; {kept}"
+            f"step {step}: {what}. Look at it with `polyana show batch RECIPE --step {step}`; a lower `lr`, a longer "
+            f"`warmup` or a smaller `clip` often helps. Training stopped; {kept}"
         )
 
     # Between steps
 
     def _between_steps(self, signals: StopSignals) -> None:
-        now, step = time.monotonic(), self.position.step
+        (now, signal), step = self.world.agree(time.monotonic(), signals.received), self.position.step
         if self._evaluations.due(step, now):
             self._lose_patience(self._evaluate())
-        saving = self._saves.due(step, now) or signals.received is not None
+        saving = self._saves.due(step, now) or signal is not None
         ending = self._finished()
         if self._samples.due(step, now) or ending:
             self._sample()
         if saving or ending:
             self._save("the end" if ending else f"step {step} of {self.plan.steps}")
-        if signals.received is not None and not self._finished():
+        if signal is not None and not self._finished():
+            self.states.wait()
             raise Interrupted(
-                signals.received,
+                signal,
                 f"stopped after step {step} of {self.plan.steps}; saved as {self.run.name}@step-{step}. "
                 "The same command goes on from here",
             )
@@ -195,8 +220,8 @@ class Trainer:
             return self._evaluated[1]
         self.model.eval()
         began = time.perf_counter()
-        with torch.inference_mode(), self.precision.autocast():
-            metrics = self.task.evaluate()
+        with torch.no_grad(), self.precision.autocast():  # FSDP2 does not go with inference mode
+            metrics = self.task.evaluate(self.strategy.sum_over)
         self._evaluated = position.step, metrics
         if _BEST_BY not in metrics:
             return metrics
@@ -225,8 +250,8 @@ class Trainer:
 
     def _sample(self) -> None:
         self.model.eval()
-        samples = self.task.sample()
-        if not samples:
+        samples = self.strategy.run(self.task.sample)
+        if not samples or not self.world.main:
             return
         step = self.position.step
         retry_when_full(lambda: self.run.write_samples(step, samples), self.run.path, self.console.say)
@@ -239,16 +264,26 @@ class Trainer:
     def _save(self, message: str) -> None:
         """Evaluate, commit, write the state, move `best`, and let go of what `keep` does not want."""
         metrics = self._evaluate()
-        wait_for_room(self.run.path, self._size_of_save(), self.console.say)
-        best = retry_when_full(lambda: self._write_save(message, metrics), self.run.path, self.console.say)
+        state = self.states.take(self.position, self.optimizer, self._arithmetic())
+        weights = self.strategy.whole_weights(self.model)
+
+        def write() -> Commit:
+            wait_for_room(self.run.path, self._size_of_save(), self.console.say)
+            writing = lambda: self._write_save(message, metrics, weights, state)  # noqa: E731
+            return retry_when_full(writing, self.run.path, self.console.say)
+
+        best = self.world.from_main(write)
+        self.states.write_shards(state)
         star = "  best so far" if metrics and best.step == self.position.step else ""
         self.console.say(f"  step {self.position.step:>6}  save{star}")
 
-    def _write_save(self, message: str, metrics: dict[str, float]) -> Commit:
+    def _write_save(
+        self, message: str, metrics: dict[str, float], weights: Mapping[str, torch.Tensor], state: State
+    ) -> Commit:
         """Everything of a save that touches the disk; done again it comes to the same. Gives the best commit."""
         self.metrics.sync()
-        commit = self._commit(message, metrics)
-        self._write_state(commit)
+        commit = self._commit(message, metrics, weights)
+        self.states.write(state, lambda target: self.repository.link(commit, "model.safetensors", target))
         self.metrics.event(self.position.step, "save", commit=commit.id)
         return self._settle()
 
@@ -260,10 +295,10 @@ class Trainer:
         apply_retention(self.repository, self.keep, _BEST_BY)
         return best
 
-    def _commit(self, message: str, metrics: dict[str, float]) -> Commit:
+    def _commit(self, message: str, metrics: dict[str, float], weights: Mapping[str, torch.Tensor]) -> Commit:
         position = self.position
         arriving = self.repository.arriving(position.step)
-        self.task.save(arriving)
+        self.task.save(arriving, weights)
         return self.repository.commit(
             arriving,
             step=position.step,
@@ -272,14 +307,6 @@ class Trainer:
             message=message,
             metrics=metrics,
             recipe=self.recipe_hash,
-        )
-
-    def _write_state(self, commit: Commit) -> None:
-        self.states.save(
-            self.position,
-            lambda target: self.repository.link(commit, "model.safetensors", target),
-            self.optimizer,
-            self._arithmetic(),
         )
 
     def _size_of_save(self) -> int:

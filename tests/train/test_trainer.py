@@ -67,7 +67,7 @@ def test_the_step_is_torchs_own_adamw(tiny, home, load, quiet):
     """Three steps done by hand with torch's reference implementation and transformers' loss."""
     recipe = load(tiny, NO_DROPOUT, "stages.pretrain.train.duration=3 steps", "stages.pretrain.train.clip=0.5",
                   "stages.pretrain.train.schedule=constant", "stages.pretrain.train.warmup=0%")  # fmt: skip
-    task = Pipeline(recipe, home_directory(), quiet).task(recipe.stages["pretrain"])
+    task = Pipeline(recipe, home_directory(), quiet).task("pretrain")
     model = task.model.train()
     matrices = [p for p in model.parameters() if p.dim() >= 2]
     vectors = [p for p in model.parameters() if p.dim() < 2]

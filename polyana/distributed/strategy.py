@@ -1,0 +1,259 @@
+"""How a model is trained on the devices of a world: on one, copied to each (DDP), or cut up among them (FSDP2).
+
+A single device is a world of one: the trainer asks a Strategy and never how many there are, and models know no machine.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, TypeVar, cast
+
+import torch
+import torch.distributed as dist
+from torch import nn
+from torch.distributed.checkpoint.filesystem import FileSystemReader
+from torch.distributed.checkpoint.metadata import TensorStorageMetadata
+from torch.distributed.checkpoint.state_dict_loader import load as load_shards
+from torch.distributed.checkpoint.state_dict_saver import async_save
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import FSDPModule, fully_shard
+from torch.distributed.tensor import DTensor, distribute_tensor
+from torch.distributed.tensor import empty as empty_dtensor
+from torch.nn.parallel import DistributedDataParallel
+
+from polyana.distributed.world import World
+
+__all__ = ["Share", "Strategy", "StrategyName", "choose_strategy"]
+
+T = TypeVar("T")
+StrategyName = Literal["auto", "single", "ddp", "fsdp2"]
+OptimizerState = dict[int, dict[str, Any]]  # parameter's number -> name -> value, as in torch's own state_dict
+
+
+@dataclass(frozen=True)
+class Share:
+    """What one rank computes of a batch: the sequences from `first` on, in `parts` parts.
+
+    Every rank computes equally many parts, for gradients and shards of weights are exchanged in each. A rank without a
+    part of its own computes along with one that does not count.
+    """
+
+    first: int
+    count: int
+    parts: int
+    counts: bool
+
+    def fill(self, parts: Sequence[T]) -> list[tuple[T, bool]]:
+        """Each part with whether it counts."""
+        more = self.parts - len(parts)
+        return [(part, self.counts) for part in parts] + [(parts[-1], False)] * more
+
+
+class _Door(nn.Module):
+    """A model whose forward is any function of it, so that a strategy's hooks run around whatever reads its weights:
+    the loss, evaluation, sampling."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, function: Callable[..., T], *arguments: Any) -> T:
+        return function(*arguments)
+
+
+class Strategy:
+    """One device, and what the others do differently."""
+
+    name = "single"
+    averaged_over = 1
+    """What gradients are too small by once they are exchanged: DDP and FSDP2 average them over the ranks."""
+
+    def __init__(self, world: World, device: torch.device) -> None:
+        self.world, self.device = world, device
+
+    def __str__(self) -> str:
+        return f"{self.name} over {self.world.size} processes" if self.world.size > 1 else self.name
+
+    # The model
+
+    def prepare(self, model: nn.Module, blocks: Sequence[nn.Module]) -> None:  # noqa: ARG002
+        """Put `model` on this rank's device, in place; optimizers are made of its parameters after this.
+
+        `blocks`: its layers, what FSDP2 gathers at a time. Tensor parallelism would enter here, before the rest:
+        torch's `parallelize_module` on each block, over a second dimension of the device mesh.
+        """
+        model.to(self.device)
+        self._door: nn.Module = _Door(model)
+
+    def run(self, function: Callable[..., T], *arguments: Any) -> T:
+        """`function(*arguments)`, which may use the model's weights; all ranks together.
+
+        Tensors to be differentiated must stand in the result openly, in a tuple, list or dict.
+        """
+        return self._door(function, *arguments)  # type: ignore[no-any-return]
+
+    # A step
+
+    def share(self, first: int, count: int, part: int) -> Share:
+        """This rank's share of the `count` sequences from `first` on, in parts of at most `part`: in their order, so
+        that which sequences a step sees does not depend on the number of ranks."""
+        rank, size = self.world.rank, self.world.size
+        begin, end = count * rank // size, count * (rank + 1) // size
+        parts = math.ceil(math.ceil(count / size) / part)
+        return Share(first + begin, max(end - begin, 1), parts, counts=end > begin)
+
+    def exchanging(self, last: bool) -> AbstractContextManager[object]:  # noqa: ARG002
+        """Forward and backward of one part of a batch; gradients are exchanged in the `last`."""
+        return nullcontext()
+
+    def gradient_norm(self, gradients: list[torch.Tensor]) -> float:
+        """The Euclidean norm of all gradients as one vector."""
+        norm = torch.nn.utils.get_total_norm(gradients)
+        return float(norm.full_tensor() if isinstance(norm, DTensor) else norm)
+
+    def sum_over(self, items: Sequence[T], compute: Callable[[T], Sequence[float]]) -> tuple[float, ...]:
+        """The sum of `compute(item)` over `items`, figure by figure; each item is computed by one rank, in `run`."""
+        share = self.share(0, len(items), 1)
+        total: tuple[float, ...] = ()
+        for item, counts in share.fill(items[share.first : share.first + share.count]):
+            figures = self.run(compute, item)
+            if counts:
+                total = tuple(a + b for a, b in zip(total, figures, strict=True)) if total else tuple(figures)
+            width = len(figures)
+        return self.world.sum(*(total or (0.0,) * width))
+
+    # Saving and resuming
+
+    def whole_weights(self, model: nn.Module) -> Mapping[str, torch.Tensor]:
+        """All weights by name; only on rank 0."""
+        return model.state_dict()
+
+    def place(self, whole: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
+        """A whole tensor, laid out over the devices as `like` is."""
+        return whole.to(like.device)
+
+    def take_shards(self, state: OptimizerState) -> tuple[OptimizerState, dict[str, torch.Tensor]]:
+        """What to save of an optimizer's state: (what every rank has, None in place of what is cut up among them; the
+        shards by "PARAMETER.NAME")."""
+        return state, {}
+
+    def write_shards(self, shards: dict[str, torch.Tensor], directory: Path) -> Future[Any]:
+        """Begin to write what `take_shards` gave; it may change as soon as this returns."""
+        raise NotImplementedError(f"{self.name} has no shards of {len(shards)} tensors to write to {directory}")
+
+    def put_shards(self, state: OptimizerState, directory: Path, parameters: list[torch.Tensor]) -> None:
+        """Undo `take_shards`, whatever strategy and number of ranks wrote `directory`, and lay out what was whole."""
+        shards = {}
+        about = FileSystemReader(directory).read_metadata().state_dict_metadata if directory.is_dir() else {}
+        for index, values in state.items():
+            for name, value in values.items():
+                if value is None:
+                    whole = cast("TensorStorageMetadata", about[f"{index}.{name}"])
+                    values[name] = self._empty(whole.size, whole.properties.dtype, parameters[index])
+                    shards[f"{index}.{name}"] = values[name]
+                elif isinstance(value, torch.Tensor) and value.shape == parameters[index].shape:
+                    values[name] = self.place(value, parameters[index])
+        if shards:
+            with warnings.catch_warnings():  # that each rank reads for itself is meant
+                warnings.filterwarnings("ignore", "torch.distributed is disabled")
+                load_shards(shards, checkpoint_id=directory, no_dist=True)
+
+    def _empty(self, size: torch.Size, dtype: torch.dtype, like: torch.Tensor) -> torch.Tensor:
+        return torch.empty(size, dtype=dtype, device=like.device)
+
+
+class DDP(Strategy):
+    """A copy of the model on each device (Li et al. 2020)."""
+
+    name = "ddp"
+
+    def __init__(self, world: World, device: torch.device) -> None:
+        super().__init__(world, device)
+        self.averaged_over = world.size
+        if not dist.is_initialized():  # a world of one that the recipe wants to go this way
+            dist.init_process_group("gloo", store=torch._C._distributed_c10d.HashStore(), rank=0, world_size=1)
+
+    def prepare(self, model: nn.Module, blocks: Sequence[nn.Module]) -> None:
+        super().prepare(model, blocks)
+        # Buffers are constants: sending them about at every forward would be for nothing.
+        self._door = DistributedDataParallel(self._door, broadcast_buffers=False, gradient_as_bucket_view=True)
+
+    def exchanging(self, last: bool) -> AbstractContextManager[object]:
+        ddp = cast("DistributedDataParallel", self._door)
+        return nullcontext() if last else ddp.no_sync()
+
+
+class FSDP2(DDP):
+    """Weights, gradients and optimizer state cut up among the devices; a block's weights are whole while it computes
+    (Rajbhandari et al. 2020, ZeRO stage 3)."""
+
+    name = "fsdp2"
+
+    def __init__(self, world: World, device: torch.device) -> None:
+        super().__init__(world, device)
+        # Shards are written in the background, so their messages must not mix with those of training.
+        self._background = dist.new_group(backend="gloo")
+
+    def prepare(self, model: nn.Module, blocks: Sequence[nn.Module]) -> None:
+        mesh = init_device_mesh(self.device.type, (self.world.size,), mesh_dim_names=("data",))
+        for block in blocks:
+            fully_shard(block, mesh=mesh)  # moves it to the device, so that the model is never whole there
+        self._door = _Door(model)
+        fully_shard(self._door, mesh=mesh)  # what is in no block: embeddings, and a head tied to them
+
+    def exchanging(self, last: bool) -> AbstractContextManager[object]:
+        cast("FSDPModule", self._door).set_requires_gradient_sync(last)
+        return nullcontext()
+
+    def whole_weights(self, model: nn.Module) -> Mapping[str, torch.Tensor]:
+        cast("FSDPModule", self._door).reshard()  # after evaluating, what is in no block is still whole
+        gathered: dict[int, torch.Tensor] = {}  # tied weights once
+        weights = {}
+        for name, tensor in model.state_dict(keep_vars=True).items():
+            if id(tensor) not in gathered:
+                whole = tensor.detach()
+                whole = whole.full_tensor() if isinstance(whole, DTensor) else whole
+                gathered[id(tensor)] = whole.cpu() if self.world.main else torch.empty(0)
+            weights[name] = gathered[id(tensor)]
+        return weights if self.world.main else {}
+
+    def place(self, whole: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
+        if not isinstance(like, DTensor):
+            return super().place(whole, like)
+        whole = whole.to(like.device)
+        return distribute_tensor(whole, like.device_mesh, like.placements, src_data_rank=None)  # nothing is sent
+
+    def take_shards(self, state: OptimizerState) -> tuple[OptimizerState, dict[str, torch.Tensor]]:
+        kept: OptimizerState = {index: {} for index in state}
+        shards: dict[str, torch.Tensor] = {}
+        for index, values in state.items():
+            for name, value in values.items():
+                if isinstance(value, DTensor):
+                    shards[f"{index}.{name}"], kept[index][name] = value, None
+                else:  # training goes on while this is written
+                    kept[index][name] = value.clone() if isinstance(value, torch.Tensor) else value
+        return kept, shards
+
+    def write_shards(self, shards: dict[str, torch.Tensor], directory: Path) -> Future[Any]:
+        written = async_save(shards, checkpoint_id=directory, process_group=self._background)
+        return cast("Future[Any]", written)
+
+    def _empty(self, size: torch.Size, dtype: torch.dtype, like: torch.Tensor) -> torch.Tensor:
+        if not isinstance(like, DTensor):
+            return super()._empty(size, dtype, like)
+        return empty_dtensor(size, dtype=dtype, device_mesh=like.device_mesh, placements=like.placements)
+
+
+_STRATEGIES: dict[str, type[Strategy]] = {"single": Strategy, "ddp": DDP, "fsdp2": FSDP2}
+
+
+def choose_strategy(wanted: StrategyName, world: World, device: torch.device) -> Strategy:
+    """The strategy that a recipe names; `auto` is DDP where there are several processes."""
+    name = ("ddp" if world.size > 1 else "single") if wanted == "auto" else wanted
+    return _STRATEGIES[name](world, device)
