@@ -56,6 +56,8 @@ def run_recipe(recipe: Recipe, *, stage: str | None = None, resume: bool = False
 
 def _run_stages(pipeline: Pipeline, stage: str | None, resume: bool, fresh: bool) -> dict[str, dict[str, Any]]:
     recipe = pipeline.recipe
+    if pipeline.world.restarts:
+        pipeline.console.say(f"a process died and all were started again, restart {pipeline.world.restarts}")
     names = list(recipe.stages) if stage is None else recipe.needed_for(stage)
     steps = pipeline.steps(names)
     training = {name: step for name, step in steps.items() if isinstance(recipe.stages[name], PretrainConfig)}

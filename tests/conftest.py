@@ -115,6 +115,23 @@ def polyana_process(tmp_path: Path):
     return call
 
 
+@pytest.fixture(scope="session")
+def torchrun(tmp_path_factory: pytest.TempPathFactory):
+    """torchrun(processes, cases): all cases of tests/distributed/ranks.py, one after another."""
+    script = Path(__file__).parent / "distributed" / "ranks.py"
+
+    def call(processes: int, cases: list[dict]) -> subprocess.CompletedProcess[str]:
+        listed = tmp_path_factory.mktemp("cases") / "cases.json"
+        listed.write_text(json.dumps(cases))
+        starting = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
+        return subprocess.run(
+            [sys.executable, *starting, str(script), str(listed)],
+            env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True, timeout=200, check=False,
+        )  # fmt: skip
+
+    return call
+
+
 @pytest.fixture
 def small_disk(tmp_path):
     """A real file system of 4 MB."""

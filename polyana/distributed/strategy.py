@@ -177,12 +177,13 @@ class DDP(Strategy):
         super().__init__(world, device)
         self.averaged_over = world.size
         if not dist.is_initialized():  # a world of one that the recipe wants to go this way
-            dist.init_process_group("gloo", store=torch._C._distributed_c10d.HashStore(), rank=0, world_size=1)
+            alone = dist.HashStore()  # type: ignore[attr-defined]
+            dist.init_process_group("gloo", store=alone, rank=0, world_size=1)
 
     def prepare(self, model: nn.Module, blocks: Sequence[nn.Module]) -> None:
         super().prepare(model, blocks)
         # Buffers are constants: sending them about at every forward would be for nothing.
-        self._door = DistributedDataParallel(self._door, broadcast_buffers=False, gradient_as_bucket_view=True)
+        self._door = DistributedDataParallel(self._door, forward_sync_buffers=False, gradient_as_bucket_view=True)
 
     def exchanging(self, last: bool) -> AbstractContextManager[object]:
         ddp = cast("DistributedDataParallel", self._door)

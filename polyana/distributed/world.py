@@ -21,6 +21,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import cache
+from itertools import count
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -36,16 +38,19 @@ T = TypeVar("T")
 VERDICT = "POLYANA_VERDICT"
 """Names the file in which rank 0 leaves the exit code of an ending that starting again would not change."""
 _NO_LIMIT = timedelta(days=365)
+_WORLDS = count()  # so that a second recipe in the same processes does not meet the first one's connections
 _HOLD_STILL = 10.0  # seconds for the agent, which looks every 0.1 s, to find the process that died first; guess
 
 
 @dataclass(frozen=True)
 class World:
-    """`rank` of `size` processes; `local_rank` counts those on this machine."""
+    """`rank` of `size` processes; `local_rank` counts those on this machine. `restarts`: how often all were started
+    again because one had died."""
 
     rank: int = 0
     size: int = 1
     local_rank: int = 0
+    restarts: int = 0
     control: dist.ProcessGroup | None = None
 
     @property
@@ -164,13 +169,24 @@ def open_world() -> Iterator[World]:
             _close()  # a strategy of a world of one may have asked for a group
         return
     rank, size, local_rank = (int(os.environ[name]) for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"))
+    restarts = int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"))
     if torch.cuda.is_available():
         torch.cuda.set_device(local_rank)
     if size > 1:
-        dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
+        backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
+        # The agent's store outlives the processes and still holds the addresses of those that it started before.
+        store = dist.PrefixStore(f"{restarts} {next(_WORLDS)}", _meeting_point())  # type: ignore[attr-defined]
+        dist.init_process_group(backend, store=store, rank=rank, world_size=size)
     control = dist.new_group(backend="gloo", timeout=_NO_LIMIT) if size > 1 else None
-    yield World(rank, size, local_rank, control)
+    yield World(rank, size, local_rank, restarts, control)
     _close()  # not after an error: others may be gone
+
+
+@cache
+def _meeting_point() -> Any:
+    """Where the processes find each other: once a process, whatever it runs."""
+    store, _, _ = next(dist.rendezvous("env://"))  # type: ignore[attr-defined]
+    return store
 
 
 def _close() -> None:
