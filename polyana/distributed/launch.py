@@ -36,7 +36,9 @@ def launch(processes: int, restarts: int, arguments: Sequence[str]) -> int:
     # Several processes with a thread for every core each would be slower than one.
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cores // processes)))
-    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)  # what happened is told below
+    for name in list(logging.root.manager.loggerDict):
+        if name.startswith("torch.distributed.elastic"):
+            logging.getLogger(name).setLevel(logging.CRITICAL)  # what happened is told below
     with TemporaryDirectory(prefix="polyana-") as scratch:
         verdict = Path(scratch, "verdict")
         os.environ[VERDICT] = str(verdict)

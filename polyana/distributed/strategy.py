@@ -6,7 +6,6 @@ A single device is a world of one: the trainer asks a Strategy and never how man
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import AbstractContextManager, nullcontext
@@ -17,19 +16,11 @@ from typing import Any, Literal, TypeVar, cast
 import torch
 import torch.distributed as dist
 from torch import nn
-from torch.distributed.checkpoint.filesystem import FileSystemReader
-from torch.distributed.checkpoint.metadata import TensorStorageMetadata
-from torch.distributed.checkpoint.state_dict_loader import load as load_shards
-from torch.distributed.checkpoint.state_dict_saver import async_save
-from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import FSDPModule, fully_shard
-from torch.distributed.tensor import DTensor, distribute_tensor
-from torch.distributed.tensor import empty as empty_dtensor
 from torch.nn.parallel import DistributedDataParallel
 
-from polyana.distributed.world import World
+from polyana.distributed.world import World, backend
 
-__all__ = ["Share", "Strategy", "StrategyName", "choose_strategy"]
+__all__ = ["DDP", "Door", "OptimizerState", "Share", "Strategy", "StrategyName", "choose_strategy"]
 
 T = TypeVar("T")
 StrategyName = Literal["auto", "single", "ddp", "fsdp2"]
@@ -55,7 +46,7 @@ class Share:
         return [(part, self.counts) for part in parts] + [(parts[-1], False)] * more
 
 
-class _Door(nn.Module):
+class Door(nn.Module):
     """A model whose forward is any function of it, so that a strategy's hooks run around whatever reads its weights:
     the loss, evaluation, sampling."""
 
@@ -89,7 +80,7 @@ class Strategy:
         torch's `parallelize_module` on each block, over a second dimension of the device mesh.
         """
         model.to(self.device)
-        self._door: nn.Module = _Door(model)
+        self._door: nn.Module = Door(model)
 
     def run(self, function: Callable[..., T], *arguments: Any) -> T:
         """`function(*arguments)`, which may use the model's weights; all ranks together.
@@ -114,8 +105,7 @@ class Strategy:
 
     def gradient_norm(self, gradients: list[torch.Tensor]) -> float:
         """The Euclidean norm of all gradients as one vector."""
-        norm = torch.nn.utils.get_total_norm(gradients)
-        return float(norm.full_tensor() if isinstance(norm, DTensor) else norm)
+        return float(torch.nn.utils.get_total_norm(gradients))
 
     def sum_over(self, items: Sequence[T], compute: Callable[[T], Sequence[float]]) -> tuple[float, ...]:
         """The sum of `compute(item)` over `items`, figure by figure; each item is computed by one rank, in `run`."""
@@ -149,20 +139,21 @@ class Strategy:
 
     def put_shards(self, state: OptimizerState, directory: Path, parameters: list[torch.Tensor]) -> None:
         """Undo `take_shards`, whatever strategy and number of ranks wrote `directory`, and lay out what was whole."""
-        shards = {}
-        about = FileSystemReader(directory).read_metadata().state_dict_metadata if directory.is_dir() else {}
+        cut = []
         for index, values in state.items():
             for name, value in values.items():
                 if value is None:
-                    whole = cast("TensorStorageMetadata", about[f"{index}.{name}"])
-                    values[name] = self._empty(whole.size, whole.properties.dtype, parameters[index])
-                    shards[f"{index}.{name}"] = values[name]
+                    cut.append((index, name))
                 elif isinstance(value, torch.Tensor) and value.shape == parameters[index].shape:
                     values[name] = self.place(value, parameters[index])
-        if shards:
-            with warnings.catch_warnings():  # that each rank reads for itself is meant
-                warnings.filterwarnings("ignore", "torch.distributed is disabled")
-                load_shards(shards, checkpoint_id=directory, no_dist=True)
+        if cut:
+            from polyana.distributed.shards import read_shards, shapes_of  # takes a second to import
+
+            shapes, shards = shapes_of(directory), {}
+            for index, name in cut:
+                place = f"{index}.{name}"
+                shards[place] = state[index][name] = self._empty(*shapes[place], parameters[index])
+            read_shards(shards, directory)
 
     def _empty(self, size: torch.Size, dtype: torch.dtype, like: torch.Tensor) -> torch.Tensor:
         return torch.empty(size, dtype=dtype, device=like.device)
@@ -178,7 +169,7 @@ class DDP(Strategy):
         self.averaged_over = world.size
         if not dist.is_initialized():  # a world of one that the recipe wants to go this way
             alone = dist.HashStore()  # type: ignore[attr-defined]
-            dist.init_process_group("gloo", store=alone, rank=0, world_size=1)
+            dist.init_process_group(backend(), store=alone, rank=0, world_size=1)
 
     def prepare(self, model: nn.Module, blocks: Sequence[nn.Module]) -> None:
         super().prepare(model, blocks)
@@ -190,71 +181,10 @@ class DDP(Strategy):
         return nullcontext() if last else ddp.no_sync()
 
 
-class FSDP2(DDP):
-    """Weights, gradients and optimizer state cut up among the devices; a block's weights are whole while it computes
-    (Rajbhandari et al. 2020, ZeRO stage 3)."""
-
-    name = "fsdp2"
-
-    def __init__(self, world: World, device: torch.device) -> None:
-        super().__init__(world, device)
-        # Shards are written in the background, so their messages must not mix with those of training.
-        self._background = dist.new_group(backend="gloo")
-
-    def prepare(self, model: nn.Module, blocks: Sequence[nn.Module]) -> None:
-        mesh = init_device_mesh(self.device.type, (self.world.size,), mesh_dim_names=("data",))
-        for block in blocks:
-            fully_shard(block, mesh=mesh)  # moves it to the device, so that the model is never whole there
-        self._door = _Door(model)
-        fully_shard(self._door, mesh=mesh)  # what is in no block: embeddings, and a head tied to them
-
-    def exchanging(self, last: bool) -> AbstractContextManager[object]:
-        cast("FSDPModule", self._door).set_requires_gradient_sync(last)
-        return nullcontext()
-
-    def whole_weights(self, model: nn.Module) -> Mapping[str, torch.Tensor]:
-        cast("FSDPModule", self._door).reshard()  # after evaluating, what is in no block is still whole
-        gathered: dict[int, torch.Tensor] = {}  # tied weights once
-        weights = {}
-        for name, tensor in model.state_dict(keep_vars=True).items():
-            if id(tensor) not in gathered:
-                whole = tensor.detach()
-                whole = whole.full_tensor() if isinstance(whole, DTensor) else whole
-                gathered[id(tensor)] = whole.cpu() if self.world.main else torch.empty(0)
-            weights[name] = gathered[id(tensor)]
-        return weights if self.world.main else {}
-
-    def place(self, whole: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
-        if not isinstance(like, DTensor):
-            return super().place(whole, like)
-        whole = whole.to(like.device)
-        return distribute_tensor(whole, like.device_mesh, like.placements, src_data_rank=None)  # nothing is sent
-
-    def take_shards(self, state: OptimizerState) -> tuple[OptimizerState, dict[str, torch.Tensor]]:
-        kept: OptimizerState = {index: {} for index in state}
-        shards: dict[str, torch.Tensor] = {}
-        for index, values in state.items():
-            for name, value in values.items():
-                if isinstance(value, DTensor):
-                    shards[f"{index}.{name}"], kept[index][name] = value, None
-                else:  # training goes on while this is written
-                    kept[index][name] = value.clone() if isinstance(value, torch.Tensor) else value
-        return kept, shards
-
-    def write_shards(self, shards: dict[str, torch.Tensor], directory: Path) -> Future[Any]:
-        written = async_save(shards, checkpoint_id=directory, process_group=self._background)
-        return cast("Future[Any]", written)
-
-    def _empty(self, size: torch.Size, dtype: torch.dtype, like: torch.Tensor) -> torch.Tensor:
-        if not isinstance(like, DTensor):
-            return super()._empty(size, dtype, like)
-        return empty_dtensor(size, dtype=dtype, device_mesh=like.device_mesh, placements=like.placements)
-
-
-_STRATEGIES: dict[str, type[Strategy]] = {"single": Strategy, "ddp": DDP, "fsdp2": FSDP2}
-
-
 def choose_strategy(wanted: StrategyName, world: World, device: torch.device) -> Strategy:
     """The strategy that a recipe names; `auto` is DDP where there are several processes."""
-    name = ("ddp" if world.size > 1 else "single") if wanted == "auto" else wanted
-    return _STRATEGIES[name](world, device)
+    if wanted == "fsdp2":
+        from polyana.distributed.fsdp2 import FSDP2  # takes a second to import
+
+        return FSDP2(world, device)
+    return DDP(world, device) if wanted == "ddp" or (wanted == "auto" and world.size > 1) else Strategy(world, device)

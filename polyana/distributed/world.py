@@ -31,7 +31,7 @@ import torch.distributed as dist
 
 from polyana.errors import Interrupted, PolyanaError, TrainingFailed
 
-__all__ = ["World", "exit_code_of", "is_main", "open_world"]
+__all__ = ["VERDICT", "World", "backend", "exit_code_of", "is_main", "open_world"]
 
 T = TypeVar("T")
 
@@ -173,13 +173,21 @@ def open_world() -> Iterator[World]:
     if torch.cuda.is_available():
         torch.cuda.set_device(local_rank)
     if size > 1:
-        backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
         # The agent's store outlives the processes and still holds the addresses of those that it started before.
         store = dist.PrefixStore(f"{restarts} {next(_WORLDS)}", _meeting_point())  # type: ignore[attr-defined]
-        dist.init_process_group(backend, store=store, rank=rank, world_size=size)
+        dist.init_process_group(backend(), store=store, rank=rank, world_size=size)
     control = dist.new_group(backend="gloo", timeout=_NO_LIMIT) if size > 1 else None
-    yield World(rank, size, local_rank, restarts, control)
-    _close()  # not after an error: others may be gone
+    try:
+        yield World(rank, size, local_rank, restarts, control)
+    except PolyanaError:  # which `lead` has told the others; after any other error they may be gone
+        _close()
+        raise
+    _close()
+
+
+def backend() -> str:
+    """What carries tensors between processes."""
+    return "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
 
 
 @cache

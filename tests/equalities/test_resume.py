@@ -40,9 +40,21 @@ def test_killed_at_a_sample_of_its_durable_operations(tiny, tmp_path):
     check(crash_points(tiny, tmp_path, first=37, stride=23, count=9), killed=8)
 
 
+@pytest.fixture
+def sharded(tiny: Path) -> Path:
+    """Whose state is written while training goes on."""
+    tiny.write_text(tiny.read_text().replace("precision: fp32", "precision: fp32, strategy: fsdp2"))
+    return tiny
+
+
+def test_killed_while_shards_are_written_in_the_background(sharded, tmp_path):
+    check(crash_points(sharded, tmp_path, first=60, stride=37, count=4), killed=3)
+
+
 @pytest.mark.slow
-def test_killed_at_every_durable_operation(tiny, tmp_path):
-    rows = crash_points(tiny, tmp_path, first=1, stride=1, count=2000)
+@pytest.mark.parametrize("recipe", ["tiny", "sharded"])
+def test_killed_at_every_durable_operation(recipe, request, tmp_path):
+    rows = crash_points(request.getfixturevalue(recipe), tmp_path, first=1, stride=1, count=2000)
     check(rows, killed=100)
     assert not rows[-1]["killed"], "there are more than 2000 operations"
 
