@@ -10,7 +10,8 @@ import os
 import signal
 import sys
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -33,15 +34,15 @@ def launch(processes: int, restarts: int, arguments: Sequence[str]) -> int:
     devices = torch.cuda.device_count()
     if devices and processes > devices:
         raise UserError(f"--processes {processes}: this machine has {devices} GPUs, and each process needs its own")
-    # Several processes with a thread for every core each would be slower than one.
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cores // processes)))
     for name in list(logging.root.manager.loggerDict):
         if name.startswith("torch.distributed.elastic"):
             logging.getLogger(name).setLevel(logging.CRITICAL)  # what happened is told below
-    with TemporaryDirectory(prefix="polyana-") as scratch:
+    with TemporaryDirectory(prefix="polyana-") as scratch, _put_back():
         verdict = Path(scratch, "verdict")
         os.environ[VERDICT] = str(verdict)
+        # Several processes with a thread for every core each would be slower than one.
+        os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cores // processes)))
         config = LaunchConfig(
             min_nodes=1, max_nodes=1, nproc_per_node=processes, run_id=uuid.uuid4().hex, max_restarts=restarts,
             rdzv_backend="c10d", rdzv_endpoint="localhost:0", local_addr="localhost",
@@ -54,6 +55,20 @@ def launch(processes: int, restarts: int, arguments: Sequence[str]) -> int:
         except ChildFailedError as failed:
             return _tell(failed, processes)
         return int(verdict.read_text()) if verdict.exists() else 0
+
+
+@contextmanager
+def _put_back() -> Iterator[None]:
+    """The environment, which the processes inherit, and the signal handlers, which the agent sets, as they were."""
+    environment = dict(os.environ)
+    handlers = {name: signal.getsignal(name) for name in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)}
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(environment)
+        for name, handler in handlers.items():
+            signal.signal(name, handler)
 
 
 def _tell(failed: BaseException, processes: int) -> int:
