@@ -225,7 +225,7 @@ def show_batch(
         raise UserError(f"{recipe} has no training stage `{name}`; it has: {', '.join(training) or 'none'}")
     config = training[name]
     task = Pipeline(loaded, home_directory(), Console()).task(config)
-    plan = TrainingPlan.of(config.train, task.per_epoch, task.context)
+    plan = TrainingPlan.of(config.train, task.per_epoch, task.tokens_per_epoch, task.context)
     if step > plan.steps:
         raise UserError(f"--step {step}: stage {name} has {plan.steps:,} steps")
     first = (step - 1) * plan.batch

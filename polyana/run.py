@@ -164,7 +164,7 @@ class Pipeline:
         def fill(directory: Path) -> None:
             task = self.task(config)
             try:
-                plan = TrainingPlan.of(config.train, task.per_epoch, task.context)
+                plan = TrainingPlan.of(config.train, task.per_epoch, task.tokens_per_epoch, task.context)
             except UserError as error:
                 where = self.recipe.where(name, "train", "warmup")
                 raise UserError(Problem(where, error.problems[0].what)) from None

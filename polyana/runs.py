@@ -98,7 +98,7 @@ def train(
         best = repository.resolve("best")
         summary = {
             "run": run.name, "steps": position.step, "best_step": best.step, "metrics": best.metrics, **baseline,
-            "tokens_per_second": position.sequences * task.context / max(position.seconds, 1e-9),
+            "tokens_per_second": position.tokens / max(position.seconds, 1e-9),
             "training_seconds": position.seconds, "disk_bytes": disk_used(run.path, repository.path),
         }  # fmt: skip
         run.note(outcome="finished", finished=time.time(), **summary)

@@ -62,6 +62,7 @@ CHANGES: dict[str, tuple[list[str], str]] = {
     "pretrain.train.duration": ([], "stages.pretrain.train.duration=8 steps"),
     "pretrain.train.batch": ([], "stages.pretrain.train.batch=6 sequences"),
     "pretrain.train.micro_batch": ([], "stages.pretrain.train.micro_batch=2 sequences"),
+    "pretrain.train.packing": ([], "stages.pretrain.train.packing=documents"),
     "pretrain.train.lr": ([], "stages.pretrain.train.lr=1e-3"),
     "pretrain.train.schedule": ([], "stages.pretrain.train.schedule=linear"),
     "pretrain.train.warmup": ([], "stages.pretrain.train.warmup=6 steps"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-from polyana.data import Batch, EvalBlocks
+from polyana.data import Batch, EvalSequences
 
 __all__ = ["evaluate_language_model"]
 
@@ -13,17 +13,17 @@ _BATCH_TOKENS = 8192  # tokens scored at once: bounds memory; guess
 
 
 def evaluate_language_model(
-    loss: Callable[[Batch], tuple[float, int]], blocks: EvalBlocks, text_bytes: float
+    loss: Callable[[Batch], tuple[float, int]], sequences: EvalSequences, text_bytes: float
 ) -> dict[str, float]:
     """eval/loss in nats per token, eval/perplexity = exp of it, eval/bits_per_byte.
 
     `loss(batch)` gives the sum of -log p and the number of tokens. `text_bytes`: length in UTF-8 of the text that the
-    blocks hold. Bits per byte = nats / ln 2 / bytes; end-of-text tokens count as tokens and add no bytes, so the figure
-    is, if anything, a little too high. It is what tokenizers with different vocabularies can be compared by.
+    sequences hold. Bits per byte = nats / ln 2 / bytes; end-of-text tokens count as tokens and add no bytes, so the
+    figure is, if anything, a little too high. It is what tokenizers with different vocabularies can be compared by.
     """
     nats, tokens = 0.0, 0
-    for starts in blocks.batches(max(1, _BATCH_TOKENS // blocks.context)):
-        total, count = loss(blocks.batch(starts))
+    for numbers in sequences.batches(_BATCH_TOKENS):
+        total, count = loss(sequences.batch(numbers))
         nats, tokens = nats + total, tokens + count
     mean = nats / tokens
     return {

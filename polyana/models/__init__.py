@@ -1,6 +1,16 @@
 """Models as transformers models; they know of no machine and no training."""
 
-from polyana.models.build import build_model, count_parameters, head_weight, hidden_states, save_model
+from polyana.models.build import build_model, count_parameters, head_weight, hidden_states, save_model, writing
 from polyana.models.config import ModelConfig
+from polyana.models.packed_attention import packed_causal_attention
 
-__all__ = ["ModelConfig", "build_model", "count_parameters", "head_weight", "hidden_states", "save_model"]
+__all__ = [
+    "ModelConfig",
+    "build_model",
+    "count_parameters",
+    "head_weight",
+    "hidden_states",
+    "packed_causal_attention",
+    "save_model",
+    "writing",
+]

@@ -9,6 +9,7 @@ from typing import Literal
 from pydantic import Field
 
 from polyana.config import Batch, Config, Duration, Every, KeyPath, Portion, Quantity, Share
+from polyana.data import Packing
 from polyana.registry import KeepConfig
 
 __all__ = ["SaveConfig", "TrainConfig"]
@@ -22,7 +23,14 @@ class TrainConfig(Config):
         Quantity(32, "sequences"), description="what one optimiser step sees: `32 sequences`, `16k tokens`"
     )
     micro_batch: Batch | None = Field(
-        None, description="what is in memory at once; the gradients of a batch are summed up over its parts"
+        None,
+        description="what is in memory at once; the gradients of a batch are summed up over its parts; default: about "
+        "8,192 tokens",
+    )
+    packing: Packing = Field(
+        "concat",
+        description="what a sequence is: `concat`, a block of the text as it goes on, across documents; `documents`, "
+        "as many as fill it best, each seen alone; `none`, one document",
     )
     lr: float = Field(6e-4, gt=0, description="peak learning rate")  # GPT-3 125M (Brown et al. 2020, table 2.1)
     schedule: Literal["cosine", "linear", "wsd", "constant"] = Field(
@@ -49,6 +57,13 @@ class TrainConfig(Config):
             yield ("decay",), f"`decay` belongs to `schedule: wsd`; with {self.schedule} it would do nothing"
         if self.schedule == "constant" and self.final_lr != unset["final_lr"].default:
             yield ("final_lr",), "a constant schedule has no other final learning rate; leave `final_lr` out"
+        for name in ("batch", "micro_batch"):
+            quantity: Quantity | None = getattr(self, name)
+            if self.packing == "none" and quantity is not None and quantity.unit == "tokens":
+                yield (
+                    (name,),
+                    f"`{name}: {quantity}`: with `packing: none` sequences differ in length; write `32 sequences`",
+                )
         whole = {"%": 100.0, self.duration.unit: self.duration.amount}
         for name in ("warmup", "decay") if self.schedule == "wsd" else ("warmup",):
             portion: Quantity = getattr(self, name)

@@ -11,6 +11,9 @@ from polyana.train.config import TrainConfig
 
 __all__ = ["Cadence", "TrainingPlan", "sequences_in"]
 
+_MICRO_BATCH_TOKENS = 8192
+"""Tokens in memory at once when the recipe does not say: more were no faster on two cores (docs/log.md)."""
+
 
 def sequences_in(batch: Quantity, context: int) -> int:
     """How many sequences of `context` tokens a batch is. Raises ValueError when it is no whole number of them."""
@@ -34,20 +37,24 @@ class TrainingPlan:
     batch: int
     micro_batch: int
     per_epoch: int
-    context: int
+    tokens_per_epoch: int
     steps: int
     warmup_steps: int
     decay_steps: int
 
     @classmethod
-    def of(cls, config: TrainConfig, per_epoch: int, context: int) -> TrainingPlan:
-        """`per_epoch` and `context`: sequences in an epoch, tokens in a sequence.
+    def of(cls, config: TrainConfig, per_epoch: int, tokens_per_epoch: int, context: int) -> TrainingPlan:
+        """`per_epoch`, `tokens_per_epoch`: sequences and tokens in an epoch; `context`: tokens that a sequence holds.
 
         Raises UserError when warm-up and decay do not fit into the duration.
         """
         batch = sequences_in(config.batch, context)
-        micro_batch = sequences_in(config.micro_batch, context) if config.micro_batch is not None else batch
-        units = {"steps": batch, "epochs": per_epoch, "tokens": 1 / context}
+        if config.micro_batch is not None:
+            micro_batch = min(batch, sequences_in(config.micro_batch, context))
+        else:
+            parts = math.ceil(batch * context / _MICRO_BATCH_TOKENS)
+            micro_batch = math.ceil(batch / parts)
+        units = {"steps": batch, "epochs": per_epoch, "tokens": per_epoch / tokens_per_epoch}
         sequences = math.ceil(config.duration.amount * units[config.duration.unit] - 1e-9)
         steps = math.ceil(sequences / batch)
 
@@ -63,11 +70,12 @@ class TrainingPlan:
                 f"`warmup: {config.warmup}` ({warmup} steps){falls} do not fit into `duration: {config.duration}` "
                 f"({steps} steps); shorten them or train longer"
             )
-        return cls(sequences, batch, min(micro_batch, batch), per_epoch, context, steps, warmup, decay)
+        return cls(sequences, batch, micro_batch, per_epoch, tokens_per_epoch, steps, warmup, decay)
 
     @property
     def tokens(self) -> int:
-        return self.sequences * self.context
+        """To be seen in all; where sequences differ in length, as many as their mean length says."""
+        return round(self.sequences * self.tokens_per_epoch / self.per_epoch)
 
     def batch_at(self, sequences_seen: int) -> int:
         """The size of the batch that comes after so many sequences."""
@@ -78,7 +86,7 @@ class TrainingPlan:
         if every is None:
             return Cadence(None, None)
         if every.unit in ("steps", "epochs", "tokens"):
-            units = {"steps": self.batch, "epochs": self.per_epoch, "tokens": 1 / self.context}
+            units = {"steps": self.batch, "epochs": self.per_epoch, "tokens": self.per_epoch / self.tokens_per_epoch}
             return Cadence(max(1, round(every.amount * units[every.unit] / self.batch)), None)
         return Cadence(None, every.seconds)
 

@@ -33,6 +33,7 @@ class Position:
 
     step: int = 0
     sequences: int = 0
+    tokens: int = 0
     seconds: float = 0.0  # spent in training steps, over all attempts
     lowest_loss: float | None = None  # of eval/loss so far
     evaluations_since: int = 0  # evaluations after the one that gave it

@@ -34,8 +34,12 @@ class Task(Protocol):
         """Sequences in an epoch."""
 
     @property
+    def tokens_per_epoch(self) -> int:
+        """Tokens in an epoch."""
+
+    @property
     def context(self) -> int:
-        """Tokens in a sequence."""
+        """Tokens that fit into a sequence."""
 
     def batch(self, first: int, count: int) -> Batch:
         """The training sequences numbered from `first` on; a pure function of its arguments and the seed."""

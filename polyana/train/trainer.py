@@ -117,9 +117,10 @@ class Trainer:
         loss, norm = self._update(batch)
         position.step += 1
         position.sequences += batch.sequences
+        position.tokens += batch.tokens
         seconds = time.perf_counter() - began
         position.seconds += seconds
-        speed = batch.sequences * self.plan.context / seconds
+        speed = batch.tokens / seconds
         self.metrics.log(
             position.step,
             {
@@ -127,7 +128,7 @@ class Trainer:
                 "train/lr": lr,
                 "train/grad_norm": norm,
                 "train/tokens_per_second": speed,
-                "train/tokens": position.sequences * self.plan.context,
+                "train/tokens": position.tokens,
                 "train/epoch": position.sequences / self.plan.per_epoch,
             },
         )
@@ -267,7 +268,7 @@ class Trainer:
         return self.repository.commit(
             arriving,
             step=position.step,
-            tokens=position.sequences * self.plan.context,
+            tokens=position.tokens,
             epoch=position.sequences / self.plan.per_epoch,
             message=message,
             metrics=metrics,

@@ -16,7 +16,7 @@ def config(**settings) -> TrainConfig:
 
 def test_durations_in_steps_epochs_and_tokens_are_the_same_thing():
     plans = [
-        TrainingPlan.of(config(duration=duration), per_epoch=100, context=32)
+        TrainingPlan.of(config(duration=duration), per_epoch=100, tokens_per_epoch=3200, context=32)
         for duration in ("25 steps", "2 epochs", "6400 tokens")
     ]
     assert {plan.steps for plan in plans} == {25}
@@ -24,7 +24,7 @@ def test_durations_in_steps_epochs_and_tokens_are_the_same_thing():
 
 
 def test_the_last_batch_is_the_rest():
-    plan = TrainingPlan.of(config(duration="1 epoch"), per_epoch=21, context=32)
+    plan = TrainingPlan.of(config(duration="1 epoch"), per_epoch=21, tokens_per_epoch=21 * 32, context=32)
     seen, sizes = 0, []
     for _ in range(plan.steps):
         sizes.append(plan.batch_at(seen))
@@ -40,13 +40,13 @@ def test_a_batch_in_tokens_must_be_whole_sequences():
 
 def test_warmup_longer_than_the_run_is_explained():
     with pytest.raises(UserError, match=r"`warmup: 30 steps` \(30 steps\).*`duration: 10 steps`"):
-        TrainingPlan.of(config(duration="10 steps", warmup="30 steps"), 100, 32)
+        TrainingPlan.of(config(duration="10 steps", warmup="30 steps"), 100, 3200, 32)
 
 
 @pytest.mark.parametrize("schedule", ["cosine", "linear"])
 def test_decay_is_torchs(schedule):
     settings = config(duration="40 steps", warmup="0%", schedule=schedule, final_lr=0.2, lr=0.5)
-    plan = TrainingPlan.of(settings, 100, 32)
+    plan = TrainingPlan.of(settings, 100, 3200, 32)
     optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.5)
     if schedule == "cosine":
         theirs = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 40, eta_min=0.1)
@@ -76,7 +76,7 @@ def test_warmup_reaches_the_peak_and_wsd_stays_there():
 def test_the_rate_never_leaves_its_bounds(schedule, steps, warmup, decay):
     more = {"decay": f"{decay}%"} if schedule == "wsd" else {}
     settings = config(duration=f"{steps} steps", warmup=f"{warmup}%", schedule=schedule, lr=0.1, **more)
-    plan = TrainingPlan.of(settings, 100, 32)
+    plan = TrainingPlan.of(settings, 100, 3200, 32)
     rates = [learning_rate(step, settings, plan) for step in range(steps)]
     assert all(0 < rate <= 0.1 + 1e-12 for rate in rates)
     after = rates[plan.warmup_steps :]
@@ -84,7 +84,7 @@ def test_the_rate_never_leaves_its_bounds(schedule, steps, warmup, decay):
 
 
 def test_cadences_count_steps_or_seconds():
-    plan = TrainingPlan.of(config(duration="1 epoch"), per_epoch=80, context=32)
+    plan = TrainingPlan.of(config(duration="1 epoch"), per_epoch=80, tokens_per_epoch=80 * 32, context=32)
     by_epoch = plan.cadence(Quantity(0.5, "epochs"))
     assert [step for step in range(1, 11) if by_epoch.due(step, 0)] == [5, 10]
     by_time = plan.cadence(Quantity(1, "minutes"))
