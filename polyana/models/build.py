@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from polyana.models.config import ModelConfig
+from polyana.models.fused import fuse
 from polyana.models.packed_attention import ATTENTION, register_with_transformers
 
 __all__ = ["build_model", "count_parameters", "head_weight", "hidden_states", "save_model", "writing"]
@@ -42,7 +43,9 @@ def build_model(config: ModelConfig, vocab_size: int, end_of_text: int, seed: in
         )  # fmt: skip
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return AutoModelForCausalLM.from_config(settings, dtype=torch.float32, attn_implementation=ATTENTION)
+        model = AutoModelForCausalLM.from_config(settings, dtype=torch.float32, attn_implementation=ATTENTION)
+    fuse(model)
+    return model
 
 
 def hidden_states(model: Any, tokens_N: torch.Tensor, position_N: torch.Tensor, lengths: Sequence[int]) -> torch.Tensor:

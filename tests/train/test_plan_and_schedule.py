@@ -60,7 +60,7 @@ def test_decay_is_torchs(schedule):
 
 def test_warmup_reaches_the_peak_and_wsd_stays_there():
     settings = config(duration="100 steps", warmup="10%", schedule="wsd", decay="20 steps", final_lr="0%", lr=1.0)
-    plan = TrainingPlan.of(settings, 1000, 32)
+    plan = TrainingPlan.of(settings, 1000, 32000, 32)
     rates = [learning_rate(step, settings, plan) for step in range(100)]
     assert rates[:10] == pytest.approx([(step + 1) / 10 for step in range(10)])
     assert rates[10:80] == [1.0] * 70
