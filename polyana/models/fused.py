@@ -8,6 +8,7 @@ dropout 23,300 and 10,400 (bf16).
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -23,21 +24,23 @@ def fuse(model: nn.Module) -> None:
     from transformers.activations import NewGELUActivation
     from transformers.models.llama.modeling_llama import LlamaRMSNorm
 
+    faster: dict[type, Callable[[Any], nn.Module]] = {
+        NewGELUActivation: lambda _: nn.GELU(approximate="tanh"),
+        LlamaRMSNorm: lambda norm: _RMSNorm(norm.weight, norm.variance_epsilon),
+        nn.Dropout: lambda dropout: _Dropout(dropout.p),
+    }
     for parent in list(model.modules()):
         for name, child in list(parent.named_children()):
-            if isinstance(child, NewGELUActivation):
-                setattr(parent, name, nn.GELU(approximate="tanh"))
-            elif type(child) is LlamaRMSNorm:
-                setattr(parent, name, _RMSNorm(child.weight, child.variance_epsilon))
-            elif type(child) is nn.Dropout:
-                setattr(parent, name, _Dropout(child.p))
+            if type(child) in faster:
+                setattr(parent, name, faster[type(child)](child))
 
 
 class _Dropout(nn.Dropout):
     def forward(self, input: torch.Tensor) -> torch.Tensor:
         if not self.training or not self.p:
             return input
-        return input * keep_mask(input.shape, self.p, input.device).to(input.dtype).mul_(1 / (1 - self.p))
+        scale = keep_mask(input.shape, self.p, input.device).to(input.dtype).mul_(1 / (1 - self.p))
+        return input * scale
 
 
 class _RMSNorm(nn.Module):
@@ -60,7 +63,7 @@ class _RMSNormFunction(torch.autograd.Function):
         mean_N1 = torch.linalg.vector_norm(x_ND, dim=1, keepdim=True).square_().div_(x_ND.shape[1])
         inverse_N1 = mean_N1.add_(epsilon).rsqrt_()
         ctx.save_for_backward(x_ND, weight_D, inverse_N1)
-        return (x_ND * inverse_N1).mul_(weight_D).view(x.shape)
+        return (x_ND * inverse_N1).mul_(weight_D).view(x.shape)  # type: ignore[no-any-return]
 
     @staticmethod
     def backward(ctx: Any, *grad_outputs: torch.Tensor) -> tuple[torch.Tensor | None, ...]:

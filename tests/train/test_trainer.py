@@ -151,7 +151,7 @@ def test_it_stops_early_when_patience_ends(train, home):
     metrics = train(*overfitting)
     last = max(metrics["train/loss"])
     assert last < 400
-    evaluations = sorted(metrics["eval/loss"].items())
+    evaluations = [(step, loss) for step, loss in sorted(metrics["eval/loss"].items()) if step % 10 == 0]  # not saves
     best = min(evaluations, key=lambda point: point[1])[0]
     assert sum(step > best for step, _ in evaluations) == 2
     repository = Repository(home / "hub", newest_run(home).name)
