@@ -38,6 +38,11 @@ class Batch:
         columns = (self.tokens_BT, self.targets_BT, self.loss_mask_BT, self.document_BT)
         return [Batch(*parts) for parts in zip(*(torch.split(column, size) for column in columns), strict=True)]
 
+    def window(self, first: int, tokens: int) -> Batch:
+        """The `tokens` tokens from place `first` on, of each sequence; fewer at its end."""
+        columns = (self.tokens_BT, self.targets_BT, self.loss_mask_BT, self.document_BT)
+        return Batch(*(column[:, first : first + tokens] for column in columns))
+
     def to(self, device: torch.device) -> Batch:
         columns = (self.tokens_BT, self.targets_BT, self.loss_mask_BT, self.document_BT)
         return Batch(*(column.to(device, non_blocking=True) for column in columns))
