@@ -72,13 +72,13 @@ def examine(home: Path) -> list[Finding]:
 # What is installed
 
 _IMPORTED = {
-    "transformers": ("transformers.models.gpt2.modeling_gpt2", "what transformers imports in its turn"),
     "torchvision": ("torchvision", "pytorch/vision#8985: operator torchvision::nms does not exist"),
     "torchaudio": ("torchaudio", "as pytorch/vision#8985: built for one release of torch"),
     "xformers": ("xformers.ops", "axolotl-ai-cloud/axolotl#2313: built for one release of torch"),
     "flash-attn": ("flash_attn", "Dao-AILab/flash-attention#1832: undefined symbol in flash_attn_2_cuda"),
     "bitsandbytes": ("bitsandbytes", "bitsandbytes' page on installation: one binary for each version of CUDA"),
     "torchao": ("torchao.float8", "torchao's table of the versions of torch that it fits"),
+    "transformers": ("transformers.models.gpt2.modeling_gpt2", "what transformers imports in its turn"),
 }
 """Packages that break with another torch, some of which transformers imports when they are there: module, source."""
 
@@ -124,16 +124,16 @@ def _clashes() -> Iterator[Finding]:
 def _imports() -> Iterator[Finding]:
     """Packages with compiled parts that cannot be imported beside this torch."""
     ours = {requirement.name: requirement for requirement, _ in _requirements("polyana")}
+    failed: list[str] = []
     for package, (module, source) in _IMPORTED.items():
         if _installed(package) is not None and (words := _import_fails(module)):
             found = f"{_installed(package)} beside torch {_installed('torch')} cannot be imported: {words}"
-            needed = ours.get(package)
-            # Polyana does without what it does not require, so taking that away always mends
-            mend = (
-                _pip("install --force-reinstall", f"{package}{needed.specifier}")
-                if needed
-                else _pip("uninstall -y", package)
-            )
+            mend = _pip("uninstall -y", package)  # Polyana does without it, so this always mends
+            if package in ours:
+                mend = _pip("install --force-reinstall", f"{package}{ours[package].specifier}")
+                if failed:
+                    found, mend = f"{found}; it may work once {', '.join(failed)} is mended", ""
+            failed.append(package)
             yield Finding("clashes", package, found, "broken", mend, source)
 
 
@@ -411,9 +411,9 @@ def picture(findings: list[Finding]) -> RenderableType:
         table.add_row(Text(shown, "bold"), each.what, Text(marks[each.state], colours[each.state]), Text(each.found))
     ends: list[RenderableType] = []
     for state, heading in (("note", "could be better"), ("broken", "broken, mend with")):
-        mends = [each for each in findings if each.state == state and each.mend]
+        mends = {each.mend: each for each in findings if each.state == state and each.mend}  # each command once
         ends += [Text(f"\n{heading}", colours[state])] if mends else []
-        for each in mends:
+        for each in mends.values():
             source = f"  ({each.source})" if each.source else ""
             ends.append(Text(f"  {each.topic} {each.what}{source}\n    {each.mend}"))
     verdict = "\nall is well" if _well(findings) else ""

@@ -88,6 +88,20 @@ def test_a_torchvision_for_another_torch_is_named_and_mended(install, examined):
     assert "pytorch/vision#8985" in found["source"]
 
 
+def test_what_only_fails_through_another_is_not_to_be_installed_again(install, monkeypatch, tmp_path):
+    """Beside the torchvision and torchaudio that pip chose for torch's CPU build, transformers could not be imported."""
+    install("torchvision", "0.15.0", "raise OSError('undefined symbol: _ZN5torch3jit')")
+    install("transformers", "5.23.0", "import torchvision")
+    path = os.pathsep.join([str(tmp_path / "site"), os.environ.get("PYTHONPATH", "")])
+    monkeypatch.setenv("PYTHONPATH", path)
+    monkeypatch.syspath_prepend(tmp_path / "site")
+    found = {each.what: each for each in doctor._imports()}
+    assert "uninstall -y torchvision" in found["torchvision"].mend
+    assert found["transformers"].state == "broken"
+    assert found["transformers"].found.endswith("; it may work once torchvision is mended")
+    assert not found["transformers"].mend
+
+
 def test_packages_outside_what_polyana_and_others_require(install, examined):
     install("transformers", "4.57.1")
     install("flash-attn", "2.8.3", "raise ImportError('flash_attn_2_cuda.so: undefined symbol: _ZN3c105ErrorC2E')")
