@@ -89,7 +89,7 @@ def test_a_torchvision_for_another_torch_is_named_and_mended(install, examined):
 
 
 def test_what_only_fails_through_another_is_not_to_be_installed_again(install, monkeypatch, tmp_path):
-    """Beside the torchvision and torchaudio that pip chose for torch's CPU build, transformers could not be imported."""
+    """As when pip chose torchvision and torchaudio beside torch's CPU build: transformers could not be imported."""
     install("torchvision", "0.15.0", "raise OSError('undefined symbol: _ZN5torch3jit')")
     install("transformers", "5.23.0", "import torchvision")
     path = os.pathsep.join([str(tmp_path / "site"), os.environ.get("PYTHONPATH", "")])
