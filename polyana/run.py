@@ -35,7 +35,7 @@ from polyana.storage import (
 from polyana.tasks import PretrainConfig, PretrainTask
 from polyana.tokenizer import TextTokenizer, TokenizerConfig
 from polyana.tracking import Console
-from polyana.train import TrainingPlan, choose_precision
+from polyana.train import TrainingPlan, choose_precision, probe
 
 __all__ = ["Pipeline", "run_recipe"]
 
@@ -158,6 +158,11 @@ class Pipeline:
         return PretrainTask(config, tokens, words, self.recipe.seed, choose_precision(config.train.precision))
 
     def pretrain(self, name: str, config: PretrainConfig) -> Step:
+        where = self.recipe.where(name, "train", "precision")
+        try:
+            choose_precision(config.train.precision)
+        except UserError as error:
+            raise UserError(Problem(where, error.problems[0].what)) from None
         settings = config.identity() | {"seed": self.recipe.seed}
         making = Making("pretrain", tasks.VERSION, settings, self.tokens(config).making.inputs)
 
@@ -166,8 +171,9 @@ class Pipeline:
             try:
                 plan = TrainingPlan.of(config.train, task.per_epoch, task.tokens_per_epoch, task.context)
             except UserError as error:
-                where = self.recipe.where(name, "train", "warmup")
-                raise UserError(Problem(where, error.problems[0].what)) from None
+                warmup = self.recipe.where(name, "train", "warmup")
+                raise UserError(Problem(warmup, error.problems[0].what)) from None
+            probe(task, where)
             baseline = read_json(self.store.get(self.baseline(config)).directory / "baseline.json")
             run = self.runs.of(making) or self.runs.begin(self.recipe, name, making, self.console)
             write_json(directory / "summary.json", train(run, self.recipe, task, plan, config, baseline, self.console))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import accumulate
 
 import torch
 
@@ -52,6 +53,14 @@ class Batch:
         sizes = [sum(map(sum, part)) for part in parts]
         columns = zip(*(torch.split(column, sizes) for column in self._columns()), strict=True)
         return [Batch(*tensors, texts=part) for tensors, part in zip(columns, parts, strict=True)]  # type: ignore[misc]
+
+    def window(self, first: int, tokens: int) -> Batch:
+        """The `tokens` tokens from place `first` on as one sequence; fewer at the end."""
+        last = min(first + tokens, self.tokens)
+        ends = list(accumulate(self.lengths))
+        inside = [min(end, last) - max(end - length, first) for end, length in zip(ends, self.lengths, strict=True)]
+        tokens_N, targets, mask, position, document = (column[first:last] for column in self._columns())
+        return Batch(tokens_N, targets, mask, position, document, (tuple(length for length in inside if length > 0),))
 
     def to(self, device: torch.device) -> Batch:
         tokens, targets, mask, position, document = (column.to(device, non_blocking=True) for column in self._columns())

@@ -48,6 +48,9 @@ class PretrainConfig(Config):
     def problems(self) -> Iterator[tuple[KeyPath, str]]:
         if self.train.patience is not None and self.eval.every is None:
             yield ("train", "patience"), "`patience` counts evaluations; say when they are: `eval: {every: 100 steps}`"
+        if self.train.precision == "fp8" and (self.model.architecture == "gpt2" or self.model.width % 16):
+            what = "`precision: fp8` needs `architecture: llama` (GPT-2's layers are not torch's linear ones) and a "
+            yield ("train", "precision"), f"{what}`width` that is a multiple of 16; or write bf16"
         counts = {}
         for name in ("batch", "micro_batch"):
             quantity = getattr(self.train, name)
@@ -80,7 +83,7 @@ class PretrainTask:
         """Raises PolyanaError when the corpus is shorter than a block."""
         from transformers import AutoTokenizer
 
-        self._config, self._precision = config, precision
+        self._config, self.precision = config, precision
         self._tokenizer: Any = AutoTokenizer.from_pretrained(tokenizer.directory)
         context, packing = config.model.context, config.train.packing
         self._sequences = TrainSequences(tokens.shards("train"), context, packing, seed)
@@ -111,7 +114,7 @@ class PretrainTask:
         targets_N, labelled = batch.targets_N, batch.labelled
         if labelled < batch.tokens:  # only rows with a label reach the head
             hidden_ND, targets_N = hidden_ND[batch.loss_mask_N], targets_N[batch.loss_mask_N]
-        total = linear_cross_entropy_sum(hidden_ND, head_weight(self.model), targets_N, self._precision.dtype)
+        total = linear_cross_entropy_sum(hidden_ND, head_weight(self.model), targets_N, self.precision.dtype)
         return LossOutput(total, labelled)
 
     def describe(self, batch: Batch) -> str:
@@ -124,7 +127,7 @@ class PretrainTask:
             return {}
 
         def total(batch: Batch) -> tuple[float, int]:
-            output = self.loss(batch.to(self._precision.device))
+            output = self.loss(batch.to(self.precision.device))
             return float(output.total), output.count
 
         return evaluate_language_model(total, self._held_out, self._eval_bytes)
@@ -156,7 +159,7 @@ class PretrainTask:
             f"{parameters:,} parameters",
             f"{plan.tokens:,} tokens in {plan.steps:,} steps of {plan.tokens / plan.steps:,.0f}",
             f"{ratio:.2g} tokens per parameter: {verdict}",
-            f"{self._precision}",
+            f"{self.precision}",
         ]
 
     def picture(self, batch: Batch) -> Text:

@@ -2,7 +2,8 @@
 
 from polyana.train.config import SaveConfig, TrainConfig
 from polyana.train.plan import Cadence, TrainingPlan, sequences_in
-from polyana.train.precision import Precision, choose_precision
+from polyana.train.precision import DeviceFacts, Precision, choose_precision, this_device
+from polyana.train.probe import probe
 from polyana.train.schedule import learning_rate
 from polyana.train.state import Position
 from polyana.train.task import LossOutput, Task
@@ -10,6 +11,7 @@ from polyana.train.trainer import Trainer
 
 __all__ = [
     "Cadence",
+    "DeviceFacts",
     "LossOutput",
     "Position",
     "Precision",
@@ -20,5 +22,7 @@ __all__ = [
     "TrainingPlan",
     "choose_precision",
     "learning_rate",
+    "probe",
     "sequences_in",
+    "this_device",
 ]

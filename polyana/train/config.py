@@ -11,6 +11,7 @@ from pydantic import Field
 from polyana.config import Batch, Config, Duration, Every, KeyPath, Portion, Quantity, Share
 from polyana.data import Packing
 from polyana.registry import KeepConfig
+from polyana.train.precision import PrecisionWish
 
 __all__ = ["SaveConfig", "TrainConfig"]
 
@@ -44,8 +45,8 @@ class TrainConfig(Config):
     beta2: float = Field(0.95, ge=0, lt=1, description="AdamW's memory of squared gradients")
     epsilon: float = Field(1e-8, gt=0, description="AdamW's least denominator")
     clip: float | None = Field(1.0, gt=0, description="largest norm of the gradient; null for no clipping")
-    precision: Literal["auto", "bf16", "fp32"] = Field(
-        "auto", description="of matrix products; weights, sums and softmax stay in fp32"
+    precision: PrecisionWish = Field(
+        "auto", description="of matrix products; weights, sums and softmax stay in fp32; fp8 needs torchao and an H100"
     )
     patience: int | None = Field(
         None, ge=1, description="stop after so many evaluations in a row without a new lowest eval/loss"

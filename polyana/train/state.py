@@ -38,6 +38,8 @@ class Position:
     lowest_loss: float | None = None  # of eval/loss so far
     evaluations_since: int = 0  # evaluations after the one that gave it
     stopped_early: bool = False
+    loss_scale: float | None = None  # of fp16
+    clean_steps: int = 0  # since it changed, none of which overflowed
 
 
 class StateStore:

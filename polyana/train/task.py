@@ -10,6 +10,7 @@ from typing import Protocol
 import torch
 
 from polyana.data import Batch
+from polyana.train.precision import Precision
 
 __all__ = ["LossOutput", "Task"]
 
@@ -28,6 +29,8 @@ class Task(Protocol):
     """One kind of learning: its model, its data, its loss, its evaluation."""
 
     model: torch.nn.Module
+    precision: Precision
+    """What `loss` computes in; read anew at each call."""
 
     @property
     def per_epoch(self) -> int:

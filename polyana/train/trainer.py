@@ -19,6 +19,7 @@ from polyana.registry import Commit, Repository, apply_retention, best_commits
 from polyana.storage import retry_when_full, wait_for_room
 from polyana.tracking import Console, Gauge, MetricLog, RunDirectory
 from polyana.train.config import SaveConfig, TrainConfig
+from polyana.train.loss_scale import LEAST_SCALE, first_scale, next_scale
 from polyana.train.optimizer import build_optimizer, gradient_norm
 from polyana.train.plan import TrainingPlan
 from polyana.train.precision import Precision
@@ -56,7 +57,7 @@ class Trainer:
         self.run, self.repository, self.console = run, repository, console
         self.precision, self.seed, self.recipe_hash = precision, seed, recipe_hash
         self.plan = plan
-        self.model = task.model.to(precision.device)
+        self.model = precision.prepare(task.model)
         self.optimizer = build_optimizer(self.model, config)
         self.states = StateStore(run.state)
         self.position = Position()
@@ -70,6 +71,8 @@ class Trainer:
         saves made until then stay."""
         resumed = self.states.load(self.model, self.optimizer, self._arithmetic(), self.console.say)
         self.position = resumed or Position()
+        if self.precision.dtype == torch.float16 and self.position.loss_scale is None:
+            self.position.loss_scale = first_scale(self.plan.tokens / self.plan.steps)
         self.metrics = MetricLog(self.run.metrics, self.position.step, self.recipe_hash, self.console.say)
         try:
             if resumed is not None:
@@ -114,7 +117,8 @@ class Trainer:
         lr = learning_rate(position.step, self.config, self.plan)
         for group in self.optimizer.param_groups:
             group["lr"] = lr
-        loss, norm = self._update(batch)
+        scale = self._loss_scale()
+        loss, norm = self._update(batch, scale)
         position.step += 1
         position.sequences += batch.sequences
         position.tokens += batch.tokens
@@ -130,12 +134,16 @@ class Trainer:
                 "train/tokens_per_second": speed,
                 "train/tokens": position.tokens,
                 "train/epoch": position.sequences / self.plan.per_epoch,
+                **({"train/loss_scale": scale} if self.precision.dtype == torch.float16 else {}),
             },
         )
         gauge.show(position.step, f"loss {loss:.4f}  lr {lr:.1e}  {speed:,.0f} tokens/s")
 
-    def _update(self, batch: Batch) -> tuple[float, float]:
-        """One update of the weights; the mean loss of the batch and the norm of its gradient before clipping."""
+    def _update(self, batch: Batch, scale: float) -> tuple[float, float]:
+        """One update of the weights; the mean loss of the batch and the norm of its gradient before clipping.
+
+        `scale`: what the loss is multiplied with for backward; when gradients overflow in fp16 nothing is updated.
+        """
         self.model.train()
         self.optimizer.zero_grad(set_to_none=True)
         total, count = 0.0, 0
@@ -144,16 +152,34 @@ class Trainer:
             value = float(output.total.detach())
             if not math.isfinite(value):
                 raise self._not_finite(f"the loss is {value}", part, number)
-            output.total.backward()  # type: ignore[no-untyped-call]
+            output.total.backward(torch.full_like(output.total, scale))  # type: ignore[no-untyped-call]
             total, count = total + value, count + output.count
         gradients = [parameter.grad for parameter in self.model.parameters() if parameter.grad is not None]
-        norm = gradient_norm(gradients) / count
+        norm = gradient_norm(gradients) / (count * scale)
+        if self.precision.dtype == torch.float16 and self._overflowed(norm, scale * count):
+            return total / count, norm
         if not math.isfinite(norm):
             raise self._not_finite(f"the loss is {total / count:.4f} but its gradient's norm is {norm}", batch, 0)
         clip = min(1.0, self.config.clip / (norm + 1e-6)) if self.config.clip is not None else 1.0
-        torch._foreach_mul_(gradients, clip / count)
+        torch._foreach_mul_(gradients, clip / (count * scale))
         self.optimizer.step()
         return total / count, norm
+
+    def _loss_scale(self) -> float:
+        scale = self.position.loss_scale
+        return scale if self.precision.dtype == torch.float16 and scale is not None else 1.0
+
+    def _overflowed(self, norm: float, scale_of_mean: float) -> bool:
+        """Whether this step is to be skipped, because fp16 could not hold its gradients; moves the scale either way."""
+        position = self.position
+        overflowed = not math.isfinite(norm) and scale_of_mean >= LEAST_SCALE
+        before = self._loss_scale()
+        position.loss_scale, position.clean_steps = next_scale(before, position.clean_steps, overflowed)
+        if overflowed:
+            step = position.step + 1
+            self.metrics.event(step, "overflow", loss_scale=before)
+            self.console.say(f"  step {step:>6}  skip  gradients overflow in fp16; the loss scale is halved")
+        return overflowed
 
     def _loss(self, part: Batch) -> LossOutput:
         with self.precision.autocast():
