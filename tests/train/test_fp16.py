@@ -22,8 +22,9 @@ def train(tiny, home, load):
     """train(precision): the metrics of a run without dropout."""
 
     def train(precision):
-        override = f"stages.pretrain.train.precision={precision}"
-        run_recipe(load(tiny, override, "stages.pretrain.model.dropout=0"), console=QUIET, fresh=True)
+        # a large epsilon, without which AdamW does not see the size of gradients
+        overrides = ["stages.pretrain.train.epsilon=0.01", "stages.pretrain.model.dropout=0"]
+        run_recipe(load(tiny, f"stages.pretrain.train.precision={precision}", *overrides), console=QUIET, fresh=True)
         return metrics_of(newest_run(home))
 
     return train
@@ -36,19 +37,19 @@ def apart(found, expected, name) -> float:
 
 
 def test_fp16_learns_as_fp32_does_and_needs_its_scale_for_it(train, home, monkeypatch):
-    """fp16 has 11 binary digits, 5e-4. Seen over 12 steps at a high learning rate: 5e-5 for the loss and 1.1e-3 for the
-    gradient's norm; with a scale so low that gradients vanish 2e-3 and 7e-2."""
+    """fp16 has 11 binary digits, 5e-4. Seen over 12 steps: 3e-6 for the loss and 6e-5 for the gradient's norm; with a
+    scale so low that gradients vanish 1e-3 and 1e-2."""
     fp32, fp16 = train("fp32"), train("fp16")
-    assert 0 < apart(fp16, fp32, "train/loss") < 2e-4
-    assert apart(fp16, fp32, "eval/loss") < 2e-4
-    assert apart(fp16, fp32, "train/grad_norm") < 4e-3
+    assert 0 < apart(fp16, fp32, "train/loss") < 5e-5
+    assert apart(fp16, fp32, "eval/loss") < 5e-5
+    assert apart(fp16, fp32, "train/grad_norm") < 1e-3
     assert set(fp16["train/loss_scale"].values()) == {2.0**16 / (4 * 32)}
     assert "train/loss_scale" not in fp32
     assert not [event for event in read_events(newest_run(home) / "metrics") if event["event"] == "overflow"]
     monkeypatch.setattr("polyana.train.loss_scale._FIRST", 2.0**-10)
     vanishing = train("fp16")
     assert apart(vanishing, fp32, "train/loss") > 5e-4
-    assert apart(vanishing, fp32, "train/grad_norm") > 1e-2
+    assert apart(vanishing, fp32, "train/grad_norm") > 4e-3
 
 
 def test_an_overflow_is_skipped_and_logged_and_training_goes_on(tiny, home, load, monkeypatch):
@@ -108,7 +109,7 @@ def test_killed_and_resumed_is_bit_for_bit_the_same(tiny, tmp_path):
 
     whole, torn = tmp_path / "whole", tmp_path / "torn"
     assert train(whole, -1).returncode == 0
-    assert train(torn, 18).returncode == -signal.SIGKILL  # saves are at steps 4, 8, ...
+    assert train(torn, 25).returncode == -signal.SIGKILL  # the save before, of step 24, has two clean steps
     ended = train(torn, -1)
     assert ended.returncode == 0, ended.stderr
     expected, found = metrics_of(newest_run(whole)), metrics_of(newest_run(torn))
