@@ -130,9 +130,9 @@ def test_odd_values_are_letters_too(write, old, new, says):
 
 
 def test_merged_settings_may_be_a_list(write):
-    text = GOOD.replace("    train:\n", "    train:\n      <<: [{lr: 5, beta1: 0.5}, {beta1: 0.6, beta2: 0.7}]\n")
+    text = GOOD.replace("    train:\n", "    train:\n      <<: [{lr: 5, clip: 0.5}, {clip: 0.6, final_lr: 0.7}]\n")
     train = load_recipe(write(text)).stages["pretrain"].train
-    assert (train.lr, train.beta1, train.beta2) == (1e-3, 0.5, 0.7)
+    assert (train.lr, train.clip, train.final_lr) == (1e-3, 0.5, 0.7)
 
 
 @pytest.mark.parametrize("path", [".", "*.txt", "t*/*.txt", "texts"])

@@ -12,7 +12,7 @@ from rich.text import Text
 from polyana.config import Config, Duration, KeyPath, StageReference, Tokens
 from polyana.data import Batch, EvalBlocks, TokenData, TrainBlocks
 from polyana.evaluate import SampleConfig, evaluate_language_model, generate
-from polyana.losses import linear_cross_entropy_sum
+from polyana.losses import linear_cross_entropy_and_z_sum
 from polyana.models import ModelConfig, build_model, count_parameters, head_weight, hidden_states, save_model
 from polyana.tokenizer import TextTokenizer
 from polyana.train import LossOutput, Precision, SaveConfig, TrainConfig, TrainingPlan, sequences_in
@@ -104,10 +104,11 @@ class PretrainTask:
     def loss(self, batch: Batch) -> LossOutput:
         hidden_BTD = hidden_states(self.model, batch.tokens_BT)
         mask = batch.loss_mask_BT
-        total = linear_cross_entropy_sum(
-            hidden_BTD[mask], head_weight(self.model), batch.targets_BT[mask], self._precision.dtype
+        z_loss = self._config.train.z_loss
+        total, z = linear_cross_entropy_and_z_sum(
+            hidden_BTD[mask], head_weight(self.model), batch.targets_BT[mask], self._precision.dtype, z_loss
         )
-        return LossOutput(total, batch.real_tokens)
+        return LossOutput(total, batch.real_tokens, {"train/z_loss": z} if z_loss else {})
 
     def describe(self, batch: Batch) -> str:
         ids = self._blocks.shards.ids(set(batch.document_BT.flatten().tolist()))
@@ -120,7 +121,7 @@ class PretrainTask:
 
         def total(batch: Batch) -> tuple[float, int]:
             output = self.loss(batch.to(self._precision.device))
-            return float(output.total), output.count
+            return float(output.reported), output.count
 
         return evaluate_language_model(total, self._eval_blocks, self._eval_bytes)
 
@@ -152,6 +153,7 @@ class PretrainTask:
             f"{plan.tokens:,} tokens in {plan.steps:,} steps of {plan.batch * plan.context:,}",
             f"{ratio:.2g} tokens per parameter: {verdict}",
             f"{self._precision}",
+            *plan.remarks(),
         ]
 
     def picture(self, batch: Batch) -> Text:

@@ -1,6 +1,7 @@
 """One training loop for every task, and the contract between them."""
 
 from polyana.train.config import SaveConfig, TrainConfig
+from polyana.train.optimizer import Optimizers, build_optimizer, optimizer_bytes
 from polyana.train.plan import Cadence, TrainingPlan, sequences_in
 from polyana.train.precision import Precision, choose_precision
 from polyana.train.schedule import learning_rate
@@ -11,6 +12,7 @@ from polyana.train.trainer import Trainer
 __all__ = [
     "Cadence",
     "LossOutput",
+    "Optimizers",
     "Position",
     "Precision",
     "SaveConfig",
@@ -18,7 +20,9 @@ __all__ = [
     "TrainConfig",
     "Trainer",
     "TrainingPlan",
+    "build_optimizer",
     "choose_precision",
     "learning_rate",
+    "optimizer_bytes",
     "sequences_in",
 ]
