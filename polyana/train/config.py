@@ -50,7 +50,7 @@ class MuonConfig(_Moments):
 
 class AdafactorConfig(Config):
     """Adafactor (Shazeer and Stern 2018): remembers of a matrix only its rows' and columns' mean squared gradients, so
-    next to no memory. `lr` is relative to the weights' size; about 1e-2 is usual."""
+    next to no memory. `lr` is relative to the weights' size, so it is larger than AdamW's: 1e-2 to 1e-1."""
 
     kind: Literal["adafactor"] = "adafactor"
     beta2_decay: float = Field(

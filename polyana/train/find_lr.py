@@ -1,9 +1,9 @@
 """A learning-rate range test (Smith 2017, section 3.3): the loss while the rate rises from far too low to far too high.
 
 As in fastai the rate rises by the same factor each step, the loss is smoothed, and the test ends when it has grown to
-four times its lowest. The suggestion is a tenth of the rate at which the smoothed loss is lowest: there it is still
-falling fast. The steepest descent, the other usual choice, is the largest of a hundred noisy differences, and on a
-model that begins at random it marks where learning starts, not what it bears (docs/log.md).
+four times its lowest. The suggestion is the rate at which the smoothed loss falls fastest. The other usual choice, a
+tenth of the rate of the lowest loss, is not steady here: with clipped
+gradients nothing diverges, so beyond the valley the loss is flat and noise decides where it is lowest (docs/log.md).
 """
 
 from __future__ import annotations
@@ -24,9 +24,7 @@ from polyana.train.optimizer import Optimizers
 __all__ = ["RangeTest", "find_lr", "put_back"]
 
 _LOWEST, _HIGHEST, _STEPS = 1e-6, 1.0, 100  # fastai's number of steps; its 1e-7 to 10, without what nobody trains at
-_SMOOTHING = (
-    0.9  # share of the past in the running mean; fastai has 0.98, which over 100 steps lags by a factor of 1000
-)
+_SMOOTHING = 0.9  # share of the past in the running mean; 0.8 to 0.95 suggest about the same (docs/log.md)
 _DIVERGED = 4.0  # times the lowest loss: fastai
 
 
@@ -39,13 +37,10 @@ class RangeTest:
     smoothed: list[float]
 
     @property
-    def lowest(self) -> float:
-        """The rate at which the smoothed loss is lowest."""
-        return self.rates[min(range(len(self.rates)), key=self.smoothed.__getitem__)]
-
-    @property
     def suggestion(self) -> float:
-        return self.lowest / 10
+        """The rate in the middle of the two steps over which the smoothed loss falls most."""
+        inner = range(1, len(self.rates) - 1)
+        return self.rates[min(inner, key=lambda i: self.smoothed[i + 1] - self.smoothed[i - 1], default=0)]
 
     def lines(self, lr: float) -> list[str]:
         """For the terminal, beside the recipe's `lr`."""
@@ -53,7 +48,7 @@ class RangeTest:
         verdict = "about the same" if 1 / 3 <= ratio <= 3 else f"{ratio:.2g} times that"
         return [
             f"range test  lr {self.rates[0]:.0e} {sparkline(self.smoothed, 50)} {self.rates[-1]:.0e}  "
-            f"loss {self.smoothed[0]:.3f}, lowest {min(self.smoothed):.3f} at {self.lowest:.1e}",
+            f"loss {self.smoothed[0]:.3f} to {min(self.smoothed):.3f}",
             f"range test  suggests lr {self.suggestion:.1e}; the recipe's, which is used, is {lr:.1e}: {verdict}",
         ]
 
