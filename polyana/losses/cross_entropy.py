@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-__all__ = ["linear_cross_entropy_sum"]
+__all__ = ["linear_cross_entropy_and_z_sum", "linear_cross_entropy_sum"]
 
 _ROWS = 512
 """Rows of one chunk. GFLOP/s of one core at 128, 256, 512, 1024 and 2048 rows, where a plain product has 390: 281, 317,
@@ -29,7 +29,15 @@ def linear_cross_entropy_sum(
     with the loss, so the logits of a chunk are made once. torch's own `linear_cross_entropy` does the same but returns
     the loss in the inputs' precision: in bf16 it gives 9.3125 for 9.3382 (torch 2.13).
     """
-    return _LinearCrossEntropySum.apply(hidden_ND, weight_VD, targets_N, dtype)  # type: ignore[no-any-return,no-untyped-call]
+    return linear_cross_entropy_and_z_sum(hidden_ND, weight_VD, targets_N, dtype, 0.0)[0]
+
+
+def linear_cross_entropy_and_z_sum(
+    hidden_ND: torch.Tensor, weight_VD: torch.Tensor, targets_N: torch.Tensor, dtype: torch.dtype, z_loss: float
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The same sum plus the z-loss: the sum over N of `z_loss` (log Z)^2, Z being what softmax divides by (Chowdhery et
+    al. 2022, section 5); and, without gradient, what the z-loss has added."""
+    return _LinearCrossEntropySum.apply(hidden_ND, weight_VD, targets_N, dtype, z_loss)  # type: ignore[no-any-return,no-untyped-call]
 
 
 class _LinearCrossEntropySum(torch.autograd.Function):
@@ -40,29 +48,31 @@ class _LinearCrossEntropySum(torch.autograd.Function):
         weight_VD: torch.Tensor,
         targets_N: torch.Tensor,
         dtype: torch.dtype,
-    ) -> torch.Tensor:
+        z_loss: float,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         with torch.autocast(hidden_ND.device.type, enabled=False):
-            total, *gradients = _sum_and_gradients(
-                hidden_ND.to(dtype), weight_VD.to(dtype), targets_N, any(ctx.needs_input_grad)
+            total, added, *gradients = _sums_and_gradients(
+                hidden_ND.to(dtype), weight_VD.to(dtype), targets_N, z_loss, any(ctx.needs_input_grad)
             )
         ctx.save_for_backward(*gradients)
         ctx.dtypes = hidden_ND.dtype, weight_VD.dtype
-        return total
+        ctx.mark_non_differentiable(added)
+        return total + added, added
 
     @staticmethod
     def backward(ctx: Any, *grad_outputs: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        (scale,) = grad_outputs
+        scale, _ = grad_outputs
         gradients: tuple[torch.Tensor, ...] = ctx.saved_tensors
         if scale.is_cuda or scale != 1:  # a pass over both, saved on a CPU where asking costs nothing
             gradients = tuple(gradient * scale for gradient in gradients)
         hidden_ND, weight_VD = (gradient.to(dtype) for gradient, dtype in zip(gradients, ctx.dtypes, strict=True))
-        return hidden_ND, weight_VD, None, None
+        return hidden_ND, weight_VD, None, None, None
 
 
-def _sum_and_gradients(
-    hidden_ND: torch.Tensor, weight_VD: torch.Tensor, targets_N: torch.Tensor, with_gradients: bool
+def _sums_and_gradients(
+    hidden_ND: torch.Tensor, weight_VD: torch.Tensor, targets_N: torch.Tensor, z_loss: float, with_gradients: bool
 ) -> tuple[torch.Tensor, ...]:
-    """The loss in fp32, and d loss / d hidden, d loss / d weight (this one in fp32).
+    """Cross entropy and z-loss in fp32; of both together d loss / d hidden and d loss / d weight (this one in fp32).
 
     The buffers of a chunk are made once: asking the system for fresh memory costs a CPU more than what is done with it.
     """
@@ -70,7 +80,7 @@ def _sum_and_gradients(
     size = min(_ROWS, rows)
     products_CV = hidden_ND.new_empty(size, vocabulary)
     probabilities_CV = torch.empty_like(products_CV, dtype=torch.float32)
-    total = torch.zeros((), dtype=torch.float32, device=hidden_ND.device)
+    total, added = torch.zeros(2, dtype=torch.float32, device=hidden_ND.device)
     grad_hidden, grad_weight, part_VD = hidden_ND, weight_VD, weight_VD
     if with_gradients:
         grad_hidden, part_VD = torch.empty_like(hidden_ND), torch.empty_like(weight_VD)
@@ -87,11 +97,16 @@ def _sum_and_gradients(
         if bool((chosen_C1 < _TINY).any()):
             losses_C1 = products.float().logsumexp(1, keepdim=True) - products.gather(1, targets_C1).float()
         total += losses_C1.sum()
+        if z_loss:
+            log_z_C1 = losses_C1 + products.gather(1, targets_C1)
+            added += z_loss * log_z_C1.square().sum()
         if with_gradients:
-            # d loss / d logits = softmax - one-hot
-            probabilities.scatter_(1, targets_C1, chosen_C1 - 1)
+            # d loss / d logits = softmax - one-hot; d log(Z)^2 / d logits = 2 log(Z) softmax
+            if z_loss:
+                probabilities.mul_(1 + 2 * z_loss * log_z_C1)
+            probabilities.scatter_add_(1, targets_C1, torch.full_like(chosen_C1, -1))
             slope = products.copy_(probabilities) if products.dtype != torch.float32 else probabilities
             torch.mm(slope, weight_VD, out=grad_hidden[chunk])
             torch.mm(slope.T, hidden_CD, out=part_VD)
             grad_weight += part_VD
-    return (total, grad_hidden, grad_weight) if with_gradients else (total,)
+    return (total, added, grad_hidden, grad_weight) if with_gradients else (total, added)

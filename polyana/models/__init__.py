@@ -1,7 +1,16 @@
 """Models as transformers models; they know of no machine and no training."""
 
-from polyana.models.build import build_model, count_parameters, head_weight, hidden_states, save_model, writing
+from polyana.models.build import (
+    build_model,
+    count_parameters,
+    head_weight,
+    hidden_matrices,
+    hidden_states,
+    save_model,
+    writing,
+)
 from polyana.models.config import ModelConfig
+from polyana.models.flops import training_flops
 from polyana.models.packed_attention import packed_causal_attention
 
 __all__ = [
@@ -9,8 +18,10 @@ __all__ = [
     "build_model",
     "count_parameters",
     "head_weight",
+    "hidden_matrices",
     "hidden_states",
     "packed_causal_attention",
     "save_model",
+    "training_flops",
     "writing",
 ]

@@ -15,7 +15,15 @@ from polyana.models.config import ModelConfig
 from polyana.models.fused import fuse
 from polyana.models.packed_attention import ATTENTION, register_with_transformers
 
-__all__ = ["build_model", "count_parameters", "head_weight", "hidden_states", "save_model", "writing"]
+__all__ = [
+    "build_model",
+    "count_parameters",
+    "head_weight",
+    "hidden_matrices",
+    "hidden_states",
+    "save_model",
+    "writing",
+]
 
 
 def build_model(config: ModelConfig, vocab_size: int, end_of_text: int, seed: int) -> Any:
@@ -62,6 +70,13 @@ def hidden_states(model: Any, tokens_N: torch.Tensor, position_N: torch.Tensor, 
 def head_weight(model: Any) -> torch.Tensor:
     """The output layer's matrix, [V, D]."""
     return model.get_output_embeddings().weight  # type: ignore[no-any-return]
+
+
+def hidden_matrices(model: Any) -> list[nn.Parameter]:
+    """The matrices of the blocks: all but embeddings and the output layer. GPT-2 keeps its own transposed."""
+    outer = {id(module.weight) for module in model.modules() if isinstance(module, nn.Embedding)}
+    outer.add(id(head_weight(model)))
+    return [each for each in model.parameters() if each.dim() == 2 and id(each) not in outer]
 
 
 def count_parameters(model: nn.Module) -> int:

@@ -21,11 +21,9 @@ def training_flops(model: Any, lengths: Sequence[int], labelled: int) -> float:
     head = model.get_output_embeddings().weight
     embeddings = {id(module.weight) for module in model.modules() if isinstance(module, nn.Embedding)}
     matrices = sum(
-        weight.numel()
-        for weight in model.base_model.parameters()
-        if weight.dim() == 2 and id(weight) not in embeddings
+        weight.numel() for weight in model.base_model.parameters() if weight.dim() == 2 and id(weight) not in embeddings
     )
     size = getattr(settings, "head_dim", None) or settings.hidden_size // settings.num_attention_heads
     pairs = sum(length * (length + 1) / 2 for length in lengths)
     attention = 12 * settings.num_hidden_layers * settings.num_attention_heads * size * pairs
-    return 6.0 * (sum(lengths) * matrices + labelled * head.numel()) + attention
+    return float(6 * (sum(lengths) * matrices + labelled * head.numel()) + attention)

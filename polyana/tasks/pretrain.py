@@ -12,7 +12,7 @@ from rich.text import Text
 from polyana.config import Config, Duration, KeyPath, StageReference, Tokens
 from polyana.data import Batch, EvalSequences, TokenData, TrainSequences
 from polyana.evaluate import SampleConfig, evaluate_language_model, generate
-from polyana.losses import linear_cross_entropy_sum
+from polyana.losses import linear_cross_entropy_and_z_sum
 from polyana.models import ModelConfig, build_model, count_parameters, head_weight, hidden_states, save_model
 from polyana.tokenizer import TextTokenizer
 from polyana.train import LossOutput, Precision, SaveConfig, TrainConfig, TrainingPlan, sequences_in
@@ -114,8 +114,11 @@ class PretrainTask:
         targets_N, labelled = batch.targets_N, batch.labelled
         if labelled < batch.tokens:  # only rows with a label reach the head
             hidden_ND, targets_N = hidden_ND[batch.loss_mask_N], targets_N[batch.loss_mask_N]
-        total = linear_cross_entropy_sum(hidden_ND, head_weight(self.model), targets_N, self.precision.dtype)
-        return LossOutput(total, labelled)
+        z_loss = self._config.train.z_loss
+        total, z = linear_cross_entropy_and_z_sum(
+            hidden_ND, head_weight(self.model), targets_N, self.precision.dtype, z_loss
+        )
+        return LossOutput(total, labelled, {"train/z_loss": z} if z_loss else {})
 
     def describe(self, batch: Batch) -> str:
         ids = self._sequences.shards.ids(set(batch.document_N.tolist()))
@@ -128,7 +131,7 @@ class PretrainTask:
 
         def total(batch: Batch) -> tuple[float, int]:
             output = self.loss(batch.to(self.precision.device))
-            return float(output.total), output.count
+            return float(output.reported), output.count
 
         return evaluate_language_model(total, self._held_out, self._eval_bytes)
 
@@ -160,6 +163,7 @@ class PretrainTask:
             f"{plan.tokens:,} tokens in {plan.steps:,} steps of {plan.tokens / plan.steps:,.0f}",
             f"{ratio:.2g} tokens per parameter: {verdict}",
             f"{self.precision}",
+            *plan.remarks(),
         ]
 
     def picture(self, batch: Batch) -> Text:

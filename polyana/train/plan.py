@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect_right
 from dataclasses import dataclass
 
 from polyana.config import Quantity
@@ -41,6 +42,7 @@ class TrainingPlan:
     steps: int
     warmup_steps: int
     decay_steps: int
+    restarts: tuple[int, ...] = ()  # of warm_restarts: the step each cycle ends with, the last at or after `steps`
 
     @classmethod
     def of(cls, config: TrainConfig, per_epoch: int, tokens_per_epoch: int, context: int) -> TrainingPlan:
@@ -70,12 +72,36 @@ class TrainingPlan:
                 f"`warmup: {config.warmup}` ({warmup} steps){falls} do not fit into `duration: {config.duration}` "
                 f"({steps} steps); shorten them or train longer"
             )
-        return cls(sequences, batch, micro_batch, per_epoch, tokens_per_epoch, steps, warmup, decay)
+        restarts: list[int] = []
+        if config.schedule == "warm_restarts":
+            growth = config.cycle_growth
+            three = (steps - warmup) / (1 + growth + growth**2)  # so long is the first of three that fill the run
+            length, end = max(part(config.cycle), 1) if config.cycle is not None else three, float(warmup)
+            while not restarts or restarts[-1] < steps:
+                end, length = end + length, length * growth
+                restarts.append(round(end))
+        return cls(sequences, batch, micro_batch, per_epoch, tokens_per_epoch, steps, warmup, decay, tuple(restarts))
 
     @property
     def tokens(self) -> int:
         """To be seen in all; where sequences differ in length, as many as their mean length says."""
         return round(self.sequences * self.tokens_per_epoch / self.per_epoch)
+
+    def cycle_of(self, step: int) -> tuple[int, int]:
+        """The finished steps between which the cycle lies that the step after `step` finished ones is part of."""
+        number = bisect_right(self.restarts, step)
+        return (self.warmup_steps, *self.restarts)[number], self.restarts[number]
+
+    def remarks(self) -> list[str]:
+        """What somebody may not have meant."""
+        if not self.restarts or self.restarts[-1] == self.steps:
+            return []
+        began, ends = self.cycle_of(self.steps - 1)
+        before = f"{began} or " if began > self.warmup_steps else ""
+        return [
+            f"training ends within a cycle of the learning rate, {self.steps - began} of its {ends - began} steps on; "
+            f"with a duration of {before}{ends} steps it would end where the rate is low"
+        ]
 
     def batch_at(self, sequences_seen: int) -> int:
         """The size of the batch that comes after so many sequences."""

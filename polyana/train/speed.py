@@ -13,8 +13,8 @@ _TRIALS = 8
 
 
 def matmul_rate(device: torch.device, dtype: torch.dtype) -> float:
-    """FLOP/s of a product of two matrices of 1024 x 1024, the best of 8: long enough to measure (2.7 ms in bf16 and 14 in
-    fp32 on two cores), short enough to do at every start."""
+    """FLOP/s of a product of two matrices of 1024 x 1024, the best of 8: long enough to measure (2.7 ms in bf16 and 14
+    in fp32 on two cores), short enough to do at every start."""
     left, right = (torch.ones(_SIZE, _SIZE, dtype=dtype, device=device) for _ in range(2))
     best = float("inf")
     for _ in range(_TRIALS):

@@ -1,7 +1,7 @@
 """What resuming needs, and nothing else: weights, optimizer, random numbers, position.
 
     state/step-00000100/    model.safetensors   the same file as in the registry (a hard link)
-                            optimizer.pt        AdamW's moments and torch's random state
+                            optimizer.pt        the optimizer's memory and torch's random state
                             state.json          the position, and each file's SHA-256
 
 A state appears by one rename, so it is whole or not there. The last two are kept: should the newer one be damaged, the
@@ -21,6 +21,7 @@ from safetensors.torch import load_model
 
 from polyana.errors import Damaged
 from polyana.storage import building, read_json, sha256_of, write_json
+from polyana.train.optimizer import Optimizers
 
 __all__ = ["Position", "StateStore"]
 
@@ -52,7 +53,7 @@ class StateStore:
         self,
         position: Position,
         link_weights: Callable[[Path], None],
-        optimizer: torch.optim.Optimizer,
+        optimizer: Optimizers,
         arithmetic: dict[str, str],
     ) -> None:
         """Write a state; `link_weights(path)` puts model.safetensors at `path`. Older states than two go.
@@ -73,7 +74,7 @@ class StateStore:
     def load(
         self,
         model: torch.nn.Module,
-        optimizer: torch.optim.Optimizer,
+        optimizer: Optimizers,
         arithmetic: dict[str, str],
         warn: Callable[[str], None],
     ) -> Position | None:

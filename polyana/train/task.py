@@ -18,11 +18,19 @@ __all__ = ["LossOutput", "Task"]
 @dataclass(frozen=True, slots=True)
 class LossOutput:
     """A sum and the number of items it sums over. Only the training step divides, once for a whole batch: that is what
-    makes gradient accumulation equal to a big batch."""
+    makes gradient accumulation equal to a big batch.
+
+    `added`: the terms of `total` that are learned but are not the loss that is reported, as {"train/z_loss": sum}.
+    """
 
     total: torch.Tensor
     count: int
-    metrics: Mapping[str, float] = field(default_factory=dict)
+    added: Mapping[str, torch.Tensor] = field(default_factory=dict)
+
+    @property
+    def reported(self) -> torch.Tensor:
+        """`total` without what was added, and without its graph."""
+        return self.total.detach() - sum(self.added.values())
 
 
 class Task(Protocol):

@@ -19,8 +19,9 @@ from polyana.registry import Commit, Repository, apply_retention, best_commits
 from polyana.storage import retry_when_full, wait_for_room
 from polyana.tracking import Console, Gauge, MetricLog, RunDirectory
 from polyana.train.config import SaveConfig, TrainConfig
+from polyana.train.find_lr import find_lr, put_back
 from polyana.train.loss_scale import LEAST_SCALE, first_scale, next_scale
-from polyana.train.optimizer import build_optimizer, gradient_norm
+from polyana.train.optimizer import build_optimizer, gradient_norm, optimizer_bytes
 from polyana.train.plan import TrainingPlan
 from polyana.train.precision import Precision
 from polyana.train.schedule import learning_rate
@@ -87,12 +88,17 @@ class Trainer:
                 self.console.gauge(self.run.about()["stage"], self.plan.steps, self.position.step) as gauge,
             ):
                 if resumed is None:
+                    if self.config.find_lr:
+                        self._find_lr(signals)
                     torch.manual_seed(self.seed)
                     self._evaluate()
                     self._sample()
                 while not self._finished():
                     self._step(gauge)
                     self._between_steps(signals)
+        except TrainingFailed as failure:
+            self.metrics.event(self.position.step + 1, "failed", what=str(failure))
+            raise
         finally:
             self.metrics.close()
         return self.position
@@ -115,10 +121,8 @@ class Trainer:
         position, began = self.position, time.perf_counter()
         batch = self.task.batch(position.sequences, self.plan.batch_at(position.sequences))
         lr = learning_rate(position.step, self.config, self.plan)
-        for group in self.optimizer.param_groups:
-            group["lr"] = lr
         scale = self._loss_scale()
-        loss, norm = self._update(batch, scale)
+        measured = self._update(batch, lr)
         position.step += 1
         position.sequences += batch.sequences
         position.tokens += batch.tokens
@@ -128,42 +132,61 @@ class Trainer:
         self.metrics.log(
             position.step,
             {
-                "train/loss": loss,
+                **measured,
                 "train/lr": lr,
-                "train/grad_norm": norm,
                 "train/tokens_per_second": speed,
                 "train/tokens": position.tokens,
                 "train/epoch": position.sequences / self.plan.per_epoch,
                 **({"train/loss_scale": scale} if self.precision.dtype == torch.float16 else {}),
             },
         )
-        gauge.show(position.step, f"loss {loss:.4f}  lr {lr:.1e}  {speed:,.0f} tokens/s")
+        gauge.show(position.step, f"loss {measured['train/loss']:.4f}  lr {lr:.1e}  {speed:,.0f} tokens/s")
 
-    def _update(self, batch: Batch, scale: float) -> tuple[float, float]:
-        """One update of the weights; the mean loss of the batch and the norm of its gradient before clipping.
-
-        `scale`: what the loss is multiplied with for backward; when gradients overflow in fp16 nothing is updated.
-        """
+    def _update(self, batch: Batch, lr: float) -> dict[str, float]:
+        """One update of the weights; the mean loss of the batch, what was added to it, and the norm of the gradient
+        before clipping. Where gradients overflow in fp16 nothing is updated."""
+        scale = self._loss_scale()
+        for group in self.optimizer.param_groups:
+            group["lr"] = lr
         self.model.train()
         self.optimizer.zero_grad(set_to_none=True)
-        total, count = 0.0, 0
+        total, count, added = 0.0, 0, dict[str, float]()
         for number, part in enumerate(batch.micro_batches(self.plan.micro_batch)):
             output = self._loss(part)
-            value = float(output.total.detach())
+            value = float(output.reported)
             if not math.isfinite(value):
                 raise self._not_finite(f"the loss is {value}", part, number)
             output.total.backward(torch.full_like(output.total, scale))  # type: ignore[no-untyped-call]
             total, count = total + value, count + output.count
+            for name, term in output.added.items():
+                added[name] = added.get(name, 0.0) + float(term)
         gradients = [parameter.grad for parameter in self.model.parameters() if parameter.grad is not None]
         norm = gradient_norm(gradients) / (count * scale)
+        extra = {name: term / count for name, term in added.items()}
+        measured = {"train/loss": total / count, **extra, "train/grad_norm": norm}
         if self.precision.dtype == torch.float16 and self._overflowed(norm, scale * count):
-            return total / count, norm
+            return measured
         if not math.isfinite(norm):
             raise self._not_finite(f"the loss is {total / count:.4f} but its gradient's norm is {norm}", batch, 0)
         clip = min(1.0, self.config.clip / (norm + 1e-6)) if self.config.clip is not None else 1.0
         torch._foreach_mul_(gradients, clip / (count * scale))
         self.optimizer.step()
-        return total / count, norm
+        return measured
+
+    def _find_lr(self, signals: StopSignals) -> None:
+        """A range test on the run's first batches; weights and optimizer are put back, so training is as without."""
+
+        def step(number: int, lr: float) -> float:
+            size = self.plan.batch_at(0)
+            return self._update(self.task.batch(number * size, size), lr)["train/loss"]
+
+        self.console.say("  range test: up to 100 steps with rising rates; then training begins anew")
+        torch.manual_seed(self.seed)
+        with put_back(self.model, self.optimizer):
+            test = find_lr(step, lambda: signals.received is not None)
+        retry_when_full(lambda: test.write(self.run.path, self.config.lr), self.run.path, self.console.say)
+        for line in test.lines(self.config.lr):
+            self.console.say(f"  {line}")
 
     def _loss_scale(self) -> float:
         scale = self.position.loss_scale
@@ -187,7 +210,6 @@ class Trainer:
 
     def _not_finite(self, what: str, part: Batch, number: int) -> TrainingFailed:
         step = self.position.step + 1
-        self.metrics.event(step, "failed", what=what)
         commits = [commit for commit in self.repository.commits() if commit.step < step]
         kept = f"the last good state is {self.run.name}@step-{commits[-1].step}" if commits else "nothing was saved yet"
         return TrainingFailed(
@@ -310,5 +332,6 @@ class Trainer:
         )
 
     def _size_of_save(self) -> int:
-        """Bytes a save may need: the weights and AdamW's two moments, four bytes each."""
-        return 3 * 4 * sum(parameter.numel() for parameter in self.model.parameters())
+        """Bytes a save may need: the weights, four bytes each, and the optimizer's memory."""
+        weights = 4 * sum(parameter.numel() for parameter in self.model.parameters())
+        return weights + optimizer_bytes(self.model, self.config.optimizer)

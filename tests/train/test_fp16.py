@@ -23,7 +23,7 @@ def train(tiny, home, load):
 
     def train(precision):
         # a large epsilon, without which AdamW does not see the size of gradients
-        overrides = ["stages.pretrain.train.epsilon=0.01", "stages.pretrain.model.dropout=0"]
+        overrides = ["stages.pretrain.train.optimizer.epsilon=0.01", "stages.pretrain.model.dropout=0"]
         run_recipe(load(tiny, f"stages.pretrain.train.precision={precision}", *overrides), console=QUIET, fresh=True)
         return metrics_of(newest_run(home))
 
