@@ -40,11 +40,24 @@ class Optimizers:
             part.step()
 
     def state_dict(self) -> dict[str, Any]:
-        return {"parts": [part.state_dict() for part in self.parts]}
+        """As torch's own of one optimizer, with parameters numbered through all parts."""
+        state: dict[int, Any] = {}
+        groups: list[dict[str, Any]] = []
+        for part in self.parts:
+            saved, before = part.state_dict(), sum(len(group["params"]) for group in groups)
+            state |= {before + number: value for number, value in saved["state"].items()}
+            groups += [
+                group | {"params": [before + each for each in group["params"]]} for group in saved["param_groups"]
+            ]
+        return {"state": state, "param_groups": groups}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        for part, saved in zip(self.parts, state["parts"], strict=True):
-            part.load_state_dict(saved)
+    def load_state_dict(self, saved: dict[str, Any]) -> None:
+        groups = iter(saved["param_groups"])
+        for part in self.parts:
+            theirs = [next(groups) for _ in part.param_groups]
+            numbers = {number for group in theirs for number in group["params"]}
+            state = {number: value for number, value in saved["state"].items() if number in numbers}
+            part.load_state_dict({"state": state, "param_groups": theirs})
 
 
 def build_optimizer(model: nn.Module, config: TrainConfig) -> Optimizers:

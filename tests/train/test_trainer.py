@@ -2,6 +2,7 @@
 
 import io
 import json
+import math
 import os
 import shutil
 import threading
@@ -91,6 +92,19 @@ def test_the_step_is_torchs_own_adamw(tiny, home, load, quiet):
     metrics = metrics_of(newest_run(home))
     assert [metrics["train/loss"][step] for step in (1, 2, 3)] == pytest.approx(losses, rel=1e-5)
     assert [metrics["train/grad_norm"][step] for step in (1, 2, 3)] == pytest.approx(norms, rel=1e-4)
+
+
+def test_z_loss_is_learned_but_not_reported_as_loss(tiny, home, load, quiet):
+    curves = []
+    for z_loss in ("0", "1e-2"):
+        run_recipe(load(tiny, NO_DROPOUT, f"stages.pretrain.train.z_loss={z_loss}"), console=quiet)
+        curves.append(metrics_of(newest_run(home)))
+    without, with_it = curves
+    assert "train/z_loss" not in without
+    assert with_it["eval/loss"][0] == without["eval/loss"][0]
+    assert with_it["train/loss"][1] == pytest.approx(without["train/loss"][1], rel=1e-6)
+    assert with_it["train/z_loss"][1] == pytest.approx(1e-2 * math.log(400) ** 2, rel=0.05)  # logits are near 0 yet
+    assert with_it["train/grad_norm"][1] != pytest.approx(without["train/grad_norm"][1], rel=1e-3)
 
 
 def test_two_runs_are_the_same_and_another_seed_is_another_run(train, tiny, home, load, quiet):
