@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin
+from typing import Literal, get_args, get_origin
 
 from pydantic.fields import FieldInfo
 
-from polyana.config import Config
+from polyana.config import Config, config_classes, kind_of
 from polyana.recipe import KINDS
 
 HEAD = """\
@@ -36,22 +36,21 @@ def _table(config: type[Config], prefix: str = "") -> str:
     for name, field in config.model_fields.items():
         if name == "kind":
             continue
-        inner = _inner(field.annotation)
+        inner = config_classes(field.annotation)
         shown = f"{prefix}{name}"
-        if inner is not None:
+        if len(inner) > 1:
+            kinds = ", ".join(f"`{kind_of(each)}`" for each in inner)
+            rows.append(f"| `{shown}` | `{kind_of(inner[0])}` | one of {kinds}; {field.description} |\n")
+            for each in inner:
+                inner_tables.append(f"\n`{shown}: {{kind: {kind_of(each)}}}`: {_sentence(each)}\n\n")
+                inner_tables.append(_table(each, f"{shown}."))
+        elif inner:
             plural = get_origin(field.annotation) is list
-            inner_tables.append(f"\n`{shown}`{' (a list)' if plural else ''}: {_sentence(inner)}\n\n")
-            inner_tables.append(_table(inner, f"{shown}[]." if plural else f"{shown}."))
+            inner_tables.append(f"\n`{shown}`{' (a list)' if plural else ''}: {_sentence(inner[0])}\n\n")
+            inner_tables.append(_table(inner[0], f"{shown}[]." if plural else f"{shown}."))
         else:
             rows.append(f"| `{shown}` | {_default(field)} | {_says(field)} |\n")
     return "| setting | default | |\n|---|---|---|\n" + "".join(rows) + "".join(inner_tables)
-
-
-def _inner(annotation: Any) -> type[Config] | None:
-    for part in (annotation, *get_args(annotation)):
-        if isinstance(part, type) and issubclass(part, Config):
-            return part
-    return None
 
 
 def _default(field: FieldInfo) -> str:

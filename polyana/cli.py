@@ -179,6 +179,22 @@ def _runs_table(directory: Path, width: int) -> Table | str:
 
 
 @app.command()
+def doctor(as_json: AsJson = False) -> None:
+    """Try what this machine and installation can do; exit code 1 when something is broken, with what mends it."""
+    from polyana import doctor as examination
+
+    findings = examination.examine(home_directory())
+    result = examination.as_json(findings)
+    if as_json:
+        _print(json.dumps(result, ensure_ascii=False, indent=1))
+    else:
+        width = None if sys.stdout.isatty() else 120
+        RichConsole(highlight=False, width=width).print(examination.picture(findings))
+    if not result["well"]:
+        raise typer.Exit(1)
+
+
+@app.command()
 def generate(
     model: Annotated[str, typer.Argument(metavar="RUN[@REV]", help="A run, or the beginning of its name; @best.")],
     prompt: Annotated[str, typer.Argument(help="What the text begins with.")],
@@ -235,7 +251,7 @@ def show_batch(
         raise UserError(f"{recipe} has no training stage `{name}`; it has: {', '.join(training) or 'none'}")
     config = training[name]
     task = Pipeline(loaded, home_directory(), Console()).task(name)
-    plan = TrainingPlan.of(config.train, task.per_epoch, task.context)
+    plan = TrainingPlan.of(config.train, task.per_epoch, task.tokens_per_epoch, task.context)
     if step > plan.steps:
         raise UserError(f"--step {step}: stage {name} has {plan.steps:,} steps")
     first = (step - 1) * plan.batch

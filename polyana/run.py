@@ -35,7 +35,7 @@ from polyana.storage import (
 from polyana.tasks import PretrainConfig, PretrainTask
 from polyana.tokenizer import TextTokenizer, TokenizerConfig
 from polyana.tracking import Console
-from polyana.train import TrainingPlan
+from polyana.train import TrainingPlan, choose_precision, probe
 
 __all__ = ["Pipeline", "run_recipe"]
 
@@ -180,6 +180,11 @@ class Pipeline:
                 f"`strategy: single` is for one process, and {self.world.size} were started; write auto, ddp or fsdp2"
             )
             raise UserError(Problem(self.recipe.where(name, "train", "strategy"), what))
+        where = self.recipe.where(name, "train", "precision")
+        try:
+            choose_precision(config.train.precision)
+        except UserError as error:
+            raise UserError(Problem(where, error.problems[0].what)) from None
         settings = config.identity() | {"seed": self.recipe.seed}
         making = Making("pretrain", tasks.VERSION, settings, self.tokens(config).making.inputs)
 
@@ -187,10 +192,11 @@ class Pipeline:
             ingredients = self.ingredients(name, config)
             task = ingredients.task(self.recipe)
             try:
-                TrainingPlan.of(config.train, task.per_epoch, task.context)
+                TrainingPlan.of(config.train, task.per_epoch, task.tokens_per_epoch, task.context)
             except UserError as error:
-                where = self.recipe.where(name, "train", "warmup")
-                raise UserError(Problem(where, error.problems[0].what)) from None
+                warmup = self.recipe.where(name, "train", "warmup")
+                raise UserError(Problem(warmup, error.problems[0].what)) from None
+            probe(task, where)
             baseline = read_json(self.store.get(self.baseline(config)).directory / "baseline.json")
             run = self.runs.of(making) or self.runs.begin(self.recipe, name, making, self.console)
             summary = train(run, self.recipe, ingredients, task, baseline, self.world, self.console)

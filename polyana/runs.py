@@ -97,8 +97,9 @@ def _trainer(
     config = recipe.stages[stage]
     assert isinstance(config, PretrainConfig)
     precision = choose_precision(config.train.precision)
+    plan = TrainingPlan.of(config.train, task.per_epoch, task.tokens_per_epoch, task.context)
     return Trainer(
-        task, TrainingPlan.of(config.train, task.per_epoch, task.context), config.train, config.save, precision,
+        task, plan, config.train, config.save, precision,
         choose_strategy(config.train.strategy, world, precision.device), run,
         Repository(run.path.parent.parent / "hub", run.name), console, seed=recipe.seed,
         evaluate_every=config.eval.every, sample_every=config.sample.every if config.sample else None,
@@ -141,7 +142,7 @@ def train(
         best = repository.resolve("best")
         summary = {
             "run": run.name, "steps": position.step, "best_step": best.step, "metrics": best.metrics, **baseline,
-            "tokens_per_second": position.sequences * task.context / max(position.seconds, 1e-9),
+            "tokens_per_second": position.tokens / max(position.seconds, 1e-9),
             "training_seconds": position.seconds, "disk_bytes": disk_used(run.path, repository.path),
         }  # fmt: skip
         run.note(outcome="finished", finished=time.time(), **summary)

@@ -11,7 +11,7 @@ import shutil
 import pytest
 from conftest import metrics_of, newest_run
 
-from polyana.config import Config
+from polyana.config import Config, config_classes, kind_of
 from polyana.recipe import KINDS
 from polyana.registry import Repository
 from polyana.run import run_recipe
@@ -22,6 +22,28 @@ LLAMA = "stages.pretrain.model={architecture: llama, layers: 1, width: 32, heads
 ROWS = "stages.corpus.sources=[{path: rows.jsonl}]"
 WSD = "stages.pretrain.train.schedule=wsd"
 PATIENT = "stages.pretrain.train.lr=5"  # far too high: eval/loss rises at once
+
+RESTARTS = "stages.pretrain.train.schedule=warm_restarts"
+
+
+def optimizer(**settings) -> str:
+    return f"stages.pretrain.train.optimizer={json.dumps(settings)}"
+
+
+MOMENTS = {"beta1": 0.5, "beta2": 0.5, "epsilon": 0.1}
+OPTIMIZERS = {
+    f"pretrain.train.optimizer.{{{kind}}}.{name}": (
+        [] if name == "kind" else [optimizer(kind=kind)],
+        optimizer(kind=kind, **({} if name == "kind" else {name: value})),
+    )
+    for kind, tried in {
+        "adamw": MOMENTS,
+        "muon": {"kind": ..., **MOMENTS, "momentum": 0.5, "nesterov": False},
+        "adafactor": {"kind": ..., "beta2_decay": -0.1, "update_clip": 9.0},
+        "adamw_8bit": {"kind": ..., **MOMENTS},
+    }.items()
+    for name, value in tried.items()
+}
 
 # field -> (overrides both runs have, the one that differs)
 CHANGES: dict[str, tuple[list[str], str]] = {
@@ -62,15 +84,18 @@ CHANGES: dict[str, tuple[list[str], str]] = {
     "pretrain.train.duration": ([], "stages.pretrain.train.duration=8 steps"),
     "pretrain.train.batch": ([], "stages.pretrain.train.batch=6 sequences"),
     "pretrain.train.micro_batch": ([], "stages.pretrain.train.micro_batch=2 sequences"),
+    "pretrain.train.packing": ([], "stages.pretrain.train.packing=documents"),
     "pretrain.train.lr": ([], "stages.pretrain.train.lr=1e-3"),
+    "pretrain.train.find_lr": ([], "stages.pretrain.train.find_lr=true"),
     "pretrain.train.schedule": ([], "stages.pretrain.train.schedule=linear"),
     "pretrain.train.warmup": ([], "stages.pretrain.train.warmup=6 steps"),
     "pretrain.train.decay": ([WSD], "stages.pretrain.train.decay=50%"),
+    "pretrain.train.cycle": ([RESTARTS], "stages.pretrain.train.cycle=3 steps"),
+    "pretrain.train.cycle_growth": ([RESTARTS], "stages.pretrain.train.cycle_growth=1"),
     "pretrain.train.final_lr": ([], "stages.pretrain.train.final_lr=0.9"),
     "pretrain.train.weight_decay": ([], "stages.pretrain.train.weight_decay=1.0"),
-    "pretrain.train.beta1": ([], "stages.pretrain.train.beta1=0.5"),
-    "pretrain.train.beta2": ([], "stages.pretrain.train.beta2=0.5"),
-    "pretrain.train.epsilon": ([], "stages.pretrain.train.epsilon=0.1"),
+    **OPTIMIZERS,
+    "pretrain.train.z_loss": ([], "stages.pretrain.train.z_loss=1e-2"),
     "pretrain.train.clip": ([], "stages.pretrain.train.clip=0.01"),
     "pretrain.train.precision": ([], "stages.pretrain.train.precision=bf16"),
     "pretrain.train.strategy": ([], "stages.pretrain.train.strategy=ddp"),
@@ -94,21 +119,20 @@ CHANGES: dict[str, tuple[list[str], str]] = {
 
 
 def fields(config: type[Config], path: str) -> list[str]:
-    """Every leaf field below a config, as kind.group.field."""
+    """Every leaf field below a config, as kind.group.field; of several kinds as kind.group.{kind}.field."""
     found = []
     for name, field in config.model_fields.items():
-        inner = [part for part in (field.annotation, *getattr(field.annotation, "__args__", ())) if is_config(part)]
-        found += fields(inner[0], f"{path}.{name}") if inner else [f"{path}.{name}"]
+        inner = config_classes(field.annotation)
+        for each in inner:
+            found += fields(each, f"{path}.{name}" + (f".{{{kind_of(each)}}}" if len(inner) > 1 else ""))
+        found += [] if inner else [f"{path}.{name}"]
     return found
-
-
-def is_config(part) -> bool:
-    return isinstance(part, type) and issubclass(part, Config)
 
 
 def test_every_field_is_tried():
     known = {path for kind, config in KINDS.items() for path in fields(config, kind)} - {
-        f"{kind}.kind" for kind in KINDS
+        "pretrain.train.optimizer.{adamw}.kind",  # what it is anyway
+        *(f"{kind}.kind" for kind in KINDS),
     }
     assert set(CHANGES) == known | {"seed", "name"}
 
@@ -166,6 +190,8 @@ def ids(home) -> list[str]:
 
 @pytest.mark.parametrize("field", CHANGES)
 def test_the_option_changes_something(workshop, field):
+    if "{adamw_8bit}" in field:
+        pytest.importorskip("bitsandbytes")
     shared, change = CHANGES[field]
     assert workshop(*shared) != workshop(*shared, change)
 

@@ -88,6 +88,17 @@ def test_all_mistakes_at_once_with_their_lines(write):
         ("lr: 1e-3", "lr: -1", 14, "greater than 0"),
         ("lr: 1e-3", "duration: 5 minutes", 14, "write `2 epochs` or `500 steps` or `2B tokens`"),
         ("lr: 1e-3", "duration: 5", 14, "has no unit"),
+        ("lr: 1e-3", "beta1: 0.9", 14, "unknown key `beta1`; did you mean `optimizer: {beta1: 0.9}`?"),
+        ("lr: 1e-3", "momentum: 0.9", 14, "did you mean `optimizer: {kind: muon, momentum: 0.9}`?"),
+        ("model: {width: 64}", "lr: 5", 12, "unknown key `lr`; did you mean `train: {lr: 5}`?"),
+        ("lr: 1e-3", "optimizer: moun", 14, "optimizer `moun` is not known; did you mean `muon`?"),
+        ("lr: 1e-3", "optimizer:\n        kind: sgd", 15, "write one of: adamw, muon, adafactor, adamw_8bit"),
+        ("lr: 1e-3", "optimizer:\n        momentum: 0.9", 15, "it belongs to `kind: muon`, not to adamw"),
+        ("lr: 1e-3", "optimizer:\n        kind: muon\n        momentun: 0.9", 16, "did you mean `momentum`?"),
+        ("lr: 1e-3", "optimizer:\n        kind: muon\n        momentum: 1", 16, "less than 1"),
+        ("lr: 1e-3", "optimizer: 5", 14, "should be one of adamw, muon, adafactor, adamw_8bit, or settings"),
+        ("lr: 1e-3", "cycle: 9 steps", 14, "`cycle` belongs to `schedule: warm_restarts`"),
+        ("lr: 1e-3", "schedule: inverse_sqrt\n      final_lr: 0", 15, "`final_lr` would do nothing"),
         ("lr: 1e-3", "decay: 10%", 14, "`decay` belongs to `schedule: wsd`"),
         ("8 sequences", "1000 tokens", 15, "try 768 tokens or 1024 tokens"),
         ("8 sequences", "96 sequences\n      micro_batch: 40 sequences", 15, "try 80 or 120 sequences"),
@@ -130,9 +141,25 @@ def test_odd_values_are_letters_too(write, old, new, says):
 
 
 def test_merged_settings_may_be_a_list(write):
-    text = GOOD.replace("    train:\n", "    train:\n      <<: [{lr: 5, beta1: 0.5}, {beta1: 0.6, beta2: 0.7}]\n")
+    text = GOOD.replace("    train:\n", "    train:\n      <<: [{lr: 5, clip: 0.5}, {clip: 0.6, final_lr: 0.7}]\n")
     train = load_recipe(write(text)).stages["pretrain"].train
-    assert (train.lr, train.beta1, train.beta2) == (1e-3, 0.5, 0.7)
+    assert (train.lr, train.clip, train.final_lr) == (1e-3, 0.5, 0.7)
+
+
+def test_an_optimizer_is_a_name_or_settings(write, tmp_path, monkeypatch):
+    def optimizer_of(text, *overrides):
+        return load_recipe(write(GOOD.replace("lr: 1e-3", text)), overrides).stages["pretrain"].train.optimizer
+
+    assert optimizer_of("optimizer: muon") == optimizer_of("optimizer: {kind: muon, momentum: 0.95}")
+    assert optimizer_of("lr: 1") == optimizer_of("optimizer: adamw") == optimizer_of("optimizer: {beta2: 0.95}")
+    assert optimizer_of("optimizer: {beta1: 0.5}", "stages.pretrain.train.optimizer.beta2=0.5").beta1 == 0.5
+    recipe = load_recipe(write(GOOD.replace("lr: 1e-3", "optimizer: {kind: adafactor, update_clip: 3.0}")))
+    (tmp_path / "again.yaml").write_text(recipe.as_yaml())
+    assert load_recipe(tmp_path / "again.yaml").hash == recipe.hash
+    assert recipe.stages["pretrain"].identity()["train"]["optimizer"]["update_clip"] == 3.0
+    monkeypatch.setattr("polyana.train.config.find_spec", lambda _: None)
+    (found,) = problems_of(write(GOOD.replace("lr: 1e-3", "optimizer: adamw_8bit")))
+    assert found == "recipe.yaml:14  adamw_8bit needs bitsandbytes; run: pip install 'polyana[8bit]'"
 
 
 @pytest.mark.parametrize("path", [".", "*.txt", "t*/*.txt", "texts"])

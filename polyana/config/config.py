@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any, TypeVar, Union, get_args, get_origin
+from typing import Any, TypeVar, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
@@ -14,7 +14,7 @@ from polyana.config.quantity import Quantity
 from polyana.config.source import KeyPath, Source, closest
 from polyana.errors import Problem
 
-__all__ = ["Config", "read_config"]
+__all__ = ["Config", "config_classes", "kind_of", "of_kind", "read_config"]
 
 C = TypeVar("C", bound="Config")
 
@@ -53,6 +53,32 @@ class Config(BaseModel):
         return result
 
 
+def of_kind(default: str) -> BeforeValidator:
+    """For a setting that is one of several configs, told apart by `kind`; beside `Field(discriminator="kind")`.
+
+    A plain name stands for that kind with its defaults; settings without a kind are of the `default` one.
+    """
+
+    def read(value: Any) -> Any:
+        if isinstance(value, str):
+            return {"kind": value}
+        return {"kind": default} | value if isinstance(value, dict) else value
+
+    return BeforeValidator(read)
+
+
+def config_classes(annotation: Any) -> list[type[Config]]:
+    """The configs that an annotation names: several where `kind` decides."""
+    if isinstance(annotation, type) and get_origin(annotation) is None:
+        return [annotation] if issubclass(annotation, Config) else []
+    return [found for argument in get_args(annotation) for found in config_classes(argument)]
+
+
+def kind_of(cls: type[Config]) -> str:
+    """What `kind` says of a config that is one of several."""
+    return str(get_args(cls.model_fields["kind"].annotation)[0])
+
+
 def _marks(field: FieldInfo) -> set[str]:
     return set(field.json_schema_extra) if isinstance(field.json_schema_extra, dict) else set()
 
@@ -78,9 +104,11 @@ def read_config(cls: type[C], data: Any, source: Source, path: KeyPath) -> tuple
         letters = [_letter(cls, detail, source, path) for detail in details]
         broken = {detail["loc"][0] for detail in details if detail["loc"]}
         for name, field in cls.model_fields.items():  # what is whole within a broken config is still checked
-            inner = _config_class(field.annotation)
+            inner = config_classes(field.annotation)
             if inner and name not in broken and isinstance(data.get(name), dict):
-                letters += read_config(inner, data[name], source, (*path, name))[1]
+                kind = data[name].get("kind")
+                cls_of_it = next((one for one in inner[1:] if kind_of(one) == kind), inner[0])
+                letters += read_config(cls_of_it, data[name], source, (*path, name))[1]
         return None, letters
     return config, list(_combinations(config, source, path))
 
@@ -102,63 +130,86 @@ def _configs_in(value: Any) -> Iterable[tuple[KeyPath, Config]]:
 
 def _letter(cls: type[Config], detail: ErrorDetails, source: Source, path: KeyPath) -> Problem:
     """One pydantic error as a sentence that says what to write."""
-    location = tuple(detail["loc"])
+    at, location = _enter(cls, detail["loc"])
+    owner = _enter(cls, detail["loc"][:-1])[0][:1]
     key = str(location[-1]) if location else ""
     where = source.where((*path, *location))
     given = detail.get("input")
-    owner = _config_at(cls, location[:-1])
     context = detail.get("ctx", {})
     match detail["type"]:
         case "extra_forbidden":
-            known = list(owner.model_fields) if owner else []
-            near = closest(key, known)
+            known = [name for each in owner for name in each.model_fields]
+            near = _elsewhere(cls, detail) or closest(key, known)
             what = f"unknown key `{key}`{near or '; known here: ' + ', '.join(known)}"
         case "missing":
-            hint = owner.model_fields[key].description if owner and key in owner.model_fields else None
+            hint = owner[0].model_fields[key].description if owner and key in owner[0].model_fields else None
             return Problem(source.where((*path, *location[:-1])), f"`{key}` is missing{': ' + hint if hint else ''}")
         case "literal_error":
             choices = [choice.strip("'") for choice in str(context["expected"]).replace(" or ", ", ").split(", ")]
             near = closest(str(given), choices)
             what = f"`{key}: {given}` is not known{near or '; write one of: ' + ', '.join(choices)}"
+        case "union_tag_invalid":
+            kinds, kind = [kind_of(each) for each in at], str(context["tag"])
+            what = f"{key} `{kind}` is not known{closest(kind, kinds) or '; write one of: ' + ', '.join(kinds)}"
+            where = source.where((*path, *location, "kind"))
         case "value_error":
             what = f"`{key}`: {context['error']}"
+        case "model_attributes_type":
+            what = f"`{key}: {given}` should be one of {', '.join(map(kind_of, at))}, or settings with such a `kind`"
         case "model_type" | "dict_type":
-            inner = _config_at(cls, location)
-            what = f"`{key}` should be settings{': ' + ', '.join(inner.model_fields) if inner else ''}, not `{given}`"
+            what = f"`{key}` should be settings{': ' + ', '.join(at[0].model_fields) if at else ''}, not `{given}`"
         case "list_type":
             what = f"`{key}: {given}` should be a list; write it in [ ] or with one `- ` a line"
-        case "int_type" | "int_from_float":
-            what = f"`{key}: {given}` should be a whole number"
-        case "float_type":
-            what = f"`{key}: {given}` should be a number"
-        case "bool_type":
-            what = f"`{key}: {given}` should be true or false"
-        case "string_type":
-            what = f"`{key}: {given}` should be text; put it in quotes if it is meant so"
+        case plain if plain in _PLAIN:
+            what = f"`{key}: {given}` should be {_PLAIN[plain]}"
         case _:
             what = f"`{key}: {given}`: {detail['msg'][0].lower()}{detail['msg'][1:]}"
     return Problem(where, what)
 
 
-def _config_at(cls: type[Config], location: KeyPath) -> type[Config] | None:
-    """The config class that the settings at `location` within `cls` belong to."""
-    current: Any = cls
+_PLAIN = {
+    "int_type": "a whole number",
+    "int_from_float": "a whole number",
+    "float_type": "a number",
+    "bool_type": "true or false",
+    "string_type": "text; put it in quotes if it is meant so",
+}
+
+
+def _enter(cls: type[Config], location: KeyPath) -> tuple[list[type[Config]], KeyPath]:
+    """The configs that pydantic's `location` within `cls` may hold, and its path in the file: there a kind that was
+    chosen is no step."""
+    classes: list[type[Config]] = [cls]
+    path: list[str | int] = []
     for part in location:
+        chosen = [each for each in classes if len(classes) > 1 and kind_of(each) == part]
+        if chosen:
+            classes = chosen
+            continue
+        path.append(part)
         if isinstance(part, str):
-            field = current.model_fields.get(part) if current else None
-            current = _config_class(field.annotation) if field else None
-    return current if isinstance(current, type) and issubclass(current, Config) else None
+            field = classes[0].model_fields.get(part) if classes else None
+            classes = config_classes(field.annotation) if field else []
+    return classes, tuple(path)
 
 
-def _config_class(annotation: Any) -> type[Config] | None:
-    if isinstance(annotation, type) and get_origin(annotation) is None:
-        return annotation if issubclass(annotation, Config) else None
-    if get_origin(annotation) in (list, Union) or get_args(annotation):
-        for argument in get_args(annotation):
-            found = _config_class(argument)
-            if found:
-                return found
-    return None
+def _elsewhere(cls: type[Config], detail: ErrorDetails) -> str:
+    """Where an unknown key would be known: in settings beside it, or in another kind of the same ones; or ""."""
+    *around, last = detail["loc"]
+    (owner, *_), _ = _enter(cls, tuple(around))
+    if around and len(others := _enter(cls, tuple(around[:-1]))[0]) > 1:
+        kinds = [kind_of(other) for other in others if last in other.model_fields]
+        if kinds:
+            return f": it belongs to `kind: {'` or `kind: '.join(kinds)}`, not to {kind_of(owner)}"
+    places = []
+    for name, field in owner.model_fields.items():
+        inner = config_classes(field.annotation)
+        fitting = [each for each in inner if last in each.model_fields]
+        if fitting and get_origin(field.annotation) is not list:
+            kind = f"kind: {kind_of(fitting[0])}, " if fitting[0] is not inner[0] else ""
+            given = "..." if isinstance(detail["input"], dict | list) else detail["input"]
+            places.append(f"`{name}: {{{kind}{last}: {given}}}`")
+    return f"; did you mean {' or '.join(places)}?" if places else ""
 
 
 def _dotted(path: KeyPath) -> str:

@@ -184,7 +184,8 @@ _ELSEWHERE = {
     "save_steps": "every", "eval_steps": "every", "save_total_limit": "keep", "n_layer": "layers",
     "num_hidden_layers": "layers", "n_embd": "width", "hidden_size": "width", "n_head": "heads",
     "num_attention_heads": "heads", "block_size": "context", "max_seq_length": "context", "type": "kind",
-    "early_stopping_patience": "patience", "max_new_tokens": "max_tokens", "bf16": "precision", "dtype": "precision",
+    "early_stopping_patience": "patience", "max_new_tokens": "max_tokens", "optim": "optimizer",
+    "bf16": "precision", "dtype": "precision",
 }  # fmt: skip
 """What other trainers call some of our settings."""
 

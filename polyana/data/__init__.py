@@ -1,19 +1,22 @@
 """Token shards and the batches made of them."""
 
 from polyana.data.batch import Batch
-from polyana.data.blocks import EvalBlocks, TrainBlocks
 from polyana.data.order import ShuffledOrder
+from polyana.data.packing import best_fit
+from polyana.data.sequences import EvalSequences, Packing, TrainSequences
 from polyana.data.shards import ShardWriter, TokenShards
 from polyana.data.tokenise import VERSION, TokenData, tokenise
 
 __all__ = [
     "VERSION",
     "Batch",
-    "EvalBlocks",
+    "EvalSequences",
+    "Packing",
     "ShardWriter",
     "ShuffledOrder",
     "TokenData",
     "TokenShards",
-    "TrainBlocks",
+    "TrainSequences",
+    "best_fit",
     "tokenise",
 ]

@@ -1,8 +1,9 @@
-"""What the model is given at once. Shapes stand in names: B sequences of T tokens."""
+"""What the model is given at once."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import accumulate
 
 import torch
 
@@ -11,33 +12,59 @@ __all__ = ["Batch"]
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """B blocks of T tokens, each with the token that should follow it.
+    """Sequences laid one behind the other: N tokens in all, none of them padding.
 
-    tokens_BT: int64, the input.
-    targets_BT: int64, the next token at each place.
-    loss_mask_BT: bool, where a target counts.
-    document_BT: int64, the number of the document each input token comes from.
+    tokens_N: int64, the input.
+    targets_N: int64, the token that should follow.
+    loss_mask_N: bool, where a target counts.
+    position_N: int64, the place of a token in its text, from 0 on.
+    document_N: int64, the number of the document each token comes from.
+    texts: the lengths of the texts that each sequence is made of. A token attends to those before it in its own text.
     """
 
-    tokens_BT: torch.Tensor
-    targets_BT: torch.Tensor
-    loss_mask_BT: torch.Tensor
-    document_BT: torch.Tensor
+    tokens_N: torch.Tensor
+    targets_N: torch.Tensor
+    loss_mask_N: torch.Tensor
+    position_N: torch.Tensor
+    document_N: torch.Tensor
+    texts: tuple[tuple[int, ...], ...]
 
     @property
     def sequences(self) -> int:
-        return self.tokens_BT.shape[0]
+        return len(self.texts)
 
     @property
-    def real_tokens(self) -> int:
-        """Tokens that are text, not padding."""
-        return int(self.loss_mask_BT.sum())
+    def tokens(self) -> int:
+        return self.tokens_N.shape[0]
+
+    @property
+    def labelled(self) -> int:
+        """Tokens whose target counts."""
+        return int(self.loss_mask_N.sum())
+
+    @property
+    def lengths(self) -> tuple[int, ...]:
+        """The lengths of all texts, in order."""
+        return tuple(length for sequence in self.texts for length in sequence)
 
     def micro_batches(self, size: int) -> list[Batch]:
         """The batch in parts of at most `size` sequences."""
-        columns = (self.tokens_BT, self.targets_BT, self.loss_mask_BT, self.document_BT)
-        return [Batch(*parts) for parts in zip(*(torch.split(column, size) for column in columns), strict=True)]
+        parts = [self.texts[first : first + size] for first in range(0, len(self.texts), size)]
+        sizes = [sum(map(sum, part)) for part in parts]
+        columns = zip(*(torch.split(column, sizes) for column in self._columns()), strict=True)
+        return [Batch(*tensors, texts=part) for tensors, part in zip(columns, parts, strict=True)]  # type: ignore[misc]
+
+    def window(self, first: int, tokens: int) -> Batch:
+        """The `tokens` tokens from place `first` on as one sequence; fewer at the end."""
+        last = min(first + tokens, self.tokens)
+        ends = list(accumulate(self.lengths))
+        inside = [min(end, last) - max(end - length, first) for end, length in zip(ends, self.lengths, strict=True)]
+        tokens_N, targets, mask, position, document = (column[first:last] for column in self._columns())
+        return Batch(tokens_N, targets, mask, position, document, (tuple(length for length in inside if length > 0),))
 
     def to(self, device: torch.device) -> Batch:
-        columns = (self.tokens_BT, self.targets_BT, self.loss_mask_BT, self.document_BT)
-        return Batch(*(column.to(device, non_blocking=True) for column in columns))
+        tokens, targets, mask, position, document = (column.to(device, non_blocking=True) for column in self._columns())
+        return Batch(tokens, targets, mask, position, document, self.texts)
+
+    def _columns(self) -> tuple[torch.Tensor, ...]:
+        return self.tokens_N, self.targets_N, self.loss_mask_N, self.position_N, self.document_N

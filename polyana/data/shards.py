@@ -105,6 +105,14 @@ class TokenShards:
     def documents(self) -> int:
         return int(self._first_document[-1])
 
+    def document_starts(self) -> NDArray[np.int64]:
+        """The position of each document's first token."""
+        parts = [
+            shard.starts.astype(np.int64) + first
+            for shard, first in zip(self._shards, self._first_token[:-1], strict=True)
+        ]
+        return np.concatenate([np.empty(0, dtype=np.int64), *parts])
+
     def read(self, start: int, stop: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Tokens [start, stop) and, for each, the number of the document it belongs to."""
         tokens, documents = [], []

@@ -37,7 +37,7 @@ class FSDP2(DDP):
     def prepare(self, model: nn.Module, blocks: Sequence[nn.Module]) -> None:
         mesh = init_device_mesh(self.device.type, (self.world.size,), mesh_dim_names=("data",))
         for block in blocks:
-            fully_shard(block, mesh=mesh)  # moves it to the device, so that the model is never whole there
+            fully_shard(block, mesh=mesh)
         self._door = Door(model)
         fully_shard(self._door, mesh=mesh)  # what is in no block: embeddings, and a head tied to them
 

@@ -11,6 +11,7 @@ import torch
 from pydantic import Field
 
 from polyana.config import Config, Every
+from polyana.models import writing
 
 __all__ = ["GenerationConfig", "SampleConfig", "generate", "load_for_generation"]
 
@@ -87,7 +88,8 @@ def generate(
             "top_p": config.top_p or 1.0,
         }  # fmt: skip
     tokens = torch.tensor([ids], device=model.device)
-    with torch.no_grad(), _seeded(config.seed):  # inference mode would spoil weights that FSDP2 gathers meanwhile
+    # inference mode would spoil weights that FSDP2 gathers meanwhile
+    with torch.no_grad(), _seeded(config.seed), writing(model):
         written = model.generate(
             tokens,
             attention_mask=torch.ones_like(tokens),

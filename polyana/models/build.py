@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +12,26 @@ import torch
 from torch import nn
 
 from polyana.models.config import ModelConfig
+from polyana.models.fused import fuse
+from polyana.models.packed_attention import ATTENTION, register_with_transformers
 
-__all__ = ["build_model", "count_parameters", "head_weight", "hidden_states", "save_model", "transformer_blocks"]
+__all__ = [
+    "build_model",
+    "count_parameters",
+    "head_weight",
+    "hidden_matrices",
+    "hidden_states",
+    "save_model",
+    "transformer_blocks",
+    "writing",
+]
 
 
 def build_model(config: ModelConfig, vocab_size: int, end_of_text: int, seed: int) -> Any:
     """A new causal language model in fp32, initialised from `seed` as transformers does for its architecture."""
     from transformers import AutoModelForCausalLM, GPT2Config, LlamaConfig
 
+    register_with_transformers()
     shared = {
         "vocab_size": vocab_size, "bos_token_id": end_of_text, "eos_token_id": end_of_text,
         "tie_word_embeddings": config.tie_embeddings,
@@ -39,16 +52,20 @@ def build_model(config: ModelConfig, vocab_size: int, end_of_text: int, seed: in
         )  # fmt: skip
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return AutoModelForCausalLM.from_config(settings, dtype=torch.float32, attn_implementation="sdpa")
+        model = AutoModelForCausalLM.from_config(settings, dtype=torch.float32, attn_implementation=ATTENTION)
+    fuse(model)
+    return model
 
 
-def hidden_states(model: Any, tokens_BT: torch.Tensor) -> torch.Tensor:
-    """The states that the output layer reads, [B, T, D].
+def hidden_states(model: Any, tokens_N: torch.Tensor, position_N: torch.Tensor, lengths: Sequence[int]) -> torch.Tensor:
+    """The states that the output layer reads, [N, D]; texts of `lengths` lie one behind the other, each seen alone.
 
-    A block is one text to the model: a token attends to all before it in the block, other documents' among them.
-    Neither mask nor cache is passed, so transformers has nothing to guess packed documents from.
+    Neither mask nor cache is passed, so transformers has nothing to guess packed texts from.
     """
-    return model.base_model(input_ids=tokens_BT, use_cache=False).last_hidden_state  # type: ignore[no-any-return]
+    output = model.base_model(
+        input_ids=tokens_N[None], position_ids=position_N[None], use_cache=False, lengths=tuple(lengths)
+    )
+    return output.last_hidden_state[0]  # type: ignore[no-any-return]
 
 
 def head_weight(model: Any) -> torch.Tensor:
@@ -59,6 +76,13 @@ def head_weight(model: Any) -> torch.Tensor:
 def transformer_blocks(model: Any) -> list[nn.Module]:
     """The model's layers, in order: what transformers itself says must not be split between devices."""
     return [module for module in model.modules() if type(module).__name__ in model._no_split_modules]
+
+
+def hidden_matrices(model: Any) -> list[nn.Parameter]:
+    """The matrices of the blocks: all but embeddings and the output layer. GPT-2 keeps its own transposed."""
+    outer = {id(module.weight) for module in model.modules() if isinstance(module, nn.Embedding)}
+    outer.add(id(head_weight(model)))
+    return [each for each in model.parameters() if each.dim() == 2 and id(each) not in outer]
 
 
 def count_parameters(model: nn.Module) -> int:
@@ -74,3 +98,14 @@ def save_model(model: Any, directory: Path, weights: Mapping[str, torch.Tensor])
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # transformers' remarks on defaults; what is saved is tested by loading it
         model.save_pretrained(directory, state_dict=dict(weights))
+
+
+@contextmanager
+def writing(model: Any) -> Iterator[None]:
+    """While it lasts, a model in training can write: with transformers' own attention, which reads a cache."""
+    before = model.config._attn_implementation
+    model.set_attn_implementation("sdpa")
+    try:
+        yield
+    finally:
+        model.set_attn_implementation(before)

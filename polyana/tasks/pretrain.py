@@ -11,9 +11,9 @@ from pydantic import Field
 from rich.text import Text
 
 from polyana.config import Config, Duration, KeyPath, StageReference, Tokens
-from polyana.data import Batch, EvalBlocks, TokenData, TrainBlocks
+from polyana.data import Batch, EvalSequences, TokenData, TrainSequences
 from polyana.evaluate import SampleConfig, evaluate_language_model, generate
-from polyana.losses import linear_cross_entropy_sum
+from polyana.losses import linear_cross_entropy_and_z_sum
 from polyana.models import (
     ModelConfig,
     build_model,
@@ -57,6 +57,9 @@ class PretrainConfig(Config):
     def problems(self) -> Iterator[tuple[KeyPath, str]]:
         if self.train.patience is not None and self.eval.every is None:
             yield ("train", "patience"), "`patience` counts evaluations; say when they are: `eval: {every: 100 steps}`"
+        if self.train.precision == "fp8" and (self.model.architecture == "gpt2" or self.model.width % 16):
+            what = "`precision: fp8` needs `architecture: llama` (GPT-2's layers are not torch's linear ones) and a "
+            yield ("train", "precision"), f"{what}`width` that is a multiple of 16; or write bf16"
         counts = {}
         for name in ("batch", "micro_batch"):
             quantity = getattr(self.train, name)
@@ -89,14 +92,15 @@ class PretrainTask:
         """Raises PolyanaError when the corpus is shorter than a block."""
         from transformers import AutoTokenizer
 
-        self._config, self._precision = config, precision
+        self._config, self.precision = config, precision
         self._tokenizer: Any = AutoTokenizer.from_pretrained(tokenizer.directory)
-        self._blocks = TrainBlocks(tokens.shards("train"), config.model.context, seed)
+        context, packing = config.model.context, config.train.packing
+        self._sequences = TrainSequences(tokens.shards("train"), context, packing, seed)
         held_out = tokens.shards("eval")
         limit = int(config.eval.tokens.amount) if config.eval.tokens is not None else None
-        self._eval_blocks = EvalBlocks(held_out, config.model.context, limit) if len(held_out) > 1 else None
+        self._held_out = EvalSequences(held_out, context, packing, limit) if len(held_out) > 1 else None
         whole = tokens.count("eval", "bytes") / max(len(held_out), 1)
-        self._eval_bytes = whole * self._eval_blocks.tokens if self._eval_blocks else 0.0
+        self._eval_bytes = whole * self._held_out.tokens if self._held_out else 0.0
         self.model = build_model(config.model, tokenizer.vocab_size, tokenizer.end_of_text, seed)
 
     @property
@@ -105,37 +109,44 @@ class PretrainTask:
 
     @property
     def per_epoch(self) -> int:
-        return self._blocks.per_epoch
+        return self._sequences.per_epoch
+
+    @property
+    def tokens_per_epoch(self) -> int:
+        return self._sequences.tokens_per_epoch
 
     @property
     def context(self) -> int:
-        return self._blocks.context
+        return self._sequences.context
 
     def batch(self, first: int, count: int) -> Batch:
-        return self._blocks.batch(first, count)
+        return self._sequences.batch(first, count)
 
     def loss(self, batch: Batch) -> LossOutput:
-        hidden_BTD = hidden_states(self.model, batch.tokens_BT)
-        mask = batch.loss_mask_BT
-        total = linear_cross_entropy_sum(
-            hidden_BTD[mask], head_weight(self.model), batch.targets_BT[mask], self._precision.dtype
+        hidden_ND = hidden_states(self.model, batch.tokens_N, batch.position_N, batch.lengths)
+        targets_N, labelled = batch.targets_N, batch.labelled
+        if labelled < batch.tokens:  # only rows with a label reach the head
+            hidden_ND, targets_N = hidden_ND[batch.loss_mask_N], targets_N[batch.loss_mask_N]
+        z_loss = self._config.train.z_loss
+        total, z = linear_cross_entropy_and_z_sum(
+            hidden_ND, head_weight(self.model), targets_N, self.precision.dtype, z_loss
         )
-        return LossOutput(total, batch.real_tokens)
+        return LossOutput(total, labelled, {"train/z_loss": z} if z_loss else {})
 
     def describe(self, batch: Batch) -> str:
-        ids = self._blocks.shards.ids(set(batch.document_BT.flatten().tolist()))
+        ids = self._sequences.shards.ids(set(batch.document_N.tolist()))
         more = f" and {len(ids) - 5} more" if len(ids) > 5 else ""
         return f"the document{'s' if len(ids) > 1 else ''} {', '.join(ids[:5])}{more}"
 
     def evaluate(self, sum_over: SumOver) -> dict[str, float]:
-        if self._eval_blocks is None:
+        if self._held_out is None:
             return {}
 
         def total(batch: Batch) -> tuple[float, int]:
-            output = self.loss(batch.to(self._precision.device))
-            return float(output.total), output.count
+            output = self.loss(batch.to(self.precision.device))
+            return float(output.reported), output.count
 
-        return evaluate_language_model(total, self._eval_blocks, self._eval_bytes, sum_over)
+        return evaluate_language_model(total, self._held_out, self._eval_bytes, sum_over)
 
     def sample(self) -> list[dict[str, str]]:
         wanted = self._config.sample
@@ -162,21 +173,22 @@ class PretrainTask:
             verdict = "many: a small model trained long, which is good for cheap use"
         return [
             f"{parameters:,} parameters",
-            f"{plan.tokens:,} tokens in {plan.steps:,} steps of {plan.batch * plan.context:,}",
+            f"{plan.tokens:,} tokens in {plan.steps:,} steps of {plan.tokens / plan.steps:,.0f}",
             f"{ratio:.2g} tokens per parameter: {verdict}",
-            f"{self._precision}",
+            f"{self.precision}",
+            *plan.remarks(),
         ]
 
     def picture(self, batch: Batch) -> Text:
         """A batch for people: tokens apart by |, each document in its own colour, tokens without loss dim."""
         colours = ("cyan", "yellow", "green", "magenta", "blue", "red")
         picture = Text()
-        for row in range(batch.sequences):
-            documents = batch.document_BT[row].tolist()
-            names = dict(zip(sorted(set(documents)), self._blocks.shards.ids(documents), strict=True))
-            picture.append(f"sequence {row + 1}: {self.context} tokens of {', '.join(names.values())}\n", "bold")
+        for number, part in enumerate(batch.micro_batches(1), start=1):
+            documents = part.document_N.tolist()
+            names = self._sequences.shards.ids(documents)
+            picture.append(f"sequence {number}: {part.tokens} tokens of {', '.join(names)}\n", "bold")
             for token, document, labelled in zip(
-                batch.tokens_BT[row].tolist(), documents, batch.loss_mask_BT[row].tolist(), strict=True
+                part.tokens_N.tolist(), documents, part.loss_mask_N.tolist(), strict=True
             ):
                 style = colours[document % len(colours)] if labelled else "dim"
                 picture.append(self._tokenizer.decode([token]), style)

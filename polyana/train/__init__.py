@@ -1,8 +1,10 @@
 """One training loop for every task, and the contract between them."""
 
 from polyana.train.config import SaveConfig, TrainConfig
+from polyana.train.optimizer import Optimizers, build_optimizer, optimizer_bytes
 from polyana.train.plan import Cadence, TrainingPlan, sequences_in
-from polyana.train.precision import Precision, choose_precision
+from polyana.train.precision import DeviceFacts, Precision, choose_precision, this_device
+from polyana.train.probe import probe
 from polyana.train.schedule import learning_rate
 from polyana.train.state import Position
 from polyana.train.task import LossOutput, SumOver, Task
@@ -10,7 +12,9 @@ from polyana.train.trainer import Trainer
 
 __all__ = [
     "Cadence",
+    "DeviceFacts",
     "LossOutput",
+    "Optimizers",
     "Position",
     "Precision",
     "SaveConfig",
@@ -19,7 +23,11 @@ __all__ = [
     "TrainConfig",
     "Trainer",
     "TrainingPlan",
+    "build_optimizer",
     "choose_precision",
     "learning_rate",
+    "optimizer_bytes",
+    "probe",
     "sequences_in",
+    "this_device",
 ]

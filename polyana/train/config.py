@@ -4,15 +4,79 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import Literal
+from importlib.util import find_spec
+from typing import Annotated, Literal
 
 from pydantic import Field
 
-from polyana.config import Batch, Config, Duration, Every, KeyPath, Portion, Quantity, Share
+from polyana.config import Batch, Config, Duration, Every, KeyPath, Portion, Quantity, Share, of_kind
+from polyana.data import Packing
 from polyana.distributed import StrategyName
 from polyana.registry import KeepConfig
+from polyana.train.precision import PrecisionWish
 
-__all__ = ["SaveConfig", "TrainConfig"]
+__all__ = [
+    "AdafactorConfig",
+    "AdamW8bitConfig",
+    "AdamWConfig",
+    "MuonConfig",
+    "OptimizerConfig",
+    "SaveConfig",
+    "TrainConfig",
+]
+
+
+class _Moments(Config):
+    """What every kind with an AdamW in it has."""
+
+    kind: str
+    beta1: float = Field(0.9, ge=0, lt=1, description="AdamW's memory of gradients")
+    beta2: float = Field(0.95, ge=0, lt=1, description="AdamW's memory of squared gradients")
+    epsilon: float = Field(1e-8, gt=0, description="AdamW's least denominator")
+
+
+class AdamWConfig(_Moments):
+    """AdamW (Loshchilov and Hutter 2019). 8 bytes of memory a parameter."""
+
+    kind: Literal["adamw"] = "adamw"
+
+
+class MuonConfig(_Moments):
+    """Muon (Jordan et al. 2024) for the matrices of the blocks, AdamW for embeddings, output layer, norms and biases.
+    Updates are scaled to AdamW's usual size, so one `lr` serves both (Liu et al. 2025, eq. 4). 4 bytes of memory a
+    parameter in the blocks, 8 elsewhere."""
+
+    kind: Literal["muon"] = "muon"
+    momentum: float = Field(0.95, ge=0, lt=1, description="Muon's memory of gradients")
+    nesterov: bool = Field(True, description="look ahead along the momentum (Nesterov)")
+
+
+class AdafactorConfig(Config):
+    """Adafactor (Shazeer and Stern 2018): remembers of a matrix only its rows' and columns' mean squared gradients, so
+    next to no memory. `lr` is relative to the weights' size, so it is larger than AdamW's: 1e-2 to 1e-1."""
+
+    kind: Literal["adafactor"] = "adafactor"
+    beta2_decay: float = Field(
+        -0.8, lt=0, description="at step t squared gradients are remembered with 1 - t^beta2_decay (section 7.2)"
+    )
+    update_clip: float = Field(1.0, ge=1, description="largest root mean square of an update (section 6)")
+
+
+class AdamW8bitConfig(_Moments):
+    """AdamW with 8-bit moments for the matrices of the blocks (Dettmers et al. 2022; needs bitsandbytes), and 32-bit
+    ones elsewhere, as the paper advises for embeddings (section 2.3). About 2 bytes of memory a parameter in the
+    blocks, 8 elsewhere."""
+
+    kind: Literal["adamw_8bit"] = "adamw_8bit"
+
+    def problems(self) -> Iterator[tuple[KeyPath, str]]:
+        if find_spec("bitsandbytes") is None:
+            yield ("kind",), "adamw_8bit needs bitsandbytes; run: pip install 'polyana[8bit]'"
+
+
+OptimizerConfig = Annotated[
+    AdamWConfig | MuonConfig | AdafactorConfig | AdamW8bitConfig, Field(discriminator="kind"), of_kind("adamw")
+]
 
 
 class TrainConfig(Config):
@@ -23,22 +87,47 @@ class TrainConfig(Config):
         Quantity(32, "sequences"), description="what one optimiser step sees: `32 sequences`, `16k tokens`"
     )
     micro_batch: Batch | None = Field(
-        None, description="what a device holds in memory at once; gradients of a batch are summed up over its parts"
+        None,
+        description="what a device holds in memory at once; the gradients of a batch are summed up over its parts; "
+        "default: about 8,192 tokens",
+    )
+    packing: Packing = Field(
+        "concat",
+        description="what a sequence is: `concat`, a block of the text as it goes on, across documents; `documents`, "
+        "as many as fill it best, each seen alone; `none`, one document",
     )
     lr: float = Field(6e-4, gt=0, description="peak learning rate")  # GPT-3 125M (Brown et al. 2020, table 2.1)
-    schedule: Literal["cosine", "linear", "wsd", "constant"] = Field(
-        "cosine", description="after warm-up; wsd is warm-up, stable, decay (Hu et al. 2024)"
+    find_lr: bool = Field(
+        False,
+        description="before training, try a hundred rates and draw their losses; training still uses `lr`",
+        json_schema_extra={"watching": True},
+    )
+    schedule: Literal["cosine", "linear", "wsd", "warm_restarts", "inverse_sqrt", "constant"] = Field(
+        "cosine",
+        description="after warm-up; wsd is warm-up, stable, decay (Hu et al. 2024); warm_restarts is cosine from `lr` "
+        "again and again (Loshchilov and Hutter 2017); inverse_sqrt falls with 1/sqrt(step) (Vaswani et al. 2017)",
     )
     warmup: Portion = Field(Quantity(5, "%"), description="linear rise from 0 to `lr`")
     decay: Portion = Field(Quantity(20, "%"), description="wsd: the linear fall at the end")
+    cycle: Portion | None = Field(
+        None, description="warm_restarts: the first cycle; default: so that three cycles end with the run"
+    )
+    cycle_growth: float = Field(
+        2.0, ge=1, le=10, description="warm_restarts: each cycle is so many times as long as the last"
+    )
     final_lr: Share = Field(0.1, ge=0, le=1, description="learning rate at the end as a share of `lr`")
-    weight_decay: float = Field(0.1, ge=0, description="decoupled, on matrices only, not on norms and biases")
-    beta1: float = Field(0.9, ge=0, lt=1, description="AdamW's memory of gradients")
-    beta2: float = Field(0.95, ge=0, lt=1, description="AdamW's memory of squared gradients")
-    epsilon: float = Field(1e-8, gt=0, description="AdamW's least denominator")
+    optimizer: OptimizerConfig = Field(
+        default_factory=AdamWConfig, description="a kind, as `muon`, or settings, as `{kind: muon, momentum: 0.9}`"
+    )
+    weight_decay: float = Field(
+        0.1, ge=0, description="decoupled, on matrices (embeddings too), not on norms and biases"
+    )
     clip: float | None = Field(1.0, gt=0, description="largest norm of the gradient; null for no clipping")
-    precision: Literal["auto", "bf16", "fp32"] = Field(
-        "auto", description="of matrix products; weights, sums and softmax stay in fp32"
+    z_loss: float = Field(
+        0.0, ge=0, description="adds so many times (log Z)^2, which keeps logits small; 1e-4 (Chowdhery et al. 2022)"
+    )
+    precision: PrecisionWish = Field(
+        "auto", description="of matrix products; weights, sums and softmax stay in fp32; fp8 needs torchao and an H100"
     )
     strategy: StrategyName = Field(
         "auto",
@@ -51,16 +140,31 @@ class TrainConfig(Config):
     )
 
     def problems(self) -> Iterator[tuple[KeyPath, str]]:
-        unset = type(self).model_fields
-        if self.schedule != "wsd" and self.decay != unset["decay"].default:
-            yield ("decay",), f"`decay` belongs to `schedule: wsd`; with {self.schedule} it would do nothing"
-        if self.schedule == "constant" and self.final_lr != unset["final_lr"].default:
-            yield ("final_lr",), "a constant schedule has no other final learning rate; leave `final_lr` out"
+        for name, schedule in _ONLY_FOR.items():
+            if self.schedule != schedule and getattr(self, name) != type(self).model_fields[name].default:
+                yield (name,), f"`{name}` belongs to `schedule: {schedule}`; with {self.schedule} it would do nothing"
+        if (
+            self.schedule in ("constant", "inverse_sqrt")
+            and self.final_lr != type(self).model_fields["final_lr"].default
+        ):
+            yield ("final_lr",), f"with `schedule: {self.schedule}` `final_lr` would do nothing; leave it out"
+        for name in ("batch", "micro_batch"):
+            quantity: Quantity | None = getattr(self, name)
+            if self.packing == "none" and quantity is not None and quantity.unit == "tokens":
+                yield (
+                    (name,),
+                    f"`{name}: {quantity}`: with `packing: none` sequences differ in length; write `32 sequences`",
+                )
         whole = {"%": 100.0, self.duration.unit: self.duration.amount}
-        for name in ("warmup", "decay") if self.schedule == "wsd" else ("warmup",):
-            portion: Quantity = getattr(self, name)
-            if portion.amount > whole.get(portion.unit, math.inf):
+        for name in ("warmup", *(name for name, schedule in _ONLY_FOR.items() if schedule == self.schedule)):
+            portion = getattr(self, name)
+            if isinstance(portion, Quantity) and portion.amount > whole.get(portion.unit, math.inf):
                 yield (name,), f"`{name}: {portion}` is more than the whole `duration: {self.duration}`; write less"
+        if self.cycle is not None and not self.cycle.amount:
+            yield ("cycle",), "`cycle` should be more than nothing"
+
+
+_ONLY_FOR = {"decay": "wsd", "cycle": "warm_restarts", "cycle_growth": "warm_restarts"}
 
 
 class SaveConfig(Config):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect_right
 from dataclasses import dataclass
 
 from polyana.config import Quantity
@@ -10,6 +11,9 @@ from polyana.errors import UserError
 from polyana.train.config import TrainConfig
 
 __all__ = ["Cadence", "TrainingPlan", "sequences_in"]
+
+_MICRO_BATCH_TOKENS = 8192
+"""Tokens in memory at once when the recipe does not say: more were no faster on two cores (docs/log.md)."""
 
 
 def sequences_in(batch: Quantity, context: int) -> int:
@@ -34,20 +38,25 @@ class TrainingPlan:
     batch: int
     micro_batch: int
     per_epoch: int
-    context: int
+    tokens_per_epoch: int
     steps: int
     warmup_steps: int
     decay_steps: int
+    restarts: tuple[int, ...] = ()  # of warm_restarts: the step each cycle ends with, the last at or after `steps`
 
     @classmethod
-    def of(cls, config: TrainConfig, per_epoch: int, context: int) -> TrainingPlan:
-        """`per_epoch` and `context`: sequences in an epoch, tokens in a sequence.
+    def of(cls, config: TrainConfig, per_epoch: int, tokens_per_epoch: int, context: int) -> TrainingPlan:
+        """`per_epoch`, `tokens_per_epoch`: sequences and tokens in an epoch; `context`: tokens that a sequence holds.
 
         Raises UserError when warm-up and decay do not fit into the duration.
         """
         batch = sequences_in(config.batch, context)
-        micro_batch = sequences_in(config.micro_batch, context) if config.micro_batch is not None else batch
-        units = {"steps": batch, "epochs": per_epoch, "tokens": 1 / context}
+        if config.micro_batch is not None:
+            micro_batch = min(batch, sequences_in(config.micro_batch, context))
+        else:
+            parts = math.ceil(batch * context / _MICRO_BATCH_TOKENS)
+            micro_batch = math.ceil(batch / parts)
+        units = {"steps": batch, "epochs": per_epoch, "tokens": per_epoch / tokens_per_epoch}
         sequences = math.ceil(config.duration.amount * units[config.duration.unit] - 1e-9)
         steps = math.ceil(sequences / batch)
 
@@ -63,11 +72,36 @@ class TrainingPlan:
                 f"`warmup: {config.warmup}` ({warmup} steps){falls} do not fit into `duration: {config.duration}` "
                 f"({steps} steps); shorten them or train longer"
             )
-        return cls(sequences, batch, min(micro_batch, batch), per_epoch, context, steps, warmup, decay)
+        restarts: list[int] = []
+        if config.schedule == "warm_restarts":
+            growth = config.cycle_growth
+            three = (steps - warmup) / (1 + growth + growth**2)  # so long is the first of three that fill the run
+            length, end = max(part(config.cycle), 1) if config.cycle is not None else three, float(warmup)
+            while not restarts or restarts[-1] < steps:
+                end, length = end + length, length * growth
+                restarts.append(round(end))
+        return cls(sequences, batch, micro_batch, per_epoch, tokens_per_epoch, steps, warmup, decay, tuple(restarts))
 
     @property
     def tokens(self) -> int:
-        return self.sequences * self.context
+        """To be seen in all; where sequences differ in length, as many as their mean length says."""
+        return round(self.sequences * self.tokens_per_epoch / self.per_epoch)
+
+    def cycle_of(self, step: int) -> tuple[int, int]:
+        """The finished steps between which the cycle lies that the step after `step` finished ones is part of."""
+        number = bisect_right(self.restarts, step)
+        return (self.warmup_steps, *self.restarts)[number], self.restarts[number]
+
+    def remarks(self) -> list[str]:
+        """What somebody may not have meant."""
+        if not self.restarts or self.restarts[-1] == self.steps:
+            return []
+        began, ends = self.cycle_of(self.steps - 1)
+        before = f"{began} or " if began > self.warmup_steps else ""
+        return [
+            f"training ends within a cycle of the learning rate, {self.steps - began} of its {ends - began} steps on; "
+            f"with a duration of {before}{ends} steps it would end where the rate is low"
+        ]
 
     def batch_at(self, sequences_seen: int) -> int:
         """The size of the batch that comes after so many sequences."""
@@ -78,7 +112,7 @@ class TrainingPlan:
         if every is None:
             return Cadence(None, None)
         if every.unit in ("steps", "epochs", "tokens"):
-            units = {"steps": self.batch, "epochs": self.per_epoch, "tokens": 1 / self.context}
+            units = {"steps": self.batch, "epochs": self.per_epoch, "tokens": self.per_epoch / self.tokens_per_epoch}
             return Cadence(max(1, round(every.amount * units[every.unit] / self.batch)), None)
         return Cadence(None, every.seconds)
 

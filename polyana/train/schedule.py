@@ -15,15 +15,22 @@ def learning_rate(step: int, config: TrainConfig, plan: TrainingPlan) -> float:
 
     Warm-up rises linearly and reaches `lr` in its last step. Then: cosine (Loshchilov and Hutter 2017, eq. 5, one
     cycle) and linear fall to `final_lr` x lr at the end; wsd stays at lr and falls linearly over the last `decay`
-    steps; constant stays.
+    steps; warm_restarts is a cosine in each of its cycles; inverse_sqrt falls as (Vaswani et al. 2017, eq. 3), which
+    without warm-up counts the first step as one; constant stays.
     """
     if step < plan.warmup_steps:
         return config.lr * (step + 1) / plan.warmup_steps
     if config.schedule == "constant":
         return config.lr
-    begin = plan.steps - plan.decay_steps if config.schedule == "wsd" else plan.warmup_steps
+    if config.schedule == "inverse_sqrt":
+        return config.lr * math.sqrt(max(plan.warmup_steps, 1) / (step + 1))
+    begin, end = plan.warmup_steps, plan.steps
+    if config.schedule == "wsd":
+        begin = plan.steps - plan.decay_steps
+    elif config.schedule == "warm_restarts":
+        begin, end = plan.cycle_of(step)
     if step < begin:
         return config.lr
-    progress = (step - begin + 1) / (plan.steps - begin)
-    falling = (1 + math.cos(math.pi * progress)) / 2 if config.schedule == "cosine" else 1 - progress
+    progress = (step - begin + 1) / (end - begin)
+    falling = 1 - progress if config.schedule in ("linear", "wsd") else (1 + math.cos(math.pi * progress)) / 2
     return config.lr * (config.final_lr + (1 - config.final_lr) * falling)

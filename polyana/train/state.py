@@ -1,8 +1,8 @@
 """What resuming needs, and nothing else: weights, optimizer, random numbers, position.
 
     state/step-00000100/    model.safetensors   the same file as in the registry (a hard link)
-                            optimizer.pt        AdamW's moments and torch's random state of each rank
-                            shards/             the moments instead, where they are cut up among the ranks: torch's
+                            optimizer.pt        the optimizer's memory and torch's random state of each rank
+                            shards/             that memory instead, where it is cut up among the ranks: torch's
                                                 distributed checkpoint, written by all of them while training goes on
                             state.json          the position, and each file's SHA-256
 
@@ -25,6 +25,7 @@ from safetensors import safe_open
 from polyana.distributed import Strategy
 from polyana.errors import Damaged
 from polyana.storage import building, read_json, sha256_of, write_json
+from polyana.train.optimizer import Optimizers
 
 __all__ = ["Position", "StateStore"]
 
@@ -37,10 +38,13 @@ class Position:
 
     step: int = 0
     sequences: int = 0
+    tokens: int = 0
     seconds: float = 0.0  # spent in training steps, over all attempts
     lowest_loss: float | None = None  # of eval/loss so far
     evaluations_since: int = 0  # evaluations after the one that gave it
     stopped_early: bool = False
+    loss_scale: float | None = None  # of fp16
+    clean_steps: int = 0  # since it changed, none of which overflowed
 
 
 @dataclass
@@ -64,7 +68,7 @@ class StateStore:
         self._background = ThreadPoolExecutor(1)
         self._pending: Future[Any] | None = None
 
-    def take(self, position: Position, optimizer: torch.optim.Optimizer, arithmetic: dict[str, str]) -> State:
+    def take(self, position: Position, optimizer: Optimizers, arithmetic: dict[str, str]) -> State:
         """What is to be saved now. The state before it is whole when this returns; raises what went wrong with it."""
         self.wait()
         saved = optimizer.state_dict()
@@ -126,7 +130,7 @@ class StateStore:
     def load(
         self,
         model: torch.nn.Module,
-        optimizer: torch.optim.Optimizer,
+        optimizer: Optimizers,
         arithmetic: dict[str, str],
         warn: Callable[[str], None],
     ) -> Position | None:

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import torch
 
 from polyana.data import Batch
+from polyana.train.precision import Precision
 
 __all__ = ["LossOutput", "SumOver", "Task"]
 
@@ -19,17 +20,27 @@ SumOver = Callable[[Sequence[Any], Callable[[Any], Sequence[float]]], Sequence[f
 @dataclass(frozen=True, slots=True)
 class LossOutput:
     """A sum and the number of items it sums over. Only the training step divides, once for a whole batch: that is what
-    makes gradient accumulation equal to a big batch."""
+    makes gradient accumulation equal to a big batch.
+
+    `added`: the terms of `total` that are learned but are not the loss that is reported, as {"train/z_loss": sum}.
+    """
 
     total: torch.Tensor
     count: int
-    metrics: Mapping[str, float] = field(default_factory=dict)
+    added: Mapping[str, torch.Tensor] = field(default_factory=dict)
+
+    @property
+    def reported(self) -> torch.Tensor:
+        """`total` without what was added, and without its graph."""
+        return self.total.detach() - sum(self.added.values())
 
 
 class Task(Protocol):
     """One kind of learning: its model, its data, its loss, its evaluation."""
 
     model: torch.nn.Module
+    precision: Precision
+    """What `loss` computes in; read anew at each call."""
 
     @property
     def blocks(self) -> Sequence[torch.nn.Module]:
@@ -40,8 +51,12 @@ class Task(Protocol):
         """Sequences in an epoch."""
 
     @property
+    def tokens_per_epoch(self) -> int:
+        """Tokens in an epoch."""
+
+    @property
     def context(self) -> int:
-        """Tokens in a sequence."""
+        """Tokens that fit into a sequence."""
 
     def batch(self, first: int, count: int) -> Batch:
         """The training sequences numbered from `first` on; a pure function of its arguments and the seed."""

@@ -22,7 +22,9 @@ from polyana.registry import Commit, Repository, apply_retention, best_commits
 from polyana.storage import retry_when_full, wait_for_room
 from polyana.tracking import Console, Gauge, MetricLog, RunDirectory, SilentMetricLog
 from polyana.train.config import SaveConfig, TrainConfig
-from polyana.train.optimizer import build_optimizer
+from polyana.train.find_lr import find_lr, put_back
+from polyana.train.loss_scale import LEAST_SCALE, first_scale, next_scale
+from polyana.train.optimizer import build_optimizer, optimizer_bytes
 from polyana.train.plan import TrainingPlan
 from polyana.train.precision import Precision
 from polyana.train.schedule import learning_rate
@@ -60,7 +62,7 @@ class Trainer:
         self.run, self.repository, self.console = run, repository, console
         self.precision, self.seed, self.recipe_hash = precision, seed, recipe_hash
         self.plan, self.strategy, self.world = plan, strategy, strategy.world
-        self.model = task.model
+        self.model = precision.prepare(task.model)
         strategy.prepare(self.model, task.blocks)
         self.optimizer = build_optimizer(self.model, config)
         self.states = StateStore(run.state, strategy)
@@ -73,9 +75,11 @@ class Trainer:
     def fit(self) -> Position:
         """Train to the end. Raises TrainingFailed when the loss is not finite and Interrupted after a stop signal; the
         saves made until then stay."""
-        torch.manual_seed(self.seed + self.world.rank)
+        self._seed()
         resumed = self.states.load(self.model, self.optimizer, self._arithmetic(), self.console.say)
         self.position = resumed or Position()
+        if self.precision.dtype == torch.float16 and self.position.loss_scale is None:
+            self.position.loss_scale = first_scale(self.plan.tokens / self.plan.steps)
         log = MetricLog if self.world.main else SilentMetricLog
         self.metrics = log(self.run.metrics, self.position.step, self.recipe_hash, self.console.say)
         try:
@@ -91,15 +95,24 @@ class Trainer:
                 self.console.gauge(self.run.about()["stage"], self.plan.steps, self.position.step) as gauge,
             ):
                 if resumed is None:
+                    if self.config.find_lr:
+                        self._find_lr(signals)
+                        self._seed()
                     self._evaluate()
                     self._sample()
                 while not self._finished():
                     self._step(gauge)
                     self._between_steps(signals)
             self.states.wait()
+        except TrainingFailed as failure:
+            self.metrics.event(self.position.step + 1, "failed", what=str(failure))
+            raise
         finally:
             self.metrics.close()
         return self.position
+
+    def _seed(self) -> None:
+        torch.manual_seed(self.seed + self.world.rank)  # each rank drops out in its own way
 
     def _arithmetic(self) -> dict[str, str]:
         """What rounding depends on beside the processor."""
@@ -120,57 +133,101 @@ class Trainer:
         position, began = self.position, time.perf_counter()
         sequences = self.plan.batch_at(position.sequences)
         lr = learning_rate(position.step, self.config, self.plan)
-        for group in self.optimizer.param_groups:
-            group["lr"] = lr
-        loss, norm = self._update(position.sequences, sequences)
+        scale = self._loss_scale()
+        measured, tokens = self._update(position.sequences, sequences, lr)
         position.step += 1
         position.sequences += sequences
+        position.tokens += tokens
         seconds = time.perf_counter() - began
         position.seconds += seconds
-        speed = sequences * self.plan.context / seconds
+        speed = tokens / seconds
         self.metrics.log(
             position.step,
             {
-                "train/loss": loss,
+                **measured,
                 "train/lr": lr,
-                "train/grad_norm": norm,
                 "train/tokens_per_second": speed,
-                "train/tokens": position.sequences * self.plan.context,
+                "train/tokens": position.tokens,
                 "train/epoch": position.sequences / self.plan.per_epoch,
+                **({"train/loss_scale": scale} if self.precision.dtype == torch.float16 else {}),
             },
         )
-        gauge.show(position.step, f"loss {loss:.4f}  lr {lr:.1e}  {speed:,.0f} tokens/s")
+        gauge.show(position.step, f"loss {measured['train/loss']:.4f}  lr {lr:.1e}  {speed:,.0f} tokens/s")
 
-    def _update(self, first: int, sequences: int) -> tuple[float, float]:
-        """One update of the weights with so many sequences from `first` on; the mean loss of the batch and the norm of
-        its gradient before clipping."""
+    def _update(self, first: int, sequences: int, lr: float) -> tuple[dict[str, float], int]:
+        """One update of the weights with so many sequences from `first` on: the mean loss of the batch, what was added
+        to it, and the norm of the gradient before clipping; and its tokens. Where gradients overflow in fp16 nothing is
+        updated."""
+        scale = self._loss_scale()
+        for group in self.optimizer.param_groups:
+            group["lr"] = lr
         self.model.train()
         self.optimizer.zero_grad(set_to_none=True)
         share = self.strategy.share(first, sequences, self.plan.micro_batch)
-        parts = share.fill(self.task.batch(share.first, share.count).micro_batches(self.plan.micro_batch))
-        total, count, trouble = 0.0, 0, None
+        batch = self.task.batch(share.first, share.count)
+        parts = share.fill(batch.micro_batches(self.plan.micro_batch))
+        total, count, added, trouble = 0.0, 0.0, dict[str, float](), None
         for number, (part, counts) in enumerate(parts):
             with self.strategy.exchanging(last=number == len(parts) - 1):
                 output = self._loss(part)
-                value = float(output.total.detach())
+                value = float(output.reported)
                 if not math.isfinite(value) and trouble is None:
                     trouble = f"the loss is {value}, {self._origin(part, number)}"
-                (output.total if counts else output.total * 0).backward()  # type: ignore[no-untyped-call]
+                slope = torch.full_like(output.total, scale * counts)
+                output.total.backward(slope)  # type: ignore[no-untyped-call]
             total, count = total + value * counts, count + output.count * counts
-        total, whole_count = self.world.sum(total, count)
+            for name, term in output.added.items():
+                added[name] = added.get(name, 0.0) + float(term) * counts
+        total, count, tokens, *terms = self.world.sum(total, count, batch.tokens * share.counts, *added.values())
         if not math.isfinite(total):
             raise self._not_finite(next(filter(None, self.world.gather(trouble))))
         gradients = [parameter.grad for parameter in self.model.parameters() if parameter.grad is not None]
-        divisor = whole_count / self.strategy.averaged_over
+        divisor = count * scale / self.strategy.averaged_over
         norm = self.strategy.gradient_norm(gradients) / divisor
+        extra = {name: term / count for name, term in zip(added, terms, strict=True)}
+        measured = {"train/loss": total / count, **extra, "train/grad_norm": norm}
+        if self.precision.dtype == torch.float16 and self._overflowed(norm, scale * count):
+            return measured, int(tokens)
         if not math.isfinite(norm):
-            batch = self.task.batch(first, sequences)
-            what = f"the loss is {total / whole_count:.4f} but its gradient's norm is {norm}"
-            raise self._not_finite(f"{what}, {self._origin(batch, 0)}")
+            what = f"the loss is {total / count:.4f} but its gradient's norm is {norm}"
+            raise self._not_finite(f"{what}, {self._origin(self.task.batch(first, sequences), 0)}")
         clip = min(1.0, self.config.clip / (norm + 1e-6)) if self.config.clip is not None else 1.0
         torch._foreach_mul_(gradients, clip / divisor)
         self.optimizer.step()
-        return total / whole_count, norm
+        return measured, int(tokens)
+
+    def _find_lr(self, signals: StopSignals) -> None:
+        """A range test on the run's first batches; weights and optimizer are put back, so training is as without."""
+
+        def step(number: int, lr: float) -> float:
+            size = self.plan.batch_at(0)
+            return self._update(number * size, size, lr)[0]["train/loss"]
+
+        self.console.say("  range test: up to 100 steps with rising rates; then training begins anew")
+        self._seed()
+        with put_back(self.model, self.optimizer):
+            test = find_lr(step, lambda: self.world.agree(0.0, signals.received)[1] is not None)
+        self.world.from_main(
+            lambda: retry_when_full(lambda: test.write(self.run.path, self.config.lr), self.run.path, self.console.say)
+        )
+        for line in test.lines(self.config.lr):
+            self.console.say(f"  {line}")
+
+    def _loss_scale(self) -> float:
+        scale = self.position.loss_scale
+        return scale if self.precision.dtype == torch.float16 and scale is not None else 1.0
+
+    def _overflowed(self, norm: float, scale_of_mean: float) -> bool:
+        """Whether this step is to be skipped, because fp16 could not hold its gradients; moves the scale either way."""
+        position = self.position
+        overflowed = not math.isfinite(norm) and scale_of_mean >= LEAST_SCALE
+        before = self._loss_scale()
+        position.loss_scale, position.clean_steps = next_scale(before, position.clean_steps, overflowed)
+        if overflowed:
+            step = position.step + 1
+            self.metrics.event(step, "overflow", loss_scale=before)
+            self.console.say(f"  step {step:>6}  skip  gradients overflow in fp16; the loss scale is halved")
+        return overflowed
 
     def _loss(self, part: Batch) -> LossOutput:
         def compute(part: Batch) -> tuple[torch.Tensor, LossOutput]:
@@ -185,7 +242,6 @@ class Trainer:
 
     def _not_finite(self, what: str) -> TrainingFailed:
         step = self.position.step + 1
-        self.metrics.event(step, "failed", what=what)
         commits = [commit for commit in self.repository.commits() if commit.step < step]
         kept = f"the last good state is {self.run.name}@step-{commits[-1].step}" if commits else "nothing was saved yet"
         return TrainingFailed(
@@ -302,7 +358,7 @@ class Trainer:
         return self.repository.commit(
             arriving,
             step=position.step,
-            tokens=position.sequences * self.plan.context,
+            tokens=position.tokens,
             epoch=position.sequences / self.plan.per_epoch,
             message=message,
             metrics=metrics,
@@ -310,5 +366,6 @@ class Trainer:
         )
 
     def _size_of_save(self) -> int:
-        """Bytes a save may need: the weights and AdamW's two moments, four bytes each."""
-        return 3 * 4 * sum(parameter.numel() for parameter in self.model.parameters())
+        """Bytes a save may need: the weights, four bytes each, and the optimizer's memory."""
+        weights = 4 * sum(parameter.numel() for parameter in self.model.parameters())
+        return weights + optimizer_bytes(self.model, self.config.optimizer)

@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from polyana.losses import linear_cross_entropy_sum
+from polyana.losses import linear_cross_entropy_and_z_sum, linear_cross_entropy_sum
 
 
 def reference(hidden, weight, targets):
@@ -38,6 +38,25 @@ def test_bf16_products_do_not_round_the_loss_to_bf16():
     expected = reference(hidden, weight, targets)[0]
     ours = linear_cross_entropy_sum(hidden, weight, targets, torch.bfloat16)
     assert abs(ours - expected) / expected < 2e-5
+
+
+@pytest.mark.parametrize("z_loss", [1e-4, 0.3])
+def test_z_loss_and_its_gradients_are_those_of_whole_logits(z_loss):
+    torch.manual_seed(3)
+    hidden, weight, targets = torch.randn(300, 24), torch.randn(301, 24) * 0.3, torch.randint(0, 301, (300,))
+    h, w = hidden.double().requires_grad_(), weight.double().requires_grad_()
+    logits = h @ w.T
+    added = z_loss * logits.logsumexp(dim=1).square().sum()
+    (F.cross_entropy(logits, targets, reduction="sum") + added).backward()
+    ours_h, ours_w = hidden.clone().requires_grad_(), weight.clone().requires_grad_()
+    total, ours = linear_cross_entropy_and_z_sum(ours_h, ours_w, targets, torch.float32, z_loss)
+    (total * 2).backward()
+    assert not ours.requires_grad
+    torch.testing.assert_close(ours.double(), added.detach(), rtol=1e-6, atol=0)
+    plain = linear_cross_entropy_sum(hidden, weight, targets, torch.float32)
+    torch.testing.assert_close(total.detach() - ours, plain, rtol=1e-6, atol=0)
+    for gradient, true in ((ours_h.grad, h.grad), (ours_w.grad, w.grad)):
+        assert (gradient.double() / 2 - true).norm() / true.norm() < 1e-6
 
 
 def test_without_gradients_none_are_computed():

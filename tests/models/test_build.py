@@ -5,7 +5,7 @@ import torch
 from pydantic import ValidationError
 
 from polyana.losses import linear_cross_entropy_sum
-from polyana.models import ModelConfig, build_model, count_parameters, head_weight, hidden_states, save_model
+from polyana.models import ModelConfig, build_model, count_parameters, head_weight, hidden_states, save_model, writing
 
 
 @pytest.mark.parametrize(
@@ -22,11 +22,13 @@ def test_loss_and_gradients_equal_transformers_own(settings):
     model = build_model(config, vocab_size=97, end_of_text=0, seed=3)
     tokens = torch.randint(0, 97, (3, 16))
     labels = torch.cat([torch.full((3, 1), -100), tokens[:, 1:]], dim=1)
-    theirs = model(input_ids=tokens, labels=labels, use_cache=False).loss * 3 * 15
+    with writing(model):  # transformers' own attention
+        theirs = model(input_ids=tokens, labels=labels, use_cache=False).loss * 3 * 15
     theirs.backward()
     expected = {name: parameter.grad.clone() for name, parameter in model.named_parameters()}
     model.zero_grad()
-    states = hidden_states(model, tokens)[:, :-1].reshape(-1, 32)
+    states = hidden_states(model, tokens.flatten(), torch.arange(16).repeat(3), (16, 16, 16))
+    states = states.view(3, 16, 32)[:, :-1].reshape(-1, 32)
     ours = linear_cross_entropy_sum(states, head_weight(model), tokens[:, 1:].reshape(-1), torch.float32)
     ours.backward()
     torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-5)

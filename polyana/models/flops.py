@@ -1,0 +1,29 @@
+"""How many operations a model needs, to compare a training's speed with what the hardware can do."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from torch import nn
+
+__all__ = ["training_flops"]
+
+
+def training_flops(model: Any, lengths: Sequence[int], labelled: int) -> float:
+    """Floating point operations of a training step on texts of `lengths` tokens, `labelled` of which reach the head.
+
+    A multiply-add counts two; the backward pass twice the forward (Kaplan et al. 2020, section 2.1): 6 for each token
+    and weight of a matrix product, and 12 for each layer, width of its attention, and pair of tokens of which one sees
+    the other. Norms, activations, softmax and the optimizer are left out, as is customary.
+    """
+    settings = model.config
+    head = model.get_output_embeddings().weight
+    embeddings = {id(module.weight) for module in model.modules() if isinstance(module, nn.Embedding)}
+    matrices = sum(
+        weight.numel() for weight in model.base_model.parameters() if weight.dim() == 2 and id(weight) not in embeddings
+    )
+    size = getattr(settings, "head_dim", None) or settings.hidden_size // settings.num_attention_heads
+    pairs = sum(length * (length + 1) / 2 for length in lengths)
+    attention = 12 * settings.num_hidden_layers * settings.num_attention_heads * size * pairs
+    return float(6 * (sum(lengths) * matrices + labelled * head.numel()) + attention)

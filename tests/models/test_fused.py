@@ -1,0 +1,47 @@
+"""Oracle: transformers' own modules, in double precision where they allow it."""
+
+import pytest
+import torch
+
+from polyana.models import ModelConfig, build_model, writing
+from polyana.models.fused import _RMSNormFunction, fuse
+
+
+@pytest.mark.parametrize("architecture", ["gpt2", "llama"])
+def test_a_model_with_the_modules_exchanged_is_the_same_function(architecture):
+    from transformers import AutoModelForCausalLM
+
+    ours = build_model(ModelConfig(architecture=architecture, layers=2, width=32, heads=2, context=40), 97, 0, seed=3)
+    theirs = AutoModelForCausalLM.from_config(ours.config, attn_implementation="eager")
+    theirs.load_state_dict(ours.state_dict())
+    tokens = torch.randint(0, 97, (3, 40))
+    with writing(ours):
+        states = [model.base_model(input_ids=tokens, use_cache=False).last_hidden_state for model in (ours, theirs)]
+    torch.testing.assert_close(*states, rtol=1e-4, atol=1e-5)
+    for result in states:
+        result.square().sum().backward()
+    for (name, mine), (_, their) in zip(ours.named_parameters(), theirs.named_parameters(), strict=True):
+        if their.grad is not None:
+            torch.testing.assert_close(mine.grad, their.grad, rtol=1e-3, atol=1e-4, msg=name)
+
+
+def test_the_gradient_of_rms_norm_is_right():
+    torch.manual_seed(0)
+    x = torch.randn(5, 3, 8, dtype=torch.float64, requires_grad=True)
+    weight = torch.randn(8, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(lambda *inputs: _RMSNormFunction.apply(*inputs, 1e-6), (x, weight))
+    expected = torch.nn.functional.rms_norm(x, (8,), weight, 1e-6)
+    torch.testing.assert_close(_RMSNormFunction.apply(x, weight, 1e-6), expected)
+
+
+def test_dropout_keeps_the_mean_and_is_off_in_evaluation():
+    layer = torch.nn.Sequential(torch.nn.Dropout(0.3))
+    fuse(layer)
+    x = torch.ones(400, 500, requires_grad=True)
+    dropped = layer(x)
+    assert dropped.mean().item() == pytest.approx(1, abs=0.01)
+    assert dropped.unique().tolist() == pytest.approx([0, 1 / 0.7])
+    dropped.sum().backward()
+    assert torch.equal(x.grad, dropped)
+    layer.eval()
+    assert layer(x) is x

@@ -1,0 +1,84 @@
+"""Oracles: torch's attention in double precision, one text at a time; transformers' own forward, one text at a time."""
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from polyana.models import ModelConfig, build_model, hidden_states, packed_causal_attention, writing
+from polyana.models.packed_attention import keep_mask
+
+LENGTHS = (5, 300, 300, 1, 64, 520, 256)
+
+
+def one_by_one(query, key, value, lengths, scale):
+    parts = zip(*(tensor.split(list(lengths), dim=1) for tensor in (query, key, value)), strict=True)
+    return torch.cat(
+        [F.scaled_dot_product_attention(*part, is_causal=True, scale=scale, enable_gqa=True) for part in parts], dim=1
+    ).transpose(0, 1)
+
+
+@pytest.mark.parametrize("kv_heads", [6, 2, 1])
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.bfloat16, 2e-2)])
+def test_output_and_gradients_are_those_of_each_text_alone(kv_heads, dtype, tolerance):
+    torch.manual_seed(kv_heads)
+    tensors = [torch.randn(heads, sum(LENGTHS), 16) for heads in (6, kv_heads, kv_heads)]
+    slope = torch.randn(sum(LENGTHS), 6, 16)
+    ours = [tensor.to(dtype).requires_grad_() for tensor in tensors]
+    output = packed_causal_attention(*ours, LENGTHS, scale=0.3)
+    output.backward(slope.to(dtype))
+    true = [tensor.detach().double().requires_grad_() for tensor in ours]
+    expected = one_by_one(*true, LENGTHS, 0.3)
+    expected.backward(slope.to(dtype).double())
+    for mine, theirs in ((output, expected), *((a.grad, b.grad) for a, b in zip(ours, true, strict=True))):
+        assert (mine.double() - theirs).norm() / theirs.norm() < tolerance
+
+
+def test_lengths_that_do_not_add_up_are_refused():
+    with pytest.raises(ValueError, match="9 tokens in all, but 10"):
+        packed_causal_attention(*(torch.randn(2, 10, 4) for _ in range(3)), (4, 5), scale=1.0)
+
+
+def test_dropout_keeps_the_mean_and_its_gradient_is_that_of_the_same_mask():
+    query, key, value = (torch.randn(2, 30, 8, dtype=torch.float64, requires_grad=True) for _ in range(3))
+
+    def attend(*tensors):
+        torch.manual_seed(5)  # the same places are dropped each time
+        return packed_causal_attention(*tensors, (30,), scale=0.5, dropout=0.25)
+
+    assert torch.autograd.gradcheck(attend, (query, key, value))
+    torch.manual_seed(0)
+    mean = sum(packed_causal_attention(query, key, value, (30,), scale=0.5, dropout=0.25) for _ in range(3000)) / 3000
+    plain = packed_causal_attention(query, key, value, (30,), scale=0.5)
+    assert (mean - plain).abs().max() < 0.15
+
+
+@pytest.mark.parametrize("dropout", [0.1, 0.5, 0.9])
+def test_a_mask_drops_the_share_it_is_asked_to(dropout):
+    torch.manual_seed(1)
+    kept = keep_mask(torch.Size((1000, 1001)), dropout, torch.device("cpu"))
+    assert kept.float().mean().item() == pytest.approx(1 - dropout, abs=2e-3)
+    assert not torch.equal(kept, keep_mask(kept.shape, dropout, kept.device))
+
+
+@pytest.mark.parametrize("settings", [{"architecture": "gpt2"}, {"architecture": "llama", "key_value_heads": 1}])
+def test_a_packed_model_is_the_model_on_each_text_alone(settings):
+    """The trap: with its default cache, or a mask of ones, transformers lets packed texts see each other."""
+    torch.manual_seed(0)
+    model = build_model(ModelConfig(layers=2, width=32, heads=2, context=520, **settings), 97, 0, seed=3)
+    for parameter in model.parameters():
+        parameter.data.mul_(3.0)  # so that attention matters
+    tokens = torch.randint(0, 97, (sum(LENGTHS),))
+    positions = torch.cat([torch.arange(length) for length in LENGTHS])
+    packed = hidden_states(model, tokens, positions, LENGTHS)
+    with writing(model):
+        alone = [model.base_model(input_ids=text[None], use_cache=False).last_hidden_state[0]
+                 for text in tokens.split(list(LENGTHS))]  # fmt: skip
+    torch.testing.assert_close(packed, torch.cat(alone), rtol=1e-4, atol=1e-5)
+    leaking = hidden_states(model, tokens, positions, (sum(LENGTHS),))
+    assert (leaking - packed).abs().max() > 0.1  # the check above can fail
+
+
+def test_without_the_lengths_nothing_is_computed():
+    model = build_model(ModelConfig(layers=1, width=16, heads=2, context=8), 50, 0, seed=1)
+    with pytest.raises(ValueError, match="the lengths of its texts"):
+        model(input_ids=torch.zeros(1, 4, dtype=torch.long), use_cache=False)
