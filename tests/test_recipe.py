@@ -97,6 +97,7 @@ def test_all_mistakes_at_once_with_their_lines(write):
         ("lr: 1e-3", "optimizer:\n        kind: muon\n        momentun: 0.9", 16, "did you mean `momentum`?"),
         ("lr: 1e-3", "optimizer:\n        kind: muon\n        momentum: 1", 16, "less than 1"),
         ("lr: 1e-3", "optimizer: 5", 14, "should be one of adamw, muon, adafactor, adamw_8bit, or settings"),
+        ("lr: 1e-3", "optimizer: adafactor\n      strategy: fsdp2", 15, "cannot work on matrices that fsdp2 has cut"),
         ("lr: 1e-3", "cycle: 9 steps", 14, "`cycle` belongs to `schedule: warm_restarts`"),
         ("lr: 1e-3", "schedule: inverse_sqrt\n      final_lr: 0", 15, "`final_lr` would do nothing"),
         ("lr: 1e-3", "decay: 10%", 14, "`decay` belongs to `schedule: wsd`"),

@@ -140,6 +140,9 @@ class TrainConfig(Config):
     )
 
     def problems(self) -> Iterator[tuple[KeyPath, str]]:
+        if self.strategy == "fsdp2" and isinstance(self.optimizer, AdafactorConfig | AdamW8bitConfig):
+            kind = self.optimizer.kind
+            yield ("strategy",), f"{kind} cannot work on matrices that fsdp2 has cut up; write ddp, or adamw or muon"
         for name, schedule in _ONLY_FOR.items():
             if self.schedule != schedule and getattr(self, name) != type(self).model_fields[name].default:
                 yield (name,), f"`{name}` belongs to `schedule: {schedule}`; with {self.schedule} it would do nothing"

@@ -146,10 +146,10 @@ def test_a_run_goes_on_with_other_processes_and_strategies(workshop, torchrun):
     )
 
 
-@pytest.mark.parametrize("strategy", ["ddp", "fsdp2"])
-def test_a_world_of_one_is_a_single_device(strategy, workshop):
+@pytest.mark.parametrize(("strategy", "optimizer"), [("ddp", "adamw"), ("fsdp2", "adamw"), ("fsdp2", "muon")])
+def test_a_world_of_one_is_a_single_device(strategy, optimizer, workshop):
     """Bit for bit, and its state is read by a single device too."""
-    settings = UNEVEN | {"train.strategy": strategy}
-    workshop.alone(f"{strategy} alone", settings, stop_after=5)
-    home = workshop.alone(f"{strategy} alone", UNEVEN)
-    assert_same(home, workshop.alone("1 gpt2", UNEVEN), exactly=True)
+    settings = UNEVEN | {"train.optimizer": optimizer}
+    name = f"{strategy} {optimizer} alone"
+    workshop.alone(name, settings | {"train.strategy": strategy}, stop_after=5)
+    assert_same(workshop.alone(name, settings), workshop.alone(f"1 {optimizer}", settings), exactly=True)
