@@ -106,6 +106,7 @@ class Trainer:
             self.states.wait()
         except TrainingFailed as failure:
             self.metrics.event(self.position.step + 1, "failed", what=str(failure))
+            self.states.wait()
             raise
         finally:
             self.metrics.close()

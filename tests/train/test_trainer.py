@@ -1,5 +1,6 @@
 """The loop on real recipes: equal to what it should equal, and honest when something goes wrong."""
 
+import errno
 import io
 import json
 import math
@@ -7,6 +8,7 @@ import os
 import shutil
 import threading
 from functools import partial
+from pathlib import Path
 
 import pytest
 import torch
@@ -222,6 +224,30 @@ def test_a_full_disk_pauses_training_and_nothing_is_lost(tiny, load, small_disk,
     assert "there is room again: going on" in said
     metrics = metrics_of(newest_run(small_disk / "home"))
     assert sorted(metrics["train/loss"]) == list(range(1, 13))
+
+
+def test_shards_that_cannot_be_written_end_training_and_the_state_before_is_gone_on_from(
+    train, tiny, load, home, quiet, monkeypatch
+):
+    """As on a disk that fills up while training goes on."""
+    sharded = "stages.pretrain.train.strategy=fsdp2"
+    undisturbed = train(sharded)
+    with monkeypatch.context() as patch:
+        fsync, before = os.fsync, len(list(home.glob("runs/*/state/step-*")))
+
+        def full(descriptor):
+            file = Path(f"/proc/self/fd/{descriptor}").readlink().name
+            if file.endswith(".distcp") and len(list(home.glob("runs/*/state/step-*"))) > before:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            fsync(descriptor)
+
+        patch.setattr(os, "fsync", full)
+        with pytest.raises(TrainingFailed, match=r"could not be saved \(process 1: .*No space left on device"):
+            run_recipe(load(tiny, sharded), fresh=True, console=quiet)
+    assert [path.name for path in (newest_run(home) / "state").glob("step-*")] == ["step-00000004"]
+    run_recipe(load(tiny, sharded), console=quiet)
+    assert metrics_of(newest_run(home))["train/loss"] == undisturbed["train/loss"]
+    assert not list((newest_run(home) / "state").glob(".*"))
 
 
 @pytest.mark.parametrize("all_of_it", [True, False])
