@@ -99,6 +99,10 @@ class Strategy:
         parts = math.ceil(math.ceil(count / size) / part)
         return Share(first + begin, max(end - begin, 1), parts, counts=end > begin)
 
+    def accumulating(self) -> AbstractContextManager[object]:
+        """All parts of a batch: autocast's copies of the weights are made once and stay until it ends."""
+        return torch.autocast(self.device.type, enabled=False)
+
     def exchanging(self, last: bool) -> AbstractContextManager[object]:  # noqa: ARG002
         """Forward and backward of one part of a batch; gradients are exchanged in the `last`."""
         return nullcontext()

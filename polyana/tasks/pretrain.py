@@ -21,6 +21,7 @@ from polyana.models import (
     head_weight,
     hidden_states,
     save_model,
+    training_flops,
     transformer_blocks,
 )
 from polyana.tokenizer import TextTokenizer
@@ -132,6 +133,9 @@ class PretrainTask:
             hidden_ND, head_weight(self.model), targets_N, self.precision.dtype, z_loss
         )
         return LossOutput(total, labelled, {"train/z_loss": z} if z_loss else {})
+
+    def flops(self, batch: Batch) -> float:
+        return training_flops(self.model, batch.lengths, batch.labelled)
 
     def describe(self, batch: Batch) -> str:
         ids = self._sequences.shards.ids(set(batch.document_N.tolist()))

@@ -64,6 +64,9 @@ class Task(Protocol):
     def loss(self, batch: Batch) -> LossOutput:
         """The loss of a part of a batch, with its graph."""
 
+    def flops(self, batch: Batch) -> float:
+        """Floating point operations of training on a batch, forward and backward."""
+
     def describe(self, batch: Batch) -> str:
         """Which documents a batch comes from, for messages."""
 

@@ -1,21 +1,18 @@
 """The training loop: one for every task.
 
-A step is: fetch a batch by its position, sum the gradients of its parts, divide once by what was summed over, clip,
-update. Between steps: evaluate, sample, save, stop. Every rank walks through all of it; only rank 0 writes. What a step
-computes follows from the position, the weights and the random state alone, all of which a save holds; so a run that is
-killed and resumed takes the same steps.
+Steps (train/step.py), and between them: evaluate, sample, save, stop. Every rank walks through all of it; only rank 0
+writes. What a step computes follows from the position, the weights and the random state alone, all of which a save
+holds; so a run that is killed and resumed takes the same steps.
 """
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Mapping
 
 import torch
 
 from polyana.config import Quantity
-from polyana.data import Batch
 from polyana.distributed import Strategy
 from polyana.errors import Interrupted, TrainingFailed
 from polyana.registry import Commit, Repository, apply_retention, best_commits
@@ -23,14 +20,16 @@ from polyana.storage import retry_when_full, wait_for_room
 from polyana.tracking import Console, Gauge, MetricLog, RunDirectory, SilentMetricLog
 from polyana.train.config import SaveConfig, TrainConfig
 from polyana.train.find_lr import find_lr, put_back
-from polyana.train.loss_scale import LEAST_SCALE, first_scale, next_scale
+from polyana.train.loss_scale import first_scale, next_scale
+from polyana.train.memory import keep_freed_memory
 from polyana.train.optimizer import build_optimizer, optimizer_bytes
 from polyana.train.plan import TrainingPlan
 from polyana.train.precision import Precision
 from polyana.train.schedule import learning_rate
 from polyana.train.signals import StopSignals
 from polyana.train.state import Position, State, StateStore
-from polyana.train.task import LossOutput, Task
+from polyana.train.step import Measured, NotFinite, TrainingStep
+from polyana.train.task import Task
 
 __all__ = ["Trainer"]
 
@@ -62,9 +61,11 @@ class Trainer:
         self.run, self.repository, self.console = run, repository, console
         self.precision, self.seed, self.recipe_hash = precision, seed, recipe_hash
         self.plan, self.strategy, self.world = plan, strategy, strategy.world
+        keep_freed_memory()
         self.model = precision.prepare(task.model)
         strategy.prepare(self.model, task.blocks)
         self.optimizer = build_optimizer(self.model, config)
+        self.step = TrainingStep(task, plan, config, precision, strategy, self.optimizer)
         self.states = StateStore(run.state, strategy)
         self.position = Position()
         self._saves = self.plan.cadence(save.every)
@@ -110,6 +111,7 @@ class Trainer:
             raise
         finally:
             self.metrics.close()
+            self.step.close()
         return self.position
 
     def _seed(self) -> None:
@@ -131,78 +133,42 @@ class Trainer:
     # One step
 
     def _step(self, gauge: Gauge) -> None:
-        position, began = self.position, time.perf_counter()
+        position = self.position
         sequences = self.plan.batch_at(position.sequences)
-        lr = learning_rate(position.step, self.config, self.plan)
-        scale = self._loss_scale()
-        measured, tokens = self._update(position.sequences, sequences, lr)
+        lr, scale = learning_rate(position.step, self.config, self.plan), position.loss_scale
+        measured = self._take(position.sequences, sequences, lr)
+        metrics = measured.metrics
         position.step += 1
         position.sequences += sequences
-        position.tokens += tokens
-        seconds = time.perf_counter() - began
-        position.seconds += seconds
-        speed = tokens / seconds
-        self.metrics.log(
-            position.step,
-            {
-                **measured,
-                "train/lr": lr,
-                "train/tokens_per_second": speed,
-                "train/tokens": position.tokens,
-                "train/epoch": position.sequences / self.plan.per_epoch,
-                **({"train/loss_scale": scale} if self.precision.dtype == torch.float16 else {}),
-            },
-        )
-        gauge.show(position.step, f"loss {measured['train/loss']:.4f}  lr {lr:.1e}  {speed:,.0f} tokens/s")
+        position.tokens += measured.tokens
+        position.seconds += measured.seconds
+        metrics |= {"train/tokens": position.tokens, "train/epoch": position.sequences / self.plan.per_epoch}
+        self.metrics.log(position.step, metrics | ({"train/loss_scale": scale} if scale is not None else {}))
+        speed = metrics["train/tokens_per_second"]
+        gauge.show(position.step, f"loss {metrics['train/loss']:.4f}  lr {lr:.1e}  {speed:,.0f} tokens/s")
 
-    def _update(self, first: int, sequences: int, lr: float) -> tuple[dict[str, float], int]:
-        """One update of the weights with so many sequences from `first` on: the mean loss of the batch, what was added
-        to it, and the norm of the gradient before clipping; and its tokens. Where gradients overflow in fp16 nothing is
-        updated."""
-        scale = self._loss_scale()
-        for group in self.optimizer.param_groups:
-            group["lr"] = lr
-        self.model.train()
-        self.optimizer.zero_grad(set_to_none=True)
-        share = self.strategy.share(first, sequences, self.plan.micro_batch)
-        batch = self.task.batch(share.first, share.count)
-        parts = share.fill(batch.micro_batches(self.plan.micro_batch))
-        total, count, added, trouble = 0.0, 0.0, dict[str, float](), None
-        for number, (part, counts) in enumerate(parts):
-            with self.strategy.exchanging(last=number == len(parts) - 1):
-                output = self._loss(part)
-                value = float(output.reported)
-                if not math.isfinite(value) and trouble is None:
-                    trouble = f"the loss is {value}, {self._origin(part, number)}"
-                slope = torch.full_like(output.total, scale * counts)
-                output.total.backward(slope)  # type: ignore[no-untyped-call]
-            total, count = total + value * counts, count + output.count * counts
-            for name, term in output.added.items():
-                added[name] = added.get(name, 0.0) + float(term) * counts
-        total, count, tokens, *terms = self.world.sum(total, count, batch.tokens * share.counts, *added.values())
-        if not math.isfinite(total):
-            raise self._not_finite(next(filter(None, self.world.gather(trouble))))
-        gradients = [parameter.grad for parameter in self.model.parameters() if parameter.grad is not None]
-        divisor = count * scale / self.strategy.averaged_over
-        norm = self.strategy.gradient_norm(gradients) / divisor
-        extra = {name: term / count for name, term in zip(added, terms, strict=True)}
-        measured = {"train/loss": total / count, **extra, "train/grad_norm": norm}
-        if self.precision.dtype == torch.float16 and self._overflowed(norm, scale * count):
-            return measured, int(tokens)
-        if not math.isfinite(norm):
-            what = f"the loss is {total / count:.4f} but its gradient's norm is {norm}"
-            raise self._not_finite(f"{what}, {self._origin(self.task.batch(first, sequences), 0)}")
-        clip = min(1.0, self.config.clip / (norm + 1e-6)) if self.config.clip is not None else 1.0
-        torch._foreach_mul_(gradients, clip / divisor)
-        self.optimizer.step()
-        return measured, int(tokens)
+    def _take(self, first: int, sequences: int, lr: float) -> Measured:
+        """A step, which moves fp16's loss scale too. Raises TrainingFailed when something is not finite."""
+        position = self.position
+        try:
+            measured = self.step.take(first, sequences, lr, position.loss_scale or 1.0)
+        except NotFinite as trouble:
+            raise self._failed(str(trouble)) from None
+        if position.loss_scale is not None:
+            before = position.loss_scale
+            position.loss_scale, position.clean_steps = next_scale(before, position.clean_steps, measured.overflowed)
+            if measured.overflowed:
+                self.metrics.event(position.step + 1, "overflow", loss_scale=before)
+                told = f"  step {position.step + 1:>6}  skip  gradients overflow in fp16; the loss scale is halved"
+                self.console.say(told)
+        return measured
 
     def _find_lr(self, signals: StopSignals) -> None:
         """A range test on the run's first batches; weights and optimizer are put back, so training is as without."""
 
         def step(number: int, lr: float) -> float:
             size = self.plan.batch_at(0)
-            return self._update(number * size, size, lr)[0]["train/loss"]
+            return self._take(number * size, size, lr).metrics["train/loss"]
 
         self.console.say("  range test: up to 100 steps with rising rates; then training begins anew")
         self._seed()
@@ -214,34 +180,7 @@ class Trainer:
         for line in test.lines(self.config.lr):
             self.console.say(f"  {line}")
 
-    def _loss_scale(self) -> float:
-        scale = self.position.loss_scale
-        return scale if self.precision.dtype == torch.float16 and scale is not None else 1.0
-
-    def _overflowed(self, norm: float, scale_of_mean: float) -> bool:
-        """Whether this step is to be skipped, because fp16 could not hold its gradients; moves the scale either way."""
-        position = self.position
-        overflowed = not math.isfinite(norm) and scale_of_mean >= LEAST_SCALE
-        before = self._loss_scale()
-        position.loss_scale, position.clean_steps = next_scale(before, position.clean_steps, overflowed)
-        if overflowed:
-            step = position.step + 1
-            self.metrics.event(step, "overflow", loss_scale=before)
-            self.console.say(f"  step {step:>6}  skip  gradients overflow in fp16; the loss scale is halved")
-        return overflowed
-
-    def _loss(self, part: Batch) -> LossOutput:
-        def compute(part: Batch) -> tuple[torch.Tensor, LossOutput]:
-            output = self.task.loss(part)
-            return output.total, output
-
-        with self.precision.autocast():
-            return self.strategy.run(compute, part.to(self.precision.device))[1]
-
-    def _origin(self, part: Batch, number: int) -> str:
-        return f"in part {number + 1} of its batch, which comes from {self.task.describe(part)}"
-
-    def _not_finite(self, what: str) -> TrainingFailed:
+    def _failed(self, what: str) -> TrainingFailed:
         step = self.position.step + 1
         commits = [commit for commit in self.repository.commits() if commit.step < step]
         kept = f"the last good state is {self.run.name}@step-{commits[-1].step}" if commits else "nothing was saved yet"
