@@ -32,12 +32,12 @@ class UniformTask(PretrainTask):
 @pytest.fixture
 def task(tiny, load):
     recipe = load(tiny)
-    return Pipeline(recipe, home_directory(), QUIET).task(recipe.stages["pretrain"])
+    return Pipeline(recipe, home_directory(), QUIET).task("pretrain")
 
 
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
 def test_an_operation_without_a_kernel_is_named_with_the_line_and_what_works(precision, tiny, home, load, monkeypatch):
-    monkeypatch.setattr("polyana.run.PretrainTask", UniformTask)
+    monkeypatch.setattr("polyana.runs.PretrainTask", UniformTask)
     began = time.monotonic()
     with pytest.raises(UserError) as caught:
         run_recipe(load(tiny, f"stages.pretrain.train.precision={precision}"), console=QUIET)
@@ -54,7 +54,7 @@ def test_an_operation_without_a_kernel_is_named_with_the_line_and_what_works(pre
 
 
 def test_the_letter_has_the_line_of_the_recipe(tiny, load, monkeypatch):
-    monkeypatch.setattr("polyana.run.PretrainTask", UniformTask)
+    monkeypatch.setattr("polyana.runs.PretrainTask", UniformTask)
     tiny.write_text(tiny.read_text().replace("precision: fp32", "precision: bf16"))
     with pytest.raises(UserError) as caught:
         run_recipe(load(tiny), console=QUIET)
