@@ -103,8 +103,7 @@ RACES = [
         [
             Rival("d-llamafactory", "llamafactory", "rival_llamafactory.py", 2.0, "LLaMA-Factory pt, bf16", ["bf16"],
                   {"DISABLE_VERSION_CHECK": "1", "PYTHONPATH": str(HERE / "stubs")}),
-            Rival("d-litgpt", "litgpt", "rival_litgpt.py", 2.0, "litgpt pretrain, bf16", ["bf16"],
-                  {"TORCHDYNAMO_DISABLE": "1"}),
+            Rival("d-litgpt", "litgpt", "rival_litgpt.py", 2.0, "litgpt pretrain, bf16, compiled", ["bf16"]),
         ],
         (16, 6), (3, 2),
     ),
@@ -176,15 +175,17 @@ def run_contestant(
     environment = os.environ | {
         "OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads, "HF_HUB_OFFLINE": "1", "TQDM_DISABLE": "1",
         "TOKENIZERS_PARALLELISM": "false", "HF_DATASETS_CACHE": str(WORK / "datasets"), "PYTHONPATH": str(PROJECT),
-        "POLYANA_HOME": str(WORK / "home"), "TORCHINDUCTOR_CACHE_DIR": str(WORK / "inductor"), **variables,
+        "POLYANA_HOME": str(WORK / "home"), "TORCHINDUCTOR_CACHE_DIR": str(WORK / "inductor"),
+        "TMPDIR": str(WORK / "tmp"), **variables,
     }  # fmt: skip
+    (WORK / "tmp").mkdir(exist_ok=True)
     began = time.monotonic()
     with held(options.lock), path.with_suffix(".log").open("w") as log:
         code = subprocess.run(
             [python, HERE / script, path], env=environment, cwd=path.parent, stdout=log, stderr=log, check=False
         ).returncode
-    shutil.rmtree(WORK / "home" / "runs", ignore_errors=True)
-    shutil.rmtree(WORK / "home" / "hub", ignore_errors=True)
+    for leftover in ("tmp", "home/runs", "home/hub"):
+        shutil.rmtree(WORK / leftover, ignore_errors=True)
     if code or not result.exists():
         raise SystemExit(f"{name} failed; the end of {log.name}:\n{Path(log.name).read_text()[-3000:]}")
     print(f"  {name}: {time.monotonic() - began:.0f} s", file=sys.stderr, flush=True)

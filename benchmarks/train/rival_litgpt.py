@@ -1,6 +1,6 @@
 """litgpt's pretraining of a Llama shape from the same initial weights.
 
-Options: `bf16` for bf16-mixed; TORCHDYNAMO_DISABLE=1 in the environment leaves its torch.compile out.
+Options: `bf16` for bf16-mixed. It compiles; TORCHDYNAMO_DISABLE=1 in the environment leaves that out, and is slower.
 """
 
 import csv

@@ -1,6 +1,6 @@
 """LLaMA-Factory's pretraining stage, on blocks that it loads as already tokenized data.
 
-Options: `bf16`. Gradient checkpointing, its default, is off: that is faster. Its audio plugin
+Options: `bf16`, `compile`. Gradient checkpointing, its default, is off: that is faster. Its audio plugin
 imports torchaudio, of which no build fits this torch; stubs/ has an empty one.
 """
 
@@ -24,7 +24,8 @@ run_exp(
         "disable_shuffling": True, "disable_gradient_checkpointing": True, "output_dir": str(place / "out"),
         "per_device_train_batch_size": job["batch"], "max_steps": job["steps"], "learning_rate": job["lr"],
         "lr_scheduler_type": "constant", "logging_steps": 1, "save_strategy": "no", "report_to": "none",
-        "use_cpu": True, "bf16": "bf16" in job["options"], "disable_tqdm": True,
+        "use_cpu": True, "bf16": "bf16" in job["options"], "torch_compile": "compile" in job["options"],
+        "disable_tqdm": True,
     },
     callbacks=[trainer_callback(meter, losses)],
 )  # fmt: skip
