@@ -127,12 +127,12 @@ def main() -> int:
         reports.append(report)
         bars += report["bars"]
         print("\n".join(tables(report)), flush=True)
+        if options.write:
+            write_table(report)
     print()
     for bar in bars:
         print(bar_line(bar), flush=True)
     (WORK / "results.json").write_text(json.dumps(reports, indent=1))
-    if options.write:
-        write_tables(reports)
     return 0 if all(bar["verdict"] == "PASS" for bar in bars) else 1
 
 
@@ -311,21 +311,21 @@ def tables(report: dict[str, Any]) -> list[str]:
     return lines
 
 
-def write_tables(reports: list[dict[str, Any]]) -> None:
-    """Replace what stands between the markers of docs/performance.md, a race at a time."""
+def write_table(report: dict[str, Any]) -> None:
+    """Replace what stands between the race's markers in docs/performance.md. Raises SystemExit when they are gone."""
     git = ["git", "-C", str(PROJECT)]
     commit = subprocess.run([*git, "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True)
     changed = subprocess.run([*git, "status", "--porcelain", "polyana"], capture_output=True, text=True, check=True)
     stamp = commit.stdout.strip() + (" with changes" if changed.stdout.strip() else "")
-    text = PERFORMANCE.read_text(encoding="utf-8")
-    for report in reports:
-        bars = ["", *(f"    {bar_line(bar)}" for bar in report["bars"])]
-        body = "\n".join([*tables(report), *bars, f"\nAt {stamp}, {time.strftime('%Y-%m-%d')}.\n"])
-        begin, end = f"<!-- {report['course']} -->", f"<!-- end of {report['course']} -->"
-        pattern = re.escape(begin) + r".*?" + re.escape(end)
-        if not re.search(pattern, text, re.DOTALL):
-            raise SystemExit(f"{PERFORMANCE} has no place {begin} ... {end}")
-        text = re.sub(pattern, lambda _, new=f"{begin}\n{body}{end}": new, text, flags=re.DOTALL)  # type: ignore[misc]
+    bars = ["", *(f"    {bar_line(bar)}" for bar in report["bars"])]
+    load = max(figure["load"] for figure in report["figures"].values())
+    when = f"\nAt {stamp}, {time.strftime('%Y-%m-%d')}; the machine's load was at most {load:.1f}.\n"
+    begin, end = f"<!-- {report['course']} -->", f"<!-- end of {report['course']} -->"
+    table = "\n".join([begin, *tables(report), *bars, when, end])
+    place = re.compile(re.escape(begin) + ".*?" + re.escape(end), re.DOTALL)
+    text, found = place.subn(lambda _: table, PERFORMANCE.read_text(encoding="utf-8"))
+    if not found:
+        raise SystemExit(f"{PERFORMANCE} has no place {begin} ... {end}")
     PERFORMANCE.write_text(text, encoding="utf-8")
 
 

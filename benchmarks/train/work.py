@@ -78,15 +78,15 @@ def prepare(course: Course, steps: int, home: Path, place: Path) -> dict[str, An
     task = pipeline.task(config)
     task.save(place / "model")
     batches = [task.batch(step * course.batch, course.batch) for step in range(steps)]
+    with_next = [[*a, b[-1]] for batch in batches for a, b in zip(*_rows(batch), strict=True)]
+    _write(place / "train_and_next.npz", with_next)
     if course.documents:
         order = list(dict.fromkeys(number for batch in batches for number in batch.document_BT.flatten().tolist()))
         order += [number for number in range(len(documents)) if number not in set(order)]  # packing varies how many
         _write(place / "train.npz", [documents[number] for number in order])
-        held_out = zipf_documents(4 * _HELD_OUT, seed=1)
+        held_out = [ids[: course.context] for ids in zipf_documents(4 * _HELD_OUT, seed=1)]
     else:
         _write(place / "train.npz", [ids for batch in batches for ids in batch.tokens_BT.tolist()])
-        with_next = [[*a, b[-1]] for batch in batches for a, b in zip(*_rows(batch), strict=True)]
-        _write(place / "train_and_next.npz", with_next)
         held_out = task.batch(task.per_epoch - _HELD_OUT, _HELD_OUT).tokens_BT.tolist()
     _write(place / "held_out.npz", held_out)
     lengths = np.array([len(ids) for ids in documents] or [course.context])
