@@ -96,7 +96,7 @@ RACES = [
             Rival("c-padded", "trl", "rival_trl.py", 6.0, "trl SFTTrainer, padding", same_steps=False),
             Rival("c-bfd", "trl", "rival_trl.py", 3.0, "trl SFTTrainer, packing bfd", ["bfd"], same_steps=False),
         ],
-        (12, 4), (3, 1),
+        (12, 3), (3, 2),
     ),
     Race(
         Course("llama-7m", LLAMA, 4096, 256, 4, 1e-3),
@@ -147,10 +147,8 @@ def run_race(race: Race, options: argparse.Namespace) -> dict[str, Any]:
     print(f"\n{course.name}: preparing", file=sys.stderr, flush=True)
     work = prepare(course, steps, WORK / "home", place) | {"steps": steps, "threads": options.threads}
     results: dict[str, list[dict[str, Any]]] = {}
-    rates = []
+    rates = [gemm_rate(options)]
     for number in range(rounds):
-        with held(options.lock):
-            rates.append(gemm_rate(options.threads))
         result = run_contestant("ours", Path(sys.executable), "ours.py", work | {"set": race.ours}, {}, options)
         results.setdefault("ours", []).append(result)
         for rival in race.rivals:
@@ -158,8 +156,9 @@ def run_race(race: Race, options: argparse.Namespace) -> dict[str, Any]:
             python = PROJECT / ".venv-rivals" / rival.environment / "bin" / "python"
             result = run_contestant(rival.bar, python, rival.script, job, rival.variables, options)
             results.setdefault(rival.bar, []).append(result)
+        rates.append(gemm_rate(options))
         print(f"{course.name}: round {number + 1} of {rounds} done", file=sys.stderr, flush=True)
-    return judge(race, work, results, statistics.median(rates))
+    return judge(race, work, results, rates)
 
 
 def run_contestant(
@@ -202,23 +201,27 @@ def held(lock: Path | None) -> Iterator[None]:
         yield
 
 
-def gemm_rate(threads: int) -> float:
+def gemm_rate(options: argparse.Namespace) -> float:
     """Floating point operations per second of a bf16 matrix product, 4096 x 1024 x 4096: the median of 25."""
-    torch.set_num_threads(threads)
+    torch.set_num_threads(options.threads)
     a, b = torch.randn(4096, 1024, dtype=torch.bfloat16), torch.randn(1024, 4096, dtype=torch.bfloat16)
     seconds = []
-    for _ in range(30):
-        began = time.perf_counter()
-        a @ b
-        seconds.append(time.perf_counter() - began)
+    with held(options.lock):
+        for _ in range(30):
+            began = time.perf_counter()
+            a @ b
+            seconds.append(time.perf_counter() - began)
     return 2 * 4096 * 1024 * 4096 / statistics.median(seconds[5:])
 
 
 # What came of it
 
 
-def judge(race: Race, work: dict[str, Any], results: dict[str, list[dict[str, Any]]], gemm: float) -> dict[str, Any]:
-    """Figures and bars."""
+def judge(
+    race: Race, work: dict[str, Any], results: dict[str, list[dict[str, Any]]], rates: list[float]
+) -> dict[str, Any]:
+    """Figures and bars. `rates`: of matrix products; the best counts, for a busy moment would flatter everybody."""
+    gemm = max(rates)
     says = {"ours": "Polyana"} | {rival.bar: rival.says for rival in race.rivals}
     figures = {name: figures_of(rounds, work["flops_per_token"], gemm) for name, rounds in results.items()}
     ours = figures["ours"]
@@ -227,7 +230,8 @@ def judge(race: Race, work: dict[str, Any], results: dict[str, list[dict[str, An
         theirs = figures[rival.bar]
         why = disagreement(rival, ours, theirs)
         ratio = ours["tokens_per_second"] / theirs["tokens_per_second"]
-        bars.append(bar_of(rival.bar, ratio, rival.target, why))
+        by_cpu = ours["tokens_per_cpu_second"] / theirs["tokens_per_cpu_second"]
+        bars.append(bar_of(rival.bar, ratio, rival.target, why) | {"by_cpu": by_cpu})
         if rival.memory_target is not None:
             ratio = theirs["peak_mb"] / ours["peak_mb"]
             bars.append(bar_of(f"{rival.bar}-memory", ratio, rival.memory_target, why))
@@ -235,7 +239,7 @@ def judge(race: Race, work: dict[str, Any], results: dict[str, list[dict[str, An
         bars.append(bar_of(f"{race.course.name}-mfu", ours["mfu"], race.mfu_target, ""))
     return {
         "course": race.course.name, "parameters": work["parameters"], "flops_per_token": work["flops_per_token"],
-        "gemm": gemm, "says": says, "figures": figures, "bars": bars,
+        "gemm": gemm, "worst_gemm": min(rates), "says": says, "figures": figures, "bars": bars,
     }  # fmt: skip
 
 
@@ -276,7 +280,8 @@ def bar_of(name: str, ratio: float, target: float, why: str) -> dict[str, Any]:
 
 def bar_line(bar: dict[str, Any]) -> str:
     why = f"  {bar['why']}" if bar["why"] else ""
-    return f"BAR {bar['name']} ratio={bar['ratio']:.2f} target={bar['target']:.2f} {bar['verdict']}{why}"
+    by_cpu = f"  (per CPU second {bar['by_cpu']:.2f})" if "by_cpu" in bar else ""  # steadier where others compute, too
+    return f"BAR {bar['name']} ratio={bar['ratio']:.2f} target={bar['target']:.2f} {bar['verdict']}{why}{by_cpu}"
 
 
 # Tables
@@ -288,7 +293,8 @@ def tables(report: dict[str, Any]) -> list[str]:
     lines = [
         f"\n### {report['course']}: {report['parameters'] / 1e6:.1f} M parameters\n",
         f"{report['flops_per_token'] / 1e6:.1f} MFLOP a token; matrix products ran at {report['gemm'] / 1e9:.0f} "
-        f"GFLOP/s, which would be {report['gemm'] / report['flops_per_token']:,.0f} tokens/s.\n",
+        f"GFLOP/s ({report['worst_gemm'] / 1e9:.0f} at worst), which would be "
+        f"{report['gemm'] / report['flops_per_token']:,.0f} tokens/s.\n",
         "| | tokens/s | of the GEMM rate | per CPU second | peak memory | held-out loss | Polyana is |",
         "|---|--:|--:|--:|--:|--:|--:|",
     ]

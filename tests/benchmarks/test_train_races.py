@@ -80,9 +80,10 @@ def test_a_bar_needs_speed_and_the_same_loss(loss, held_out, verdicts):
         "ours": [_result([1.0, 1.0], [5.0, 4.0, 3.0], 3.0, 200)],
         "x": [_result([4.0, 4.0], loss, held_out, 500)],
     }
-    report = race.judge(contest, {"parameters": 1, "flops_per_token": 2.0}, results, gemm=400.0)
+    report = race.judge(contest, {"parameters": 1, "flops_per_token": 2.0}, results, rates=[300.0, 400.0])
     assert [bar["verdict"] for bar in report["bars"]] == [*verdicts, "PASS"]
     assert race.bar_line(report["bars"][0]).startswith("BAR x ratio=4.00 target=3.00 ")
+    assert race.bar_line(report["bars"][0]).endswith("(per CPU second 4.00)")
     assert race.bar_line(report["bars"][2]) == "BAR x-mfu ratio=0.50 target=0.50 PASS"
 
 
