@@ -101,7 +101,8 @@ RACES = [
     Race(
         Course("llama-7m", LLAMA, 4096, 256, 4, 1e-3),
         [
-            Rival("d-llamafactory", "llamafactory", "rival_llamafactory.py", 2.0, "LLaMA-Factory pt, bf16", ["bf16"],
+            Rival("d-llamafactory", "llamafactory", "rival_llamafactory.py", 2.0, "LLaMA-Factory pt, bf16, compiled",
+                  ["bf16", "compile"],
                   {"DISABLE_VERSION_CHECK": "1", "PYTHONPATH": str(HERE / "stubs")}),
             Rival("d-litgpt", "litgpt", "rival_litgpt.py", 2.0, "litgpt pretrain, bf16, compiled", ["bf16"]),
         ],
