@@ -2,11 +2,12 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help demo install test test-all lint typecheck format clean
+.PHONY: help demo install test test-all bench-train lint typecheck format clean
 
 help:
 	@echo "make demo       install, train a small language model on real text, show what it writes (< 8 minutes)"
 	@echo "make test       the tests (test-all: with the slow ones)"
+	@echo "make bench-train [ARGS=--quick]   race other libraries (docs/performance.md; makes their environments, 6 GB)"
 	@echo "make lint typecheck format"
 
 .venv/pip:
@@ -39,6 +40,16 @@ test: .venv/dev
 
 test-all: .venv/dev
 	$(BIN)/pytest
+
+# Each rival has an environment of its own
+.venv-rivals/%/made: benchmarks/train/requirements-%.txt
+	test -x $(@D)/bin/pip || $(PYTHON) -m venv $(@D)
+	$(@D)/bin/pip install --quiet --disable-pip-version-check torch==2.13.0
+	$(@D)/bin/pip install --quiet --disable-pip-version-check --no-deps -r $<
+	@touch $@
+
+bench-train: .venv/demo $(patsubst %,.venv-rivals/%/made,transformers trl llamafactory litgpt)
+	$(BIN)/python benchmarks/train/race.py $(ARGS)
 
 lint: .venv/dev
 	$(BIN)/ruff check .
