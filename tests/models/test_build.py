@@ -56,7 +56,7 @@ def test_what_is_saved_loads_in_transformers_and_is_the_same(tmp_path):
     from transformers import AutoModelForCausalLM
 
     model = build_model(ModelConfig(architecture="llama", layers=1, width=16, heads=2, context=8), 50, 0, seed=1)
-    save_model(model, tmp_path)
+    save_model(model, tmp_path, model.state_dict())
     loaded = AutoModelForCausalLM.from_pretrained(tmp_path)
     assert loaded.dtype == torch.float32
     assert all(torch.equal(value, loaded.state_dict()[name]) for name, value in model.state_dict().items())
