@@ -21,6 +21,7 @@ from polyana.corpus import Corpus, CorpusConfig
 from polyana.distributed import World, open_world
 from polyana.errors import Problem, UserError
 from polyana.evaluate import trigram_bits_per_byte
+from polyana.models import check_packing
 from polyana.recipe import Recipe
 from polyana.runs import Ingredients, Runs, train, train_along
 from polyana.storage import (
@@ -197,6 +198,7 @@ class Pipeline:
                 warmup = self.recipe.where(name, "train", "warmup")
                 raise UserError(Problem(warmup, error.problems[0].what)) from None
             probe(task, where)
+            check_packing(task.model)
             baseline = read_json(self.store.get(self.baseline(config)).directory / "baseline.json")
             run = self.runs.of(making) or self.runs.begin(self.recipe, name, making, self.console)
             summary = train(run, self.recipe, ingredients, task, baseline, self.world, self.console)

@@ -19,6 +19,9 @@ _ROWS = 512
 _SAMPLE = 256
 """Logits of a row that log Z is recovered from: 1 % of a vocabulary of 30,000."""
 
+_ALIKE = 0.1
+"""Logits this close to each other have probabilities that lie within a few of bf16's steps, 2^-8 of a number; guess."""
+
 
 def linear_cross_entropy_sum(
     hidden_ND: torch.Tensor, weight_VD: torch.Tensor, targets_N: torch.Tensor, dtype: torch.dtype
@@ -125,7 +128,8 @@ def _softmax(
     counts_C1 = useful_CS.sum(1, keepdim=True)
     each_CS = torch.where(useful_CS, logits_CS - sample_CS.log(), 0.0)
     log_z_C1 = each_CS.sum(1, keepdim=True) / counts_C1
-    none_C = (counts_C1 == 0)[:, 0]
-    if none_C.any():  # logits 87 and more below the largest: the sum itself, for these rows
-        log_z_C1[none_C] = (hidden_CD[none_C] @ weight_VD.T).float().logsumexp(1, keepdim=True)
+    # Where all are too small to be told from 0, or so alike that they are all rounded to the same side: the sum itself.
+    unsure_C = (counts_C1[:, 0] == 0) | (logits_CS.amax(1) - logits_CS.amin(1) < _ALIKE)
+    if unsure_C.any():
+        log_z_C1[unsure_C] = (hidden_CD[unsure_C] @ weight_VD.T).float().logsumexp(1, keepdim=True)
     return scores_CV, log_z_C1

@@ -13,10 +13,12 @@ from polyana.models.build import (
 from polyana.models.config import ModelConfig
 from polyana.models.flops import training_flops
 from polyana.models.packed_attention import packed_causal_attention
+from polyana.models.self_test import check_packing
 
 __all__ = [
     "ModelConfig",
     "build_model",
+    "check_packing",
     "count_parameters",
     "head_weight",
     "hidden_matrices",

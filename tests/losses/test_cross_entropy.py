@@ -63,3 +63,22 @@ def test_without_gradients_none_are_computed():
     hidden = torch.randn(4, 8)
     loss = linear_cross_entropy_sum(hidden, torch.randn(16, 8), torch.zeros(4, dtype=torch.long), torch.float32)
     assert not loss.requires_grad
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("scale", [0.0, 3.0, 60.0])
+def test_sure_and_far_away_logits(dtype, scale):
+    """All alike; some sure; and so far apart that nearly all probabilities are zero, the right one's among them."""
+    torch.manual_seed(1)
+    hidden, weight = torch.randn(64, 16).to(dtype).float(), torch.randn(700, 16).to(dtype).float() * scale
+    weight = weight.to(dtype).float()
+    targets = torch.randint(0, 700, (64,))
+    targets[:32] = (hidden @ weight.T)[:32].argmax(1)
+    h = hidden.clone().requires_grad_()
+    loss = linear_cross_entropy_sum(h, weight, targets, dtype)
+    loss.backward()
+    logits = (hidden.to(dtype) @ weight.to(dtype).T).double()  # rounded as ours are
+    expected = F.cross_entropy(logits, targets, reduction="sum")
+    torch.testing.assert_close(loss.detach().double(), expected, rtol=1e-4, atol=64 * 2e-4)
+    slope = torch.softmax(logits, 1) - F.one_hot(targets, 700)
+    assert (h.grad.double() - slope @ weight.double()).norm() <= 1e-2 * (slope @ weight.double()).norm() + 1e-6

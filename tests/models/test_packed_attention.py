@@ -4,7 +4,16 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from polyana.models import ModelConfig, build_model, hidden_states, packed_causal_attention, writing
+from polyana.errors import PolyanaError
+from polyana.models import (
+    ModelConfig,
+    build_model,
+    check_packing,
+    hidden_states,
+    packed_attention,
+    packed_causal_attention,
+    writing,
+)
 from polyana.models.packed_attention import keep_mask
 
 LENGTHS = (5, 300, 300, 1, 64, 520, 256)
@@ -82,3 +91,13 @@ def test_without_the_lengths_nothing_is_computed():
     model = build_model(ModelConfig(layers=1, width=16, heads=2, context=8), 50, 0, seed=1)
     with pytest.raises(ValueError, match="the lengths of its texts"):
         model(input_ids=torch.zeros(1, 4, dtype=torch.long), use_cache=False)
+
+
+@pytest.mark.parametrize("architecture", ["gpt2", "llama"])
+def test_the_self_test_finds_texts_that_see_each_other(architecture, monkeypatch):
+    """In a model at its start, where attention matters least."""
+    model = build_model(ModelConfig(architecture=architecture, layers=2, width=32, heads=2, context=32), 300, 0, seed=1)
+    check_packing(model)
+    monkeypatch.setattr(packed_attention, "_runs", lambda lengths: iter([(0, 1, sum(lengths))]))
+    with pytest.raises(PolyanaError, match="see each other on this cpu"):
+        check_packing(model)
