@@ -85,6 +85,7 @@ CHANGES: dict[str, tuple[list[str], str]] = {
     "pretrain.train.batch": ([], "stages.pretrain.train.batch=6 sequences"),
     "pretrain.train.micro_batch": ([], "stages.pretrain.train.micro_batch=2 sequences"),
     "pretrain.train.packing": ([], "stages.pretrain.train.packing=documents"),
+    "pretrain.train.compile": ([], "stages.pretrain.train.compile=true"),
     "pretrain.train.lr": ([], "stages.pretrain.train.lr=1e-3"),
     "pretrain.train.find_lr": ([], "stages.pretrain.train.find_lr=true"),
     "pretrain.train.schedule": ([], "stages.pretrain.train.schedule=linear"),
@@ -188,7 +189,12 @@ def ids(home) -> list[str]:
     return (newest / "train.ids").read_text().splitlines() + (newest / "eval.ids").read_text().splitlines()
 
 
-@pytest.mark.parametrize("field", CHANGES)
+COMPILING = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]  # half a minute, and torch's own warnings
+
+
+@pytest.mark.parametrize(
+    "field", [pytest.param(field, marks=COMPILING if field.endswith(".compile") else []) for field in CHANGES]
+)
 def test_the_option_changes_something(workshop, field):
     if "{adamw_8bit}" in field:
         pytest.importorskip("bitsandbytes")

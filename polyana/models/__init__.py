@@ -10,6 +10,7 @@ from polyana.models.build import (
     transformer_blocks,
     writing,
 )
+from polyana.models.compiled import compile_blocks, has_compiler
 from polyana.models.config import ModelConfig
 from polyana.models.flops import training_flops
 from polyana.models.packed_attention import packed_causal_attention
@@ -19,7 +20,9 @@ __all__ = [
     "ModelConfig",
     "build_model",
     "check_packing",
+    "compile_blocks",
     "count_parameters",
+    "has_compiler",
     "head_weight",
     "hidden_matrices",
     "hidden_states",

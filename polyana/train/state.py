@@ -151,9 +151,10 @@ class StateStore:
         if rank < len(content["random"]):  # a rank that was not there keeps what it was seeded with
             _set_random_state(content["random"][rank])
         for name, now in arithmetic.items():
-            if about["arithmetic"][name] != now:
+            before = about["arithmetic"].get(name, now)  # a state of an earlier version may not say
+            if before != now:
                 warn(
-                    f"this run was saved with {name} {about['arithmetic'][name]} and goes on with {now}: rounding "
+                    f"this run was saved with {name} {before} and goes on with {now}: rounding "
                     "differs, so it will not be bit for bit what it would have been"
                 )
         return Position(**about["position"])

@@ -15,6 +15,7 @@ import torch
 from polyana.config import Quantity
 from polyana.distributed import Strategy
 from polyana.errors import Interrupted, TrainingFailed
+from polyana.models import compile_blocks
 from polyana.registry import Commit, Repository, apply_retention, best_commits
 from polyana.storage import retry_when_full, wait_for_room
 from polyana.tracking import Console, Gauge, MetricLog, RunDirectory, SilentMetricLog
@@ -63,6 +64,8 @@ class Trainer:
         self.plan, self.strategy, self.world = plan, strategy, strategy.world
         keep_freed_memory()
         self.model = precision.prepare(task.model)
+        if config.compile:
+            compile_blocks(task.blocks)
         strategy.prepare(self.model, task.blocks)
         self.optimizer = build_optimizer(self.model, config)
         self.step = TrainingStep(task, plan, config, precision, strategy, self.optimizer)
@@ -125,6 +128,7 @@ class Trainer:
             "precision": str(precision.dtype).removeprefix("torch."),
             "device": precision.device.type,
             "processes": str(self.world.size),
+            "compile": str(self.config.compile),
         }
 
     def _finished(self) -> bool:
