@@ -146,6 +146,10 @@ def small_disk(tmp_path):
     subprocess.run(["umount", "-l", place], check=True)
 
 
+CLOCKED = {"train/tokens_per_second", "train/mfu", "train/data_wait"}
+"""Metrics that differ between runs that are otherwise the same."""
+
+
 def metrics_of(run: Path) -> dict[str, dict[int, float]]:
     """Each metric of a run by step."""
     from polyana.tracking import read_curves

@@ -9,7 +9,7 @@ import json
 import shutil
 
 import pytest
-from conftest import metrics_of, newest_run
+from conftest import CLOCKED, metrics_of, newest_run
 
 from polyana.config import Config, config_classes, kind_of
 from polyana.recipe import KINDS
@@ -169,7 +169,8 @@ def workshop(tiny, home, load, tmp_path, monkeypatch):
         directory = newest_run(home)
         commits = Repository(home / "hub", directory.name).commits()
         metrics = metrics_of(directory)
-        metrics.pop("train/tokens_per_second")
+        for name in CLOCKED:
+            metrics.pop(name)
         return {
             "name": directory.name.split("-pretrain-")[0],
             "metrics": json.dumps(metrics),

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import TINY, metrics_of, newest_run
+from conftest import CLOCKED, TINY, metrics_of, newest_run
 from safetensors.torch import load_file
 
 from polyana.errors import Interrupted
@@ -91,7 +91,7 @@ def assert_same(home: Path, other: Path, exactly: bool = False) -> None:
     ours, theirs = metrics_of(newest_run(home)), metrics_of(newest_run(other))
     assert set(ours) == set(theirs)
     assert sorted(ours["train/loss"]) == sorted(theirs["train/loss"])
-    for name in set(ours) - {"train/tokens_per_second"}:
+    for name in set(ours) - CLOCKED:
         points = {step: value for step, value in ours[name].items() if step in theirs[name]}  # a stop evaluates too
         expected = {step: theirs[name][step] for step in points}
         tolerance = 1e-4 if name == "train/grad_norm" else 1e-5
