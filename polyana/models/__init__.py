@@ -12,10 +12,11 @@ from polyana.models.build import (
 )
 from polyana.models.config import ModelConfig
 from polyana.models.flops import training_flops
-from polyana.models.packed_attention import packed_causal_attention
+from polyana.models.packed_attention import attention_on, packed_causal_attention
 
 __all__ = [
     "ModelConfig",
+    "attention_on",
     "build_model",
     "count_parameters",
     "head_weight",

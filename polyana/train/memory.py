@@ -1,4 +1,4 @@
-"""Memory that torch gives back is kept for the next step.
+"""What a process holds in memory, and that what torch gives back is kept for the next step.
 
 A training step asks for the same large tensors again and again. glibc maps anything above 32 MB afresh each time and
 gives it back to the system at once; the kernel then clears every page anew at its first touch. Measured on a step of a
@@ -8,9 +8,13 @@ gives it back to the system at once; the kernel then clears every page anew at i
 from __future__ import annotations
 
 import ctypes
+import os
 import sys
+from pathlib import Path
 
-__all__ = ["keep_freed_memory"]
+import torch
+
+__all__ = ["available_bytes", "forget_peak", "held_bytes", "keep_freed_memory", "peak_bytes"]
 
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # malloc.h of glibc
 
@@ -24,3 +28,61 @@ def keep_freed_memory() -> bool:
         return False
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     return bool(mallopt and mallopt(_M_MMAP_MAX, 0) and mallopt(_M_TRIM_THRESHOLD, 2**31 - 1))
+
+
+def held_bytes(device: torch.device) -> int:
+    """What this process holds of `device`'s memory now: resident memory, or what torch has allocated of a GPU's (not
+    run on a GPU yet)."""
+    if device.type == "cuda":
+        return torch.cuda.memory_allocated(device)
+    return _status("VmRSS") or _largest_ever()
+
+
+def peak_bytes(device: torch.device) -> int:
+    """The most that this process has held of it since `forget_peak`; on systems other than Linux since its start."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    return _status("VmHWM") or _largest_ever()
+
+
+def forget_peak(device: torch.device) -> None:
+    """Let `peak_bytes` begin anew with what is held now."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    elif Path("/proc/self/clear_refs").exists():
+        Path("/proc/self/clear_refs").write_text("5")  # man proc(5): resets VmHWM
+
+
+def available_bytes(device: torch.device) -> int:
+    """What this process can still have of `device`'s memory without swapping, and within its container's limit."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    meminfo = Path("/proc/meminfo")
+    if not meminfo.is_file():
+        return int(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+    lines = dict(line.split(":", 1) for line in meminfo.read_text().splitlines())
+    free = [int(lines["MemAvailable"].split()[0]) * 1024]
+    for limit, used in (
+        ("memory.max", "memory.current"),  # control groups of version 2, and of version 1
+        ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"),
+    ):
+        paths = [Path("/sys/fs/cgroup", name) for name in (limit, used)]
+        if all(path.is_file() for path in paths):
+            whole, taken = (path.read_text().strip() for path in paths)
+            free += [int(whole) - int(taken)] if whole.isdigit() else []
+    return max(min(free), 0)
+
+
+def _status(name: str) -> int | None:
+    """A line of /proc/self/status in bytes."""
+    status = Path("/proc/self/status")
+    if not status.is_file():
+        return None
+    return int(status.read_text().split(f"{name}:")[1].split()[0]) * 1024
+
+
+def _largest_ever() -> int:
+    import resource
+
+    largest = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return largest if sys.platform == "darwin" else largest * 1024  # getrusage(2): macOS counts bytes
