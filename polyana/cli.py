@@ -87,7 +87,7 @@ def plan(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show what a recipe would do and need: stages, memory, disk, time. Exit code 1 when memory or disk would not do."""
+    """Show what a recipe would do and need: stages, memory, disk, time. Exit code 1 when memory or disk are short."""
     from polyana.plan import picture, plan_recipe
     from polyana.recipe import load_recipe
 

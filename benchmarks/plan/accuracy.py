@@ -104,24 +104,20 @@ def _compare(shape: Shape) -> bool:
         shutil.rmtree(HOME / what, ignore_errors=True)
     for made in (HOME / "stages").glob("pretrain-*"):
         shutil.rmtree(made)
-    _run("-m", "polyana", "plan", str(path), "--prepare", "--json")  # the first makes what comes before training
-    (training,) = [each["training"] for each in json.loads(_planned(path))["stages"] if each["training"]]
+    planned = json.loads(_run("-m", "polyana", "plan", str(path), "--prepare", "--json"))
+    (training,) = [each["training"] for each in planned["stages"] if each["training"]]
     memory, time = training["memory"], training["time"]
     real = json.loads(_run("-c", TRAINING, str(path)))
     about = json.loads((HOME / "runs" / real["run"] / "run.json").read_text())
     seconds = about["finished"] - about["started"]
-    rates = [f"step {time['step']:.2f} s", f"really {about['training_seconds'] / about['steps']:.2f} s"]
+    growth, whole = memory["peak"] - memory["libraries"], time["total"] - time["start"]
     print(
-        f"{shape.name}: {training['parameters'] / 1e6:.1f}M parameters; memory planned "
-        f"{(memory['peak'] - memory['libraries']) / 1e6:,.0f} MB, really {real['growth'] / 1e6:,.0f} MB; time planned "
-        f"{time['total'] - time['start']:.1f} s, really {seconds:.1f} s ({', '.join(rates)}); load {os.getloadavg()[0]:.1f}"
+        f"{shape.name}: {training['parameters'] / 1e6:.1f}M parameters; memory planned {growth / 1e6:,.0f} MB, really "
+        f"{real['growth'] / 1e6:,.0f} MB; time planned {whole:.1f} s, really {seconds:.1f} s (a step {time['step']:.2f} s, "
+        f"really {about['training_seconds'] / about['steps']:.2f} s); load {os.getloadavg()[0]:.1f}"
     )
-    good = _bar(f"plan-memory-{shape.name}", (memory["peak"] - memory["libraries"]) / real["growth"], MEMORY)
-    return _bar(f"plan-time-{shape.name}", (time["total"] - time["start"]) / seconds, TIME) and good
-
-
-def _planned(path: Path) -> str:
-    return _run("-m", "polyana", "plan", str(path), "--json")
+    good = _bar(f"plan-memory-{shape.name}", growth / real["growth"], MEMORY)
+    return _bar(f"plan-time-{shape.name}", whole / seconds, TIME) and good
 
 
 def _bar(name: str, ratio: float, target: tuple[float, float]) -> bool:
