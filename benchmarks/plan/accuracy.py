@@ -113,8 +113,8 @@ def _compare(shape: Shape) -> bool:
     growth, whole = memory["peak"] - memory["libraries"], time["total"] - time["start"]
     print(
         f"{shape.name}: {training['parameters'] / 1e6:.1f}M parameters; memory planned {growth / 1e6:,.0f} MB, really "
-        f"{real['growth'] / 1e6:,.0f} MB; time planned {whole:.1f} s, really {seconds:.1f} s (a step {time['step']:.2f} s, "
-        f"really {about['training_seconds'] / about['steps']:.2f} s); load {os.getloadavg()[0]:.1f}"
+        f"{real['growth'] / 1e6:,.0f} MB; time planned {whole:.1f} s, "
+        f"really {seconds:.1f} s (a step {time['step']:.2f} s, really {about['training_seconds'] / about['steps']:.2f} s); load {os.getloadavg()[0]:.1f}"
     )
     good = _bar(f"plan-memory-{shape.name}", growth / real["growth"], MEMORY)
     return _bar(f"plan-time-{shape.name}", whole / seconds, TIME) and good
