@@ -111,10 +111,11 @@ def _compare(shape: Shape) -> bool:
     about = json.loads((HOME / "runs" / real["run"] / "run.json").read_text())
     seconds = about["finished"] - about["started"]
     growth, whole = memory["peak"] - memory["libraries"], time["total"] - time["start"]
+    step = about["training_seconds"] / about["steps"]
     print(
         f"{shape.name}: {training['parameters'] / 1e6:.1f}M parameters; memory planned {growth / 1e6:,.0f} MB, really "
-        f"{real['growth'] / 1e6:,.0f} MB; time planned {whole:.1f} s, "
-        f"really {seconds:.1f} s (a step {time['step']:.2f} s, really {about['training_seconds'] / about['steps']:.2f} s); load {os.getloadavg()[0]:.1f}"
+        f"{real['growth'] / 1e6:,.0f} MB; time planned {whole:.1f} s, really {seconds:.1f} s; a step planned "
+        f"{time['step']:.2f} s, really {step:.2f} s; load {os.getloadavg()[0]:.1f}"
     )
     good = _bar(f"plan-memory-{shape.name}", growth / real["growth"], MEMORY)
     return _bar(f"plan-time-{shape.name}", whole / seconds, TIME) and good
