@@ -64,6 +64,7 @@ class Rehearsal(Trainer):
     def __init__(self, task: Task, plan: TrainingPlan, *others: Any, saves: bool, **more: Any) -> None:
         """`saves`: whether there is room to save once."""
         super().__init__(task, plan, *others, **more)
+        self._saves = plan.cadence(None)  # only at the end
         self._saves_once = saves
         self._heaviest = _heaviest(task, plan.micro_batch)
         self._costs = Costs(-(-plan.batch // plan.micro_batch))
