@@ -74,6 +74,8 @@ class Rehearsal(Trainer):
         """Raises what training raises."""
         self.fit()
         self._costs.seconds["step"] = median(self._timed[1:])
+        if len(set(self.task.batch(0, self.plan.micro_batch).lengths)) > 1:
+            self._costs.peaks["step"] = max(self._costs.peaks["step"], self._memory.bound)
         return self._costs
 
     def _finished(self) -> bool:
