@@ -66,7 +66,7 @@ SHAPES = [
     Shape("llama-50m-1024-documents", 50_000, _shape("llama", 8, 512, 8, 1024, key_value_heads=4),
           {"batch": "12 sequences", "micro_batch": "4 sequences", "packing": "documents"}, quick=False),
     Shape("gpt2-124m-512-adafactor", 50_000, _shape("gpt2", 12, 768, 12, 512),
-          {"batch": "8 sequences", "micro_batch": "4 sequences", "optimizer": "adafactor"}),
+          {"batch": "8 sequences", "micro_batch": "4 sequences", "optimizer": "adafactor", "duration": "6 steps"}),
 ]  # fmt: skip
 
 TRAINING = """
