@@ -337,7 +337,7 @@ class _Rehearsed:
         training = step - report.libraries
         if self.config.train.find_lr:  # which keeps the first weights
             training += memory.weights
-        evaluation = max(held + report.growth["evaluation"], report.peaks["evaluation"] - step)
+        evaluation = held + report.growth["evaluation"]
         saving = held + report.growth.get("save", 0)
         beyond = max(peak for what, peak in report.peaks.items() if what != "step") - report.libraries
         if len(reports) > 1:  # later phases find what the small steps have freed
