@@ -2,12 +2,13 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help demo install test test-all bench-train lint typecheck format clean
+.PHONY: help demo install test test-all bench-train bench-plan lint typecheck format clean
 
 help:
 	@echo "make demo       install, train a small language model on real text, show what it writes (< 8 minutes)"
 	@echo "make test       the tests (test-all: with the slow ones)"
 	@echo "make bench-train [ARGS=--quick]   race other libraries (docs/performance.md; makes their environments, 6 GB)"
+	@echo "make bench-plan [ARGS=--quick]    is \`polyana plan\` right about memory and time? on six trainings"
 	@echo "make lint typecheck format"
 
 .venv/pip:
@@ -50,6 +51,9 @@ test-all: .venv/dev
 
 bench-train: .venv/demo $(patsubst %,.venv-rivals/%/made,transformers trl llamafactory litgpt)
 	$(BIN)/python benchmarks/train/race.py $(ARGS)
+
+bench-plan: .venv/demo
+	$(BIN)/python benchmarks/plan/accuracy.py $(ARGS)
 
 lint: .venv/dev
 	$(BIN)/ruff check .

@@ -74,6 +74,32 @@ def run(
         _show_summary(summary, home_directory(), time.time() - began)
 
 
+@app.command()
+def plan(
+    recipe: RecipePath,
+    stage: Annotated[str | None, typer.Option(help="Only this stage and what it needs.")] = None,
+    overrides: Overrides = None,
+    prepare: Annotated[
+        bool, typer.Option("--prepare", help="Make corpus, tokenizer and tokens now where they are not there yet.")
+    ] = False,
+    price: Annotated[
+        float | None, typer.Option(min=0.0, help="Of an hour, as 2.5: prints what training costs.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show what a recipe would do and need: stages, memory, disk, time. Exit code 1 when memory or disk are short."""
+    from polyana.plan import picture, plan_recipe
+    from polyana.recipe import load_recipe
+
+    planned = plan_recipe(load_recipe(recipe, overrides or ()), stage=stage, prepare=prepare, price=price)
+    if as_json:
+        _print(json.dumps(planned.as_json(), ensure_ascii=False, indent=1))
+    else:
+        RichConsole(highlight=False, width=None if sys.stdout.isatty() else 120).print(picture(planned))
+    if not planned.fits:
+        raise typer.Exit(1)
+
+
 def _show_summary(summary: dict[str, Any], home: Path, wall_seconds: float) -> None:
     """The short table at the end of a run, the first and the last sample, and what to try next."""
     from polyana.registry import Repository

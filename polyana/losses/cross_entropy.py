@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-__all__ = ["linear_cross_entropy_and_z_sum", "linear_cross_entropy_sum"]
+__all__ = ["linear_cross_entropy_and_z_sum", "linear_cross_entropy_sum", "logits_bytes"]
 
 _ROWS = 512
 """Rows of one chunk. GFLOP/s of one core at 128, 256, 512, 1024 and 2048 rows, where a plain product has 390: 281, 317,
@@ -41,6 +41,11 @@ def linear_cross_entropy_and_z_sum(
     """The same sum plus the z-loss: the sum over N of `z_loss` (log Z)^2, Z being what softmax divides by (Chowdhery et
     al. 2022, section 5); and, without gradient, what the z-loss has added."""
     return _LinearCrossEntropySum.apply(hidden_ND, weight_VD, targets_N, dtype, z_loss)  # type: ignore[no-any-return,no-untyped-call]
+
+
+def logits_bytes(rows: int, vocabulary: int, dtype: torch.dtype) -> int:
+    """Bytes of the logits and probabilities that are held at once, however many `rows` there are."""
+    return min(_ROWS, rows) * vocabulary * (dtype.itemsize + torch.float32.itemsize)
 
 
 class _LinearCrossEntropySum(torch.autograd.Function):

@@ -13,11 +13,12 @@ from polyana.models.build import (
 from polyana.models.compiled import compile_blocks, has_compiler
 from polyana.models.config import ModelConfig
 from polyana.models.flops import training_flops
-from polyana.models.packed_attention import packed_causal_attention
+from polyana.models.packed_attention import attention_on, packed_causal_attention
 from polyana.models.self_test import check_packing
 
 __all__ = [
     "ModelConfig",
+    "attention_on",
     "build_model",
     "check_packing",
     "compile_blocks",

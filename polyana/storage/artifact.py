@@ -109,7 +109,7 @@ class ArtifactStore:
             self._sound.add(step.making.fingerprint)
             return found
         else:
-            self._say(name, self._why(step))
+            self._say(name, self.why(step))
         return self._make(step)
 
     def _make(self, step: Step) -> Artifact:
@@ -135,7 +135,7 @@ class ArtifactStore:
     def discard(self, artifact: Artifact) -> None:
         shutil.rmtree(artifact.directory)
 
-    def _why(self, step: Step) -> str:
+    def why(self, step: Step) -> str:
         """Why nothing finished fits: what changed since the last one, in the user's words."""
         making = step.making
         earlier = []

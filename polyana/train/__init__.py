@@ -1,31 +1,40 @@
 """One training loop for every task, and the contract between them."""
 
-from polyana.train.config import SaveConfig, TrainConfig
+from polyana.train.config import AdafactorConfig, SaveConfig, TrainConfig
+from polyana.train.memory import available_bytes, held_bytes
 from polyana.train.optimizer import Optimizers, build_optimizer, optimizer_bytes
-from polyana.train.plan import Cadence, TrainingPlan, sequences_in
+from polyana.train.plan import Cadence, TrainingPlan, micro_batch_of, sequences_in
 from polyana.train.precision import DeviceFacts, Precision, choose_precision, this_device
 from polyana.train.probe import probe
+from polyana.train.rehearsal import Costs, Rehearsal, cut_short
 from polyana.train.schedule import learning_rate
 from polyana.train.state import Position
 from polyana.train.task import LossOutput, SumOver, Task
 from polyana.train.trainer import Trainer
 
 __all__ = [
+    "AdafactorConfig",
     "Cadence",
+    "Costs",
     "DeviceFacts",
     "LossOutput",
     "Optimizers",
     "Position",
     "Precision",
+    "Rehearsal",
     "SaveConfig",
     "SumOver",
     "Task",
     "TrainConfig",
     "Trainer",
     "TrainingPlan",
+    "available_bytes",
     "build_optimizer",
     "choose_precision",
+    "cut_short",
+    "held_bytes",
     "learning_rate",
+    "micro_batch_of",
     "optimizer_bytes",
     "probe",
     "sequences_in",

@@ -10,7 +10,7 @@ from polyana.config import Quantity
 from polyana.errors import UserError
 from polyana.train.config import TrainConfig
 
-__all__ = ["Cadence", "TrainingPlan", "sequences_in"]
+__all__ = ["Cadence", "TrainingPlan", "micro_batch_of", "sequences_in"]
 
 _MICRO_BATCH_TOKENS = 8192
 """Tokens in memory at once when the recipe does not say: more were no faster on two cores (docs/log.md)."""
@@ -25,6 +25,14 @@ def sequences_in(batch: Quantity, context: int) -> int:
         near = " or ".join(f"{number * context} tokens" for number in (count, count + 1) if number)
         raise ValueError(f"{batch} is not a multiple of the {context} tokens of a sequence; try {near}")
     return count
+
+
+def micro_batch_of(config: TrainConfig, context: int) -> int:
+    """How many sequences of `context` tokens are in memory at once: the recipe's, or as even parts as possible."""
+    batch = sequences_in(config.batch, context)
+    if config.micro_batch is not None:
+        return min(batch, sequences_in(config.micro_batch, context))
+    return math.ceil(batch / math.ceil(batch * context / _MICRO_BATCH_TOKENS))
 
 
 @dataclass(frozen=True)
@@ -50,12 +58,7 @@ class TrainingPlan:
 
         Raises UserError when warm-up and decay do not fit into the duration.
         """
-        batch = sequences_in(config.batch, context)
-        if config.micro_batch is not None:
-            micro_batch = min(batch, sequences_in(config.micro_batch, context))
-        else:
-            parts = math.ceil(batch * context / _MICRO_BATCH_TOKENS)
-            micro_batch = math.ceil(batch / parts)
+        batch, micro_batch = sequences_in(config.batch, context), micro_batch_of(config, context)
         units = {"steps": batch, "epochs": per_epoch, "tokens": per_epoch / tokens_per_epoch}
         sequences = math.ceil(config.duration.amount * units[config.duration.unit] - 1e-9)
         steps = math.ceil(sequences / batch)
@@ -121,18 +124,18 @@ class Cadence:
     """Says when something is due: at multiples of a number of steps, or when so many seconds have passed."""
 
     def __init__(self, steps: int | None, seconds: float | None) -> None:
-        self._steps, self._seconds = steps, seconds
+        self.steps, self.seconds = steps, seconds
         self._last: float | None = None
 
     def due(self, step: int, now: float) -> bool:
         """Whether it is due after `step`; `now` in seconds of any clock that only goes forward."""
-        if self._steps is not None:
-            return step % self._steps == 0
-        if self._seconds is None:
+        if self.steps is not None:
+            return step % self.steps == 0
+        if self.seconds is None:
             return False
         if self._last is None:
             self._last = now
-        if now - self._last < self._seconds:
+        if now - self._last < self.seconds:
             return False
         self._last = now
         return True

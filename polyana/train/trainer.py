@@ -22,7 +22,7 @@ from polyana.tracking import Console, Gauge, MetricLog, RunDirectory, SilentMetr
 from polyana.train.config import SaveConfig, TrainConfig
 from polyana.train.find_lr import find_lr, put_back
 from polyana.train.loss_scale import first_scale, next_scale
-from polyana.train.memory import keep_freed_memory
+from polyana.train.memory import KeptMemory
 from polyana.train.optimizer import build_optimizer, optimizer_bytes
 from polyana.train.plan import TrainingPlan
 from polyana.train.precision import Precision
@@ -62,7 +62,7 @@ class Trainer:
         self.run, self.repository, self.console = run, repository, console
         self.precision, self.seed, self.recipe_hash = precision, seed, recipe_hash
         self.plan, self.strategy, self.world = plan, strategy, strategy.world
-        keep_freed_memory()
+        self._memory = KeptMemory()
         self.model = precision.prepare(task.model)
         if config.compile:
             compile_blocks(task.blocks)
@@ -141,6 +141,7 @@ class Trainer:
         sequences = self.plan.batch_at(position.sequences)
         lr, scale = learning_rate(position.step, self.config, self.plan), position.loss_scale
         measured = self._take(position.sequences, sequences, lr)
+        self._memory.after_step()
         metrics = measured.metrics
         position.step += 1
         position.sequences += sequences
