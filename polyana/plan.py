@@ -398,7 +398,7 @@ class _Rehearsed:
         if train.micro_batch is not None:
             why = f"as the recipe says, {tokens}"
         elif micro_batch < self.batch:
-            why = f"{tokens}; more were no faster"
+            why = f"{tokens}; more would only need more memory"
         else:
             why = f"the whole batch, {tokens}"
         kind = "single" if train.strategy == "auto" else train.strategy

@@ -43,7 +43,7 @@ class Report:
     """What a rehearsal found, in bytes and seconds; see `polyana.train.Costs`.
 
     libraries: held before the model was made. start: making model and data ready. eval_tokens: of one evaluation in the
-    run, eval_seconds: of such a one. commit_bytes, state_bytes: what a save has left on the disk.
+    run, whose time `seconds` has. commit_bytes, state_bytes: what a save has left on the disk.
     """
 
     per_epoch: int

@@ -86,7 +86,7 @@ json.dump({"growth": line("VmHWM") - before, "whole": line("VmHWM"), "run": summ
 def main() -> int:
     """0 when every bar is reached."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="four of the shapes; within 10 minutes")
+    parser.add_argument("--quick", action="store_true", help="four of the shapes; about 10 minutes")
     parser.add_argument("--shape", action="append", choices=[shape.name for shape in SHAPES], help="only this one")
     options = parser.parse_args()
     HOME.mkdir(parents=True, exist_ok=True)

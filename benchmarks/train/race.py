@@ -114,7 +114,7 @@ RACES = [
 def main() -> int:
     """0 when every bar is reached."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="fewer steps; within 10 minutes once the environments are")
+    parser.add_argument("--quick", action="store_true", help="fewer steps; about 10 minutes")
     parser.add_argument("--write", action="store_true", help="put the tables into docs/performance.md")
     parser.add_argument("--race", action="append", choices=[race.course.name for race in RACES], help="only this one")
     parser.add_argument("--threads", type=int, default=min(os.cpu_count() or 1, 2))

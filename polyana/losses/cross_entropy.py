@@ -122,7 +122,8 @@ def _softmax(
 
     In bf16 the kernel computes in fp32 and rounds only what it writes, which saves two passes over the logits. It keeps
     its normaliser to itself, but each logit less its probability's logarithm is log Z, give or take a rounding of up to
-    2^-9 to either side: the mean over 256 of them is within 1e-4, and a batch's mean loss within 1e-6.
+    2^-9 to either side: the mean over 256 of them is within about 1e-4. A batch's mean loss was off by 4e-6 to 8e-6
+    nats (8,192 rows, vocabulary 30,000, three seeds).
     """
     scores_CV = products_CV.float() if products_CV.dtype == torch.float16 else products_CV
     stride = max(1, scores_CV.shape[1] // _SAMPLE)

@@ -13,7 +13,8 @@ __all__ = ["check_packing"]
 
 _TEXT = 24  # tokens of each of the two texts; guess
 _TOLERANCE = 1e-4
-"""Of the largest state. Rounding in fp32 gives 1e-6; a text that sees the one before it 1e-2 in an untrained model."""
+"""Of the largest state. Rounding in fp32 gives 1e-6; a text that sees the one before it 0.8 and 1.4, in an untrained
+gpt2 and llama of 4 x 256 (measured)."""
 
 
 def check_packing(model: Any) -> None:

@@ -13,7 +13,7 @@ from polyana.train.config import TrainConfig
 __all__ = ["Cadence", "TrainingPlan", "micro_batch_of", "sequences_in"]
 
 _MICRO_BATCH_TOKENS = 8192
-"""Tokens in memory at once when the recipe does not say: more were no faster on two cores (docs/log.md)."""
+"""Tokens in memory at once when the recipe does not say: a guess that bounds memory and keeps products large."""
 
 
 def sequences_in(batch: Quantity, context: int) -> int:
