@@ -104,7 +104,7 @@ def _show_summary(summary: dict[str, Any], home: Path, wall_seconds: float) -> N
     """The short table at the end of a run, the first and the last sample, and what to try next."""
     from polyana.registry import Repository
     from polyana.storage import show_bytes
-    from polyana.tracking import RunDirectory
+    from polyana.tracking import RunDirectory, show_clock
 
     run = RunDirectory(home / "runs" / summary["run"])
     metrics = summary["metrics"]
@@ -117,7 +117,7 @@ def _show_summary(summary: dict[str, Any], home: Path, wall_seconds: float) -> N
     if summary["trigram_bits_per_byte"] is not None:
         table.add_row("  a character trigram's", f"{summary['trigram_bits_per_byte']:.3f}")
     table.add_row("tokens per second", f"{summary['tokens_per_second']:,.0f}")
-    table.add_row("wall time", f"{_clock(wall_seconds)} (training steps {_clock(summary['training_seconds'])})")
+    table.add_row("wall time", f"{show_clock(wall_seconds)} (training steps {show_clock(summary['training_seconds'])})")
     table.add_row("disk used", show_bytes(summary["disk_bytes"]))
     console = RichConsole(highlight=False)
     console.print(table)
@@ -323,12 +323,6 @@ def _made(recipe: Path, overrides: list[str] | None, kind: type) -> list[tuple[s
 
 def _print(text: str) -> None:
     sys.stdout.write(text + "\n")
-
-
-def _clock(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
 
 
 def _relative(path: Path) -> str:

@@ -27,7 +27,7 @@ from polyana.run import Pipeline
 from polyana.storage import disk_used, home_directory, show_bytes
 from polyana.tasks import PretrainConfig
 from polyana.tokenizer import TextTokenizer, TokenizerConfig
-from polyana.tracking import Console
+from polyana.tracking import Console, show_clock
 from polyana.train import (
     AdafactorConfig,
     Cadence,
@@ -489,7 +489,7 @@ def picture(plan: RecipePlan) -> RenderableType:
             shown += [Text(f"  {warning}", "bold red") for warning in stage.training.warnings]
     if plan.seconds is not None:
         cost = f", {plan.cost:,.2f} at the price given" if plan.cost is not None else ""
-        shown.append(Text(f"\ntraining takes about {_clock(plan.seconds)}{cost}"))
+        shown.append(Text(f"\ntraining takes about {show_clock(plan.seconds)}{cost}"))
     return Group(*shown)
 
 
@@ -535,17 +535,11 @@ def _figures(training: Training) -> Table:
         listed = ", ".join(
             f"{count:,} {what}{'' if count == 1 else 's'} of {_seconds(each)}" for count, what, each in events if count
         )
-        row("time", f"{_clock(time.total)}: {listed}")
+        row("time", f"{show_clock(time.total)}: {listed}")
     for choice in training.choices:
         row(choice.what, f"{choice.chosen}: {choice.reason}")
     return table
 
 
 def _seconds(seconds: float) -> str:
-    return f"{seconds:.2f} s" if seconds < 10 else _clock(seconds)
-
-
-def _clock(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+    return f"{seconds:.2f} s" if seconds < 10 else show_clock(seconds)

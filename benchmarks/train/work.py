@@ -89,7 +89,6 @@ def prepare(course: Course, steps: int, home: Path, place: Path) -> dict[str, An
         _write(place / "train.npz", [row.tokens_N.tolist() for row in rows])
         held_out = task.batch(task.per_epoch - _HELD_OUT, _HELD_OUT).tokens_N.view(_HELD_OUT, -1).tolist()
     _write(place / "held_out.npz", held_out)
-    lengths = np.array([len(ids) for ids in documents] or [course.context])
     return {
         "recipe": str(place / "recipe.yaml"), "model": str(place / "model"), "train": str(place / "train.npz"),
         "train_and_next": str(place / "train_and_next.npz"), "held_out": str(place / "held_out.npz"),
@@ -97,25 +96,12 @@ def prepare(course: Course, steps: int, home: Path, place: Path) -> dict[str, An
         "batch": course.padded_batch or course.batch, "real_tokens": [batch.tokens for batch in batches],
         "llama": {**course.model, "vocab_size": course.vocabulary},
         "parameters": sum(parameter.numel() for parameter in task.model.parameters()),
-        "flops_per_token": _flops_per_token(task.model, float((lengths**2).sum() / lengths.sum())),
+        "flops_per_token": sum(map(task.flops, batches)) / sum(batch.tokens for batch in batches),
     }  # fmt: skip
 
 
 def _write(path: Path, sequences: list[list[int]]) -> None:
     np.savez(path, tokens=np.concatenate(sequences), lengths=[len(ids) for ids in sequences])
-
-
-def _flops_per_token(model: Any, attended: float) -> float:
-    """Of forward and backward: 6 (N + V D) + 6 L T D, with N the numbers in the blocks' matrices, V D the head, and T
-    the tokens of a sequence, of which causal attention sees half (Chowdhery et al. 2022, appendix B, halved)."""
-    head = model.get_output_embeddings().weight
-    blocks = [p for name, p in model.base_model.named_parameters() if p.dim() >= 2 and not _is_embedding(name)]
-    layers = model.config.num_hidden_layers
-    return 6 * (sum(p.numel() for p in blocks) + head.numel()) + 6 * layers * attended * head.shape[1]
-
-
-def _is_embedding(name: str) -> bool:
-    return name.split(".", maxsplit=1)[0] in ("wte", "wpe", "embed_tokens")
 
 
 def zipf_documents(count: int, seed: int) -> list[list[int]]:

@@ -52,7 +52,7 @@ class Batch:
         parts = [self.texts[first : first + size] for first in range(0, len(self.texts), size)]
         sizes = [sum(map(sum, part)) for part in parts]
         columns = zip(*(torch.split(column, sizes) for column in self._columns()), strict=True)
-        return [Batch(*tensors, texts=part) for tensors, part in zip(columns, parts, strict=True)]  # type: ignore[misc]
+        return [Batch(*tensors, texts=part) for tensors, part in zip(columns, parts, strict=True)]  # type: ignore[misc]  # five columns, which mypy cannot count
 
     def window(self, first: int, tokens: int) -> Batch:
         """The `tokens` tokens from place `first` on as one sequence; fewer at the end."""

@@ -73,7 +73,7 @@ class Strategy:
 
     # The model
 
-    def prepare(self, model: nn.Module, blocks: Sequence[nn.Module]) -> None:  # noqa: ARG002
+    def prepare(self, model: nn.Module, blocks: Sequence[nn.Module]) -> None:  # noqa: ARG002  for those that cut it up
         """Put `model` on this rank's device, in place; optimizers are made of its parameters after this.
 
         `blocks`: its layers, what FSDP2 gathers at a time. Tensor parallelism would enter here, before the rest:
@@ -103,7 +103,7 @@ class Strategy:
         """All parts of a batch: autocast's copies of the weights are made once and stay until it ends."""
         return torch.autocast(self.device.type, enabled=False)
 
-    def exchanging(self, last: bool) -> AbstractContextManager[object]:  # noqa: ARG002
+    def exchanging(self, last: bool) -> AbstractContextManager[object]:  # noqa: ARG002  nobody to exchange with
         """Forward and backward of one part of a batch; gradients are exchanged in the `last`."""
         return nullcontext()
 

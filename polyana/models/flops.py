@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from torch import nn
+from polyana.models.build import head_weight, hidden_matrices
 
 __all__ = ["training_flops"]
 
@@ -18,12 +18,8 @@ def training_flops(model: Any, lengths: Sequence[int], labelled: int) -> float:
     the other. Norms, activations, softmax and the optimizer are left out, as is customary.
     """
     settings = model.config
-    head = model.get_output_embeddings().weight
-    embeddings = {id(module.weight) for module in model.modules() if isinstance(module, nn.Embedding)}
-    matrices = sum(
-        weight.numel() for weight in model.base_model.parameters() if weight.dim() == 2 and id(weight) not in embeddings
-    )
+    matrices = sum(weight.numel() for weight in hidden_matrices(model))
     size = getattr(settings, "head_dim", None) or settings.hidden_size // settings.num_attention_heads
     pairs = sum(length * (length + 1) / 2 for length in lengths)
     attention = 12 * settings.num_hidden_layers * settings.num_attention_heads * size * pairs
-    return float(6 * (sum(lengths) * matrices + labelled * head.numel()) + attention)
+    return float(6 * (sum(lengths) * matrices + labelled * head_weight(model).numel()) + attention)

@@ -1,6 +1,6 @@
 """What happened: a run's directory, its metrics, and what the terminal shows."""
 
-from polyana.tracking.console import Console, Gauge, sparkline
+from polyana.tracking.console import Console, Gauge, show_clock, sparkline
 from polyana.tracking.environment import describe_environment
 from polyana.tracking.metrics import Attempt, MetricLog, SilentMetricLog, read_attempts, read_curves, read_events
 from polyana.tracking.run_directory import RunDirectory, find_runs, name_run
@@ -18,5 +18,6 @@ __all__ = [
     "read_attempts",
     "read_curves",
     "read_events",
+    "show_clock",
     "sparkline",
 ]

@@ -18,7 +18,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn
 from rich.text import Text
 
-__all__ = ["Console", "Gauge", "sparkline"]
+__all__ = ["Console", "Gauge", "show_clock", "sparkline"]
 
 _PLAIN_INTERVAL = 10.0  # seconds between two plain progress lines; guess
 _BARS = "▁▂▃▄▅▆▇█"
@@ -108,3 +108,10 @@ class _Count(ProgressColumn):
 
     def render(self, task: Task) -> Text:
         return Text(f"{int(task.completed):,}/{int(task.total or 0):,}")
+
+
+def show_clock(seconds: float) -> str:
+    """A duration as 1:02:03 or 2:03."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"

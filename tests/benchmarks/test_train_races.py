@@ -14,6 +14,8 @@ from conftest import PROJECT
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoModelForCausalLM
 
+from polyana.models import training_flops
+
 sys.path.insert(0, str(PROJECT / "benchmarks" / "train"))
 import race
 import work
@@ -30,13 +32,14 @@ def course(tmp_path_factory):
 
 
 def test_the_operations_of_a_token_are_those_torch_counts(course):
+    """Of the rate of matrix products here, and of train/mfu."""
     job, _ = course
     model = AutoModelForCausalLM.from_pretrained(job["model"], attn_implementation="eager")
     with FlopCounterMode(display=False) as counter:
         tokens = torch.zeros((2, 64), dtype=torch.int64)
         model(input_ids=tokens, use_cache=False).logits.sum().backward()
-    unseen = 6 * 2 * 64 * 32  # eager attention computes the half that causality throws away as well
-    assert work._flops_per_token(model, 64) + unseen == counter.get_total_flops() / tokens.numel()
+    unseen = 12 * 2 * 32 * 2 * 64 * 63 / 2  # eager attention computes the half that causality throws away as well
+    assert training_flops(model, (64, 64), 128) + unseen == counter.get_total_flops()
 
 
 def test_ours_begins_with_the_weights_and_tokens_that_the_rivals_get(course):

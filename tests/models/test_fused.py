@@ -1,4 +1,4 @@
-"""Oracle: transformers' own modules, in double precision where they allow it."""
+"""Oracles: transformers' own modules; finite differences in double precision."""
 
 import pytest
 import torch
