@@ -10,6 +10,7 @@ from polyana.models.build import (
     transformer_blocks,
     writing,
 )
+from polyana.models.checkpointing import Activations, activation_bytes, checkpoint_blocks
 from polyana.models.compiled import compile_blocks, has_compiler
 from polyana.models.config import ModelConfig
 from polyana.models.flops import training_flops
@@ -17,10 +18,13 @@ from polyana.models.packed_attention import attention_on, packed_causal_attentio
 from polyana.models.self_test import check_packing
 
 __all__ = [
+    "Activations",
     "ModelConfig",
+    "activation_bytes",
     "attention_on",
     "build_model",
     "check_packing",
+    "checkpoint_blocks",
     "compile_blocks",
     "count_parameters",
     "has_compiler",

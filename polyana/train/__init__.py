@@ -1,5 +1,6 @@
 """One training loop for every task, and the contract between them."""
 
+from polyana.train.checkpointing import Checkpointing, choose_checkpointing
 from polyana.train.config import AdafactorConfig, SaveConfig, TrainConfig
 from polyana.train.memory import available_bytes, held_bytes
 from polyana.train.optimizer import Optimizers, build_optimizer, optimizer_bytes
@@ -15,6 +16,7 @@ from polyana.train.trainer import Trainer
 __all__ = [
     "AdafactorConfig",
     "Cadence",
+    "Checkpointing",
     "Costs",
     "DeviceFacts",
     "LossOutput",
@@ -30,6 +32,7 @@ __all__ = [
     "TrainingPlan",
     "available_bytes",
     "build_optimizer",
+    "choose_checkpointing",
     "choose_precision",
     "cut_short",
     "held_bytes",

@@ -130,6 +130,12 @@ class TrainConfig(Config):
     precision: PrecisionWish = Field(
         "auto", description="of matrix products; weights, sums and softmax stay in fp32; fp8 needs torchao and an H100"
     )
+    checkpointing: Literal["auto"] | bool | Annotated[int, Field(ge=0)] = Field(
+        "auto",
+        json_schema_extra={"watching": True},  # what is learned is the same, bit for bit
+        description="layers that keep only their input and are computed again in the backward pass: `true` for all, a "
+        "number, or `auto` for as few as memory asks for",
+    )
     compile: bool = Field(
         False,
         json_schema_extra={"watching": True},  # what is learned is the same but for rounding
