@@ -5,8 +5,8 @@ import json
 import pytest
 import torch
 
-from polyana import plan as planning
 from polyana.plan import plan_recipe
+from polyana.plan import training as planning
 from polyana.rehearse import Report
 from polyana.run import Pipeline, run_recipe
 from polyana.storage import disk_used
@@ -223,7 +223,7 @@ def test_too_little_memory_is_said_with_what_to_write(planned, monkeypatch):
 
 def test_too_small_a_disk_is_said(planned, monkeypatch):
     planned(prepare=True)
-    monkeypatch.setattr(planning, "_free", lambda _: 10**6)
+    monkeypatch.setattr(planning, "free_bytes", lambda _: 10**6)
     (warning,) = training_of(planned()).warnings
     assert warning.startswith("disk: ")
 

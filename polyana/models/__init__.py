@@ -11,7 +11,7 @@ from polyana.models.build import (
     writing,
 )
 from polyana.models.checkpointing import Activations, activation_bytes, checkpoint_blocks
-from polyana.models.compiled import compile_blocks, has_compiler
+from polyana.models.compiled import CompilerMissing, compile_blocks, try_compiler
 from polyana.models.config import ModelConfig
 from polyana.models.flops import training_flops
 from polyana.models.packed_attention import attention_on, packed_causal_attention
@@ -19,6 +19,7 @@ from polyana.models.self_test import check_packing
 
 __all__ = [
     "Activations",
+    "CompilerMissing",
     "ModelConfig",
     "activation_bytes",
     "attention_on",
@@ -27,7 +28,6 @@ __all__ = [
     "checkpoint_blocks",
     "compile_blocks",
     "count_parameters",
-    "has_compiler",
     "head_weight",
     "hidden_matrices",
     "hidden_states",
@@ -35,5 +35,6 @@ __all__ = [
     "save_model",
     "training_flops",
     "transformer_blocks",
+    "try_compiler",
     "writing",
 ]

@@ -29,10 +29,13 @@ class Checkpointing:
     layers: int
     reason: str
 
+    @property
+    def choice(self) -> tuple[str, str]:
+        """What was chosen, and why."""
+        return f"{self.recomputed} of {self.layers} layers" if self.recomputed else "none", self.reason
+
     def __str__(self) -> str:
-        if not self.recomputed:
-            return f"no layer is computed again: {self.reason}"
-        return f"the backward pass computes {self.recomputed} of {self.layers} layers again: {self.reason}"
+        return f"the backward pass computes {self.choice[0]} again: {self.reason}"
 
 
 def choose_checkpointing(
