@@ -113,8 +113,9 @@ def _show_summary(summary: dict[str, Any], home: Path, wall_seconds: float) -> N
     if "eval/loss" in metrics:
         table.add_row("eval loss", f"{metrics['eval/loss']:.4f} nats per token")
         table.add_row("perplexity", f"{metrics['eval/perplexity']:.1f}")
+    if "eval/bits_per_byte" in metrics:
         table.add_row("bits per byte", f"{metrics['eval/bits_per_byte']:.3f}")
-    if summary["trigram_bits_per_byte"] is not None:
+    if summary.get("trigram_bits_per_byte") is not None:
         table.add_row("  a character trigram's", f"{summary['trigram_bits_per_byte']:.3f}")
     table.add_row("tokens per second", f"{summary['tokens_per_second']:,.0f}")
     table.add_row("wall time", f"{show_clock(wall_seconds)} (training steps {show_clock(summary['training_seconds'])})")
@@ -266,12 +267,12 @@ def show_batch(
     """Print what the model sees in one step: tokens apart by |, each document in its own colour, no-loss tokens dim."""
     from polyana.recipe import load_recipe
     from polyana.run import Pipeline
-    from polyana.tasks import PretrainConfig
+    from polyana.tasks import TrainingStageConfig
     from polyana.tracking import Console
     from polyana.train import TrainingPlan
 
     loaded = load_recipe(recipe, overrides or ())
-    training = {name: config for name, config in loaded.stages.items() if isinstance(config, PretrainConfig)}
+    training = {name: config for name, config in loaded.stages.items() if isinstance(config, TrainingStageConfig)}
     name = stage or next(iter(training), "")
     if name not in training:
         raise UserError(f"{recipe} has no training stage `{name}`; it has: {', '.join(training) or 'none'}")

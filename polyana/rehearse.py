@@ -26,12 +26,13 @@ _EVAL_TOKENS = 16_384  # of held-out text that a rehearsal predicts: two batches
 @dataclass(frozen=True)
 class Order:
     """`place`: an empty directory on the disk that the run will write to, for a recipe.yaml that is there already and
-    for whatever the rehearsal writes. `micro_batch`: sequences; None for the recipe's. `where`: lines of settings."""
+    for whatever the rehearsal writes. `micro_batch`: sequences; None for the recipe's. `where`: lines of settings.
+    `data`, `start`: as in polyana.runs.Ingredients."""
 
     place: str
     stage: str
-    tokens: str
-    tokenizer: str
+    data: str
+    start: str
     micro_batch: int | None
     saves: bool
     threads: int
@@ -89,8 +90,7 @@ def _answer(order: Order) -> Report:
     from polyana.recipe import load_recipe
     from polyana.registry import Repository
     from polyana.storage import disk_used
-    from polyana.tasks import PretrainConfig, PretrainTask
-    from polyana.tokenizer import TextTokenizer
+    from polyana.tasks import TrainingStageConfig, make_task
     from polyana.tracking import Console, RunDirectory
     from polyana.train import (
         Rehearsal,
@@ -106,9 +106,8 @@ def _answer(order: Order) -> Report:
     place = Path(order.place)
     recipe = load_recipe(place / "recipe.yaml")
     config = recipe.stages[order.stage]
-    assert isinstance(config, PretrainConfig)
-    data, words = TokenData(Path(order.tokens)), TextTokenizer(Path(order.tokenizer))
-    held_out = data.count("eval", "tokens")
+    assert isinstance(config, TrainingStageConfig)
+    held_out = TokenData(Path(order.data)).count("eval", "tokens")
     if config.eval.tokens is not None:
         held_out = min(held_out, int(config.eval.tokens.amount))
     tried = min(held_out, _EVAL_TOKENS)
@@ -121,7 +120,7 @@ def _answer(order: Order) -> Report:
     from transformers import AutoTokenizer, GPT2LMHeadModel, LlamaForCausalLM  # noqa: F401  part of the libraries
 
     libraries, began = held_bytes(precision.device), time.perf_counter()
-    task = PretrainTask(short, data, words, recipe.seed, precision)
+    task = make_task(short, Path(order.data), Path(order.start), recipe.seed)
     try:
         plan = TrainingPlan.of(config.train, task.per_epoch, task.tokens_per_epoch, task.context)
     except UserError as error:

@@ -33,7 +33,7 @@ from polyana.storage import (
     read_json,
     write_json,
 )
-from polyana.tasks import PretrainConfig, PretrainTask
+from polyana.tasks import LanguageModelTask, PretrainConfig, TrainingStageConfig
 from polyana.tokenizer import TextTokenizer, TokenizerConfig
 from polyana.tracking import Console
 from polyana.train import TrainingPlan, choose_precision, probe
@@ -61,7 +61,7 @@ def _run_stages(pipeline: Pipeline, stage: str | None, resume: bool, fresh: bool
         pipeline.console.say(f"a process died and all were started again, restart {pipeline.world.restarts}")
     names = list(recipe.stages) if stage is None else recipe.needed_for(stage)
     steps = pipeline.steps(names)
-    training = {name: step for name, step in steps.items() if isinstance(recipe.stages[name], PretrainConfig)}
+    training = {name: step for name, step in steps.items() if isinstance(recipe.stages[name], TrainingStageConfig)}
     if resume and not any(pipeline.runs.unfinished(step.making) for step in training.values()):
         raise UserError(f"--resume: there is no interrupted run of {recipe.name} with these settings to go on with")
     for name, step in training.items():
@@ -110,8 +110,8 @@ class Pipeline:
                 return self.corpus(name, config)
             case TokenizerConfig() as config:
                 return self.tokenizer(name, config)
-            case PretrainConfig() as config:
-                return self.pretrain(name, config)
+            case TrainingStageConfig() as config:
+                return self.training(name, config)
 
     def corpus(self, name: str, config: CorpusConfig) -> Step:
         where = partial(self.recipe.where, name)
@@ -164,18 +164,24 @@ class Pipeline:
 
         return self._step("baseline", Making("baseline", 1, {}, {"corpus": text.making.fingerprint}), fill)
 
-    def ingredients(self, name: str, config: PretrainConfig) -> Ingredients:
-        """What a training stage trains on, made now if it is not there yet."""
-        tokens, words = self.tokens(config), self.step(config.tokenizer)
-        return Ingredients(name, self.store.get(tokens).directory, self.store.get(words).directory)
+    def before(self, config: TrainingStageConfig) -> dict[str, Step]:
+        """What a training stage needs and no stage of the recipe is: `data`, its shards; `start`, what its model begins
+        as; others by their name."""
+        assert isinstance(config, PretrainConfig)
+        return {"data": self.tokens(config), "start": self.step(config.tokenizer), "baseline": self.baseline(config)}
 
-    def task(self, name: str) -> PretrainTask:
+    def ingredients(self, name: str, config: TrainingStageConfig) -> Ingredients:
+        """What a training stage trains on, made now if it is not there yet."""
+        before = self.before(config)
+        return Ingredients(name, *(self.store.get(before[what]).directory for what in ("data", "start")))
+
+    def task(self, name: str) -> LanguageModelTask:
         """The task of the training stage `name`."""
         config = self.recipe.stages[name]
-        assert isinstance(config, PretrainConfig)
+        assert isinstance(config, TrainingStageConfig)
         return self.ingredients(name, config).task(self.recipe)
 
-    def pretrain(self, name: str, config: PretrainConfig) -> Step:
+    def training(self, name: str, config: TrainingStageConfig) -> Step:
         if self.world.size > 1 and config.train.strategy == "single":
             what = (
                 f"`strategy: single` is for one process, and {self.world.size} were started; write auto, ddp or fsdp2"
@@ -187,7 +193,7 @@ class Pipeline:
         except UserError as error:
             raise UserError(Problem(where, error.problems[0].what)) from None
         settings = config.identity() | {"seed": self.recipe.seed}
-        making = Making("pretrain", tasks.VERSION, settings, self.tokens(config).making.inputs)
+        making = Making(config.kind, tasks.VERSION, settings, self.before(config)["data"].making.inputs)
 
         def fill(directory: Path) -> None:
             ingredients = self.ingredients(name, config)
@@ -199,9 +205,10 @@ class Pipeline:
                 raise UserError(Problem(warmup, error.problems[0].what)) from None
             probe(task, where)
             check_packing(task.model)
-            baseline = read_json(self.store.get(self.baseline(config)).directory / "baseline.json")
+            baseline = self.before(config).get("baseline")
+            to_beat = read_json(self.store.get(baseline).directory / "baseline.json") if baseline else {}
             run = self.runs.of(making) or self.runs.begin(self.recipe, name, making, self.console)
-            summary = train(run, self.recipe, ingredients, task, baseline, self.world, self.console)
+            summary = train(run, self.recipe, ingredients, task, to_beat, self.world, self.console)
             write_json(directory / "summary.json", summary)
 
         return self._step(name, making, fill)

@@ -15,7 +15,7 @@ from polyana.config import Config, config_classes, kind_of
 from polyana.recipe import KINDS
 from polyana.registry import Repository
 from polyana.run import run_recipe
-from polyana.tasks import PretrainTask
+from polyana.tasks import LanguageModelTask
 from polyana.tracking import Console
 
 LLAMA = "stages.pretrain.model={architecture: llama, layers: 1, width: 32, heads: 2, context: 32}"
@@ -158,9 +158,9 @@ def workshop(tiny, home, load, tmp_path, monkeypatch):
     (made,) = (home / "stages").glob("tokenizer-*")
     shutil.copytree(made, tmp_path / "ready")
     calls = []
-    original = PretrainTask.loss
+    original = LanguageModelTask.loss
     monkeypatch.setattr(
-        PretrainTask, "loss", lambda self, batch: calls.append(batch.sequences) or original(self, batch)
+        LanguageModelTask, "loss", lambda self, batch: calls.append(batch.sequences) or original(self, batch)
     )
 
     def observe(*overrides) -> dict:

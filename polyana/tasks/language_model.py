@@ -44,6 +44,7 @@ class EvalConfig(Config):
 class TrainingStageConfig(Config):
     """What every stage that trains a model has."""
 
+    kind: str
     train: TrainConfig = Field(default_factory=TrainConfig)
     eval: EvalConfig = Field(default_factory=EvalConfig)
     save: SaveConfig = Field(default_factory=SaveConfig, json_schema_extra={"watching": True})

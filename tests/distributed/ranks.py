@@ -17,12 +17,12 @@ import torch
 from polyana.errors import PolyanaError
 from polyana.recipe import load_recipe
 from polyana.run import run_recipe
-from polyana.tasks import PretrainTask
+from polyana.tasks import LanguageModelTask
 from polyana.tracking import Console
 from polyana.train import Trainer
 
 LAST = int(os.environ["RANK"]) == int(os.environ["WORLD_SIZE"]) - 1
-between_steps, loss = Trainer._between_steps, PretrainTask.loss
+between_steps, loss = Trainer._between_steps, LanguageModelTask.loss
 
 
 def run(case: dict) -> None:
@@ -39,7 +39,7 @@ def run(case: dict) -> None:
             raise LookupError("this rank's own mistake")
         return output
 
-    Trainer._between_steps, PretrainTask.loss = stopping, troubled
+    Trainer._between_steps, LanguageModelTask.loss = stopping, troubled
     os.environ["POLYANA_HOME"] = case["home"]
     raised = ""
     try:
