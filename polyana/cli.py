@@ -62,7 +62,7 @@ def run(
         raise UserError("--resume goes on with a run and --fresh begins a new one; choose one of them")
     loaded = load_recipe(recipe, overrides or ())
     if (processes > 1 or restarts) and "RANK" not in os.environ:  # else this is one of them
-        sys.exit(launch(processes, restarts, sys.argv[1:]))
+        sys.exit(launch(processes, restarts, ["-m", "polyana", *sys.argv[1:]]))
     began = time.time()
     summaries = run_recipe(loaded, stage=stage, resume=resume, fresh=fresh)
     if not is_main():
@@ -85,13 +85,20 @@ def plan(
     price: Annotated[
         float | None, typer.Option(min=0.0, help="Of an hour, as 2.5: prints what training costs.")
     ] = None,
+    processes: Annotated[int, typer.Option(min=1, help="Plan for training in so many processes on this machine.")] = 1,
+    compare_compiled: Annotated[
+        bool, typer.Option("--compile", help="Rehearse with and without torch.compile: which is faster in all?")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Show what a recipe would do and need: stages, memory, disk, time. Exit code 1 when memory or disk are short."""
     from polyana.plan import picture, plan_recipe
     from polyana.recipe import load_recipe
 
-    planned = plan_recipe(load_recipe(recipe, overrides or ()), stage=stage, prepare=prepare, price=price)
+    planned = plan_recipe(
+        load_recipe(recipe, overrides or ()), stage=stage, prepare=prepare, price=price, processes=processes,
+        compare_compiled=compare_compiled,
+    )  # fmt: skip
     if as_json:
         _print(json.dumps(planned.as_json(), ensure_ascii=False, indent=1))
     else:

@@ -63,7 +63,9 @@ class Batch:
         return Batch(tokens_N, targets, weight, position, document, (tuple(length for length in inside if length > 0),))
 
     def to(self, device: torch.device) -> Batch:
-        tokens, targets, weight, position, document = (column.to(device, non_blocking=True) for column in self._columns())
+        tokens, targets, weight, position, document = (
+            column.to(device, non_blocking=True) for column in self._columns()
+        )
         return Batch(tokens, targets, weight, position, document, self.texts)
 
     def _columns(self) -> tuple[torch.Tensor, ...]:

@@ -178,4 +178,4 @@ def _lay_out(shards: TokenShards, sequences: list[list[tuple[int, int]]], whole_
         positions.append(np.arange(stretch))
     columns = [torch.from_numpy(np.concatenate(column)) for column in (tokens, targets, weights, positions, documents)]
     texts = tuple(tuple(last - first for first, last in spans) for spans in sequences)
-    return Batch(*columns, texts=texts)
+    return Batch(columns[0], columns[1], columns[2], columns[3], columns[4], texts)

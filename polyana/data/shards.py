@@ -38,9 +38,7 @@ class ShardWriter:
         self._starts: list[int] = []
         self._number = self._tokens = 0
 
-    def write(
-        self, identifier: str, tokens: NDArray[np.uint32], weights: NDArray[np.float32] | None = None
-    ) -> None:
+    def write(self, identifier: str, tokens: NDArray[np.uint32], weights: NDArray[np.float32] | None = None) -> None:
         """Append one document, its end-of-text token included; or an example, with the weight of each of its tokens."""
         if self._stream is None or self._tokens >= self._limit:
             self._next(weights is not None)

@@ -19,11 +19,12 @@ class Choice:
 
 @dataclass(frozen=True)
 class Memory:
-    """Bytes. weights to logits are counted; the others are None where nothing was measured.
+    """Bytes, of each process. weights to logits are counted; the others are None where nothing was measured.
 
     activations: all else that a training step needs, above all what the backward pass needs of the forward pass.
     training, evaluation, saving: the peak of each, beyond the libraries. peak: of the whole process, libraries
-    included, which is what has to be available. how: what was measured.
+    included. together: of all processes, which is what has to be available; where each has a GPU of its own, of one.
+    how: what was measured.
     """
 
     weights: int
@@ -38,6 +39,7 @@ class Memory:
     evaluation: int | None = None
     saving: int | None = None
     peak: int | None = None
+    together: int | None = None
 
 
 @dataclass(frozen=True)
@@ -57,12 +59,14 @@ class Disk:
 
 @dataclass(frozen=True)
 class Time:
-    """Seconds of one, how many there are, and of all. start: model and data made ready, a step probed.
+    """Seconds of one, how many there are, and of all. start: model and data made ready, a step probed. compile: what
+    the first steps take beyond others.
 
     cost: in the unit of the price an hour.
     """
 
     start: float
+    compile: float
     step: float
     evaluation: float
     sample: float
@@ -78,8 +82,10 @@ class Time:
 class Training:
     """A training stage that would run. None: not known before its tokens are made.
 
-    tokens, steps: of the whole training. batch, micro_batch: sequences; parts: micro-batches of a step.
+    tokens, steps: of the whole training. batch, micro_batch: sequences; parts: micro-batches of a step in a process.
     """
+
+    processes: int
 
     parameters: int
     trained: int

@@ -41,6 +41,7 @@ def _figures(training: Training) -> Table:
     frozen = f"{training.frozen:,} frozen" if training.frozen else "none frozen"
     row("model", f"{training.parameters:,} parameters, {frozen}", f"vocabulary {training.vocabulary:,}")
     parts = f"in {training.parts} parts of {training.micro_batch}" if training.parts > 1 else "in one part"
+    parts += " for each process" if training.processes > 1 else ""
     batch = f"{sequences(training.batch)} of {training.context} tokens, {parts}"
     if training.steps is not None:
         data = f"{training.tokens:,} tokens ({training.epochs:.2g} epochs) in {training.steps:,} steps"
@@ -52,11 +53,13 @@ def _figures(training: Training) -> Table:
     counted += [("activations and the rest", memory.activations)] if memory.activations is not None else []
     listed = ", ".join(f"{what} {show_bytes(size)}" for what, size in counted)
     if memory.training is not None and memory.evaluation is not None and memory.saving is not None:
-        row("memory", f"training {show_bytes(memory.training)}: {listed}")
+        each = "of each process: " if training.processes > 1 else ""
+        row("memory", f"{each}training {show_bytes(memory.training)}: {listed}")
         row("", f"evaluation {show_bytes(memory.evaluation)}", f"saving {show_bytes(memory.saving)}", memory.how)
         row(
             "",
             f"at most {show_bytes(memory.peak or 0)} with the libraries' {show_bytes(memory.libraries or 0)}",
+            f"{show_bytes(memory.together or 0)} for all {training.processes}" if training.processes > 1 else "",
             f"{show_bytes(memory.available)} are available",
         )
     else:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+from polyana.distributed import World
 from polyana.plan.figures import RecipePlan, StagePlan
 from polyana.plan.training import RehearsedTraining
 from polyana.recipe import Recipe
@@ -17,14 +18,15 @@ __all__ = ["plan_recipe"]
 
 
 def plan_recipe(recipe: Recipe, *, stage: str | None = None, prepare: bool = False, price: float | None = None,
-        console: Console | None = None) -> RecipePlan:  # fmt: skip
+        processes: int = 1, compare_compiled: bool = False, console: Console | None = None) -> RecipePlan:  # fmt: skip
     """The plan of every stage, or of one and what it needs. Makes no run; rehearsals are removed when they end.
 
     `prepare`: make what comes before training where it is not there yet, for without tokens nothing can be rehearsed.
-    `price`: of an hour. Raises UserError when the recipe cannot run.
+    `price`: of an hour. `processes`: that are to train together on this machine; they rehearse together too.
+    `compare_compiled`: rehearse with and without torch.compile. Raises UserError when the recipe cannot run.
     """
     console = console or Console()
-    pipeline = Pipeline(recipe, home_directory(), console)
+    pipeline = Pipeline(recipe, home_directory(), console, World(size=processes))
     names = list(recipe.stages) if stage is None else recipe.needed_for(stage)
     steps = pipeline.steps(names)
     stages: list[StagePlan] = []
@@ -47,7 +49,9 @@ def plan_recipe(recipe: Recipe, *, stage: str | None = None, prepare: bool = Fal
                 run = pipeline.runs.of(steps[name].making)
                 planned = replace(planned, why=f"goes on with {run.name if run else ''}; what follows is of all of it")
             console.say(f"{name}: rehearsing some steps")
-            planned = replace(planned, training=RehearsedTraining(pipeline, name, config, price).training())
+            planned = replace(
+                planned, training=RehearsedTraining(pipeline, name, config, price, compare_compiled).training()
+            )
         stages.append(planned)
     times = [
         each.training.time if each.training else None for each in stages if each.kind == "pretrain" and not each.cached

@@ -22,6 +22,7 @@ from polyana.run import Pipeline
 from polyana.storage import free_bytes, show_bytes
 from polyana.tasks import PretrainConfig
 from polyana.tokenizer import TextTokenizer, TokenizerConfig
+from polyana.tracking import show_clock
 from polyana.train import (
     AdafactorConfig,
     Cadence,
@@ -37,14 +38,21 @@ from polyana.train import (
 __all__ = ["RehearsedTraining"]
 
 _SAFE = 0.8  # share of the available memory that a rehearsal may take; guess
+_COMPILING, _COMPILED_SAVES = (25, 60), 0.09  # seconds at the start; more speed, at most: docs/log.md
 _LOG_MARGIN = 10**8  # bytes that should be free beside what a rehearsal saves; guess
 
 
 class RehearsedTraining:
     """The plan of one training stage that would run."""
 
-    def __init__(self, pipeline: Pipeline, name: str, config: PretrainConfig, price: float | None) -> None:
+    def __init__(
+        self, pipeline: Pipeline, name: str, config: PretrainConfig, price: float | None, compare_compiled: bool
+    ) -> None:
         self.pipeline, self.name, self.config, self.price = pipeline, name, config, price
+        self.compare_compiled, self.processes = compare_compiled, pipeline.world.size
+        self.strategy = config.train.strategy
+        if self.strategy == "auto":
+            self.strategy = "ddp" if self.processes > 1 else "single"
         self.recipe = pipeline.recipe
         self.precision = choose_precision(config.train.precision)
         self.tokens = pipeline.store.find(pipeline.tokens(config).making)
@@ -55,12 +63,19 @@ class RehearsedTraining:
         parameters = list(self.model.parameters())
         self.parameters = sum(each.numel() for each in parameters)
         self.trained = sum(each.numel() for each in parameters if each.requires_grad)
+        self.state = optimizer_bytes(self.model, config.train.optimizer)
+        if self.strategy == "fsdp2":
+            for each in parameters:  # rows are cut up; the first process has no fewer than the others
+                each.data = each.data[: math.ceil(len(each) / self.processes)]
+        self.held = [each.numel() for each in parameters], [each.numel() for each in parameters if each.requires_grad]
         self.available = available_bytes(self.precision.device)
         if self.precision.device.type == "cpu":
             self.available += held_bytes(self.precision.device)  # which ends with this process
         self.free = free_bytes(pipeline.home)
         self.batch = sequences_in(config.train.batch, config.model.context)
-        self.micro_batch = micro_batch_of(config.train, config.model.context)
+        share = math.ceil(self.batch / self.processes)
+        self.micro_batch = min(micro_batch_of(config.train, config.model.context), share)
+        self.parts = math.ceil(share / self.micro_batch)
 
     def _vocabulary(self) -> int:
         """Rows of the embedding; of a tokenizer that is still to be trained as many as it may have at most."""
@@ -74,25 +89,27 @@ class RehearsedTraining:
 
     def training(self) -> Training:
         train, context = self.config.train, self.config.model.context
-        memory, reports = self._counted(), []
+        memory, reports, other = self._counted(), list[Report](), None
         if self.tokens is None or self.tokenizer is None:
             memory = replace(memory, how="activations are measured once the tokens are made: --prepare makes them")
-        elif memory.weights + memory.gradients + memory.optimizer > _SAFE * self.available:
+        elif self._together(memory.weights + memory.gradients + memory.optimizer) > _SAFE * self.available:
             memory = replace(memory, how="nothing was measured: the model does not fit into this machine's memory")
         else:
             reports = self._measure()
             memory = self._measured(memory, reports)
+            if self.compare_compiled and len(reports) == 1 and self._why_not_compiled() is None:
+                other = self._rehearse(None, compiled=not train.compile)
         report = reports[-1] if reports else None
         plan, disk, time = None, None, None
         if report is not None:
             plan = TrainingPlan.of(train, report.per_epoch, report.tokens_per_epoch, context)
             disk, time = self._disk(plan, report), self._time(plan, report)
+        compiling = self._compiling(time, plan, self._time(plan, other) if plan and other else None)
         return Training(
-            self.parameters, self.trained, self.vocabulary, plan.tokens if plan else None,
+            self.processes, self.parameters, self.trained, self.vocabulary, plan.tokens if plan else None,
             plan.sequences / plan.per_epoch if plan else None, plan.steps if plan else None,
             plan.warmup_steps if plan else None, self.batch, self.micro_batch,
-            math.ceil(self.batch / self.micro_batch), context, memory, disk, time, self._choices(report),
-            self._warnings(memory, disk),
+            self.parts, context, memory, disk, time, [*self._choices(report), compiling], self._warnings(memory, disk),
         )  # fmt: skip
 
     # Memory
@@ -100,16 +117,21 @@ class RehearsedTraining:
     def _counted(self) -> Memory:
         rows = self.micro_batch * self.config.model.context
         return Memory(
-            4 * self.parameters, 4 * self.trained, optimizer_bytes(self.model, self.config.train.optimizer),
+            4 * sum(self.held[0]), 4 * sum(self.held[1]), optimizer_bytes(self.model, self.config.train.optimizer),
             logits_bytes(rows, self.vocabulary, self.precision.dtype), self.available, "",
         )  # fmt: skip
 
+    def _together(self, of_one: float) -> float:
+        """Bytes of what each process holds so many of; on GPUs each process has its own."""
+        return of_one * (self.processes if self.precision.device.type == "cpu" else 1)
+
     def _measure(self) -> list[Report]:
         """Rehearsals with parts of one and of two sequences, where parts of all might not fit; with all if they do."""
-        if self._bound() < _SAFE * self.available:
+        if self._together(self._bound()) < _SAFE * self.available:
             return [self._rehearse(None)]
         small = [self._rehearse(1), self._rehearse(2)]
-        return small if _extrapolated(small, self.micro_batch) > _SAFE * self.available else [self._rehearse(None)]
+        whole = self._together(_extrapolated(small, self.micro_batch))
+        return small if whole > _SAFE * self.available else [self._rehearse(None)]
 
     def _bound(self) -> float:
         """More than a training step will need. Activations of a layer and token are about (34 D + 5 H T) bytes in half
@@ -121,11 +143,12 @@ class RehearsedTraining:
         whole = counted.weights + counted.gradients + counted.optimizer + counted.logits
         return 2 * whole + activations + 10**9  # and the libraries, and head and bf16 copies of the weights
 
-    def _rehearse(self, micro_batch: int | None) -> Report:
+    def _rehearse(self, micro_batch: int | None, compiled: bool | None = None) -> Report:
+        """`compiled`: None for what the recipe says."""
         assert self.tokens is not None
         assert self.tokenizer is not None
-        counted = self._counted()
-        saves = self.free > 2 * counted.weights + counted.optimizer + _LOG_MARGIN
+        saves = self.free > 8 * self.parameters + self.state + _LOG_MARGIN
+        compiled = self.config.train.compile if compiled is None else compiled
         where = {
             "stage": self.recipe.where(self.name),
             "warmup": self.recipe.where(self.name, "train", "warmup"),
@@ -134,8 +157,8 @@ class RehearsedTraining:
         with tempfile.TemporaryDirectory(prefix=".rehearsal-", dir=self.pipeline.home) as place:
             (Path(place) / "recipe.yaml").write_text(self.recipe.as_yaml(), encoding="utf-8")
             order = Order(
-                place, self.name, str(self.tokens.directory), str(self.tokenizer.directory), micro_batch, saves,
-                torch.get_num_threads(), where,
+                place, self.name, str(self.tokens.directory), str(self.tokenizer.directory), micro_batch,
+                compiled, saves, self.processes, torch.get_num_threads(), where,
             )  # fmt: skip
             try:
                 return rehearse(order)
@@ -148,10 +171,11 @@ class RehearsedTraining:
     def _measured(self, memory: Memory, reports: list[Report]) -> Memory:
         report = reports[-1]
         held = memory.weights + memory.gradients + memory.optimizer
-        step, how = report.peaks["step"], "measured in a rehearsal"
+        of = f" of {self.processes} processes" if self.processes > 1 else ""
+        step, how = report.peaks["step"], f"measured in a rehearsal{of}"
         if len(reports) > 1:
             step = _extrapolated(reports, self.micro_batch)
-            how = "extrapolated from rehearsals with parts of 1 and 2 sequences, for the whole might not fit"
+            how = f"extrapolated from rehearsals{of} with parts of 1 and 2 sequences, for the whole might not fit"
         training = step - report.libraries
         if self.config.train.find_lr:  # which keeps the first weights
             training += memory.weights
@@ -160,21 +184,25 @@ class RehearsedTraining:
         beyond = max(peak for what, peak in report.peaks.items() if what != "step") - report.libraries
         if len(reports) > 1:  # later phases find what the small steps have freed
             beyond = evaluation
+        peak = report.libraries + max(training, beyond)
+        everything = self._together(peak)
+        if len(reports) == 1 and self.precision.device.type == "cpu":
+            everything += sum(report.whole) - self.processes * max(report.whole)  # not all have the same peak
+        everything -= self._together(report.shared) - report.shared
         return replace(
             memory, how=how, libraries=report.libraries, training=training, evaluation=evaluation, saving=saving,
-            activations=max(training - held - memory.logits, 0), peak=report.libraries + max(training, beyond),
+            activations=max(training - held - memory.logits, 0), peak=peak, together=round(everything),
         )  # fmt: skip
 
     # Disk and time
 
     def _disk(self, plan: TrainingPlan, report: Report) -> Disk:
         keep, saves = self.config.save.keep, self._time(plan, report).saves
-        counted = self._counted()
-        commit, state = report.commit_bytes or counted.weights, report.state_bytes or counted.optimizer
+        commit, state = report.commit_bytes or 4 * self.parameters, report.state_bytes or self.state
         multiples = plan.steps // int(keep.every.amount) if keep.every else 0
         commits = min(saves, keep.best + keep.last + multiples)
         # A state's weights are a commit's file, but for the older one's where its commit has been let go
-        alone = counted.weights if saves > 1 and keep.last < 2 else 0
+        alone = 4 * self.parameters if saves > 1 and keep.last < 2 else 0
         kept = commits * commit + min(saves, 2) * state + alone
         return Disk(commit, commits, state, kept, kept + (commit + state if saves > 1 else 0), self.free)
 
@@ -182,25 +210,25 @@ class RehearsedTraining:
         """What is due every so many minutes depends on how long everything takes, and so on itself."""
         config = self.config
         seconds = report.seconds
-        sequences = report.parts * report.micro_batch  # of a rehearsed step
-        step = seconds["step"] * max(plan.batch / sequences, 1.0)
+        step = seconds["step"] * max(plan.batch / report.sequences, 1.0)
+        compiling = seconds.get("compile", 0.0) * len(_sizes_of_parts(plan, self.processes))
         saving, evaluating = plan.cadence(config.save.every), plan.cadence(config.eval.every)
         sampling = plan.cadence(config.sample.every) if config.sample else Cadence(None, None)
         taken = plan.steps + (100 if config.train.find_lr else 0)
-        total = seconds["start"] + taken * step
+        total = at_least = seconds["start"] + compiling + taken * step
         evaluations = samples = saves = 1
         for _ in range(4):
             saves = _count([saving], plan.steps, total)
             evaluations = 1 + _count([saving, evaluating], plan.steps, total) if report.eval_tokens else 0
             samples = 1 + _count([sampling], plan.steps, total) if config.sample else 0
             total = (
-                seconds["start"] + taken * step + evaluations * seconds["evaluation"] + samples * seconds["sample"]
+                at_least + evaluations * seconds["evaluation"] + samples * seconds["sample"]
                 + saves * seconds.get("save", 0.0)
             )  # fmt: skip
         cost = total / 3600 * self.price if self.price is not None else None
         return Time(
-            seconds["start"], step, seconds["evaluation"], seconds["sample"], seconds.get("save", 0.0), evaluations,
-            samples, saves, total, cost,
+            seconds["start"], compiling, step, seconds["evaluation"], seconds["sample"], seconds.get("save", 0.0),
+            evaluations, samples, saves, total, cost,
         )  # fmt: skip
 
     # Words
@@ -215,25 +243,68 @@ class RehearsedTraining:
         tokens = f"{micro_batch * model.context:,} tokens at once"
         if train.micro_batch is not None:
             why = f"as the recipe says, {tokens}"
-        elif micro_batch < self.batch:
+        elif self.parts > 1:
             why = f"{tokens}; more would only need more memory"
         else:
-            why = f"the whole batch, {tokens}"
-        kind = "single" if train.strategy == "auto" else train.strategy
-        alone = "planned for one process; `polyana run --processes N` shares the work"
+            why = f"the whole {'share of a' if self.processes > 1 else ''} batch, {tokens}".replace("  ", " ")
+        spread = "planned for one process; `--processes N` plans for several that share the work"
+        if self.processes > 1:
+            spread = f"{self.processes} processes, each with a copy of the model"
+        if self.processes > 1 and self.strategy == "fsdp2":
+            spread = f"{self.processes} processes, among which weights, gradients and optimizer are cut up"
         return [
             Choice("precision", precision.format, precision.reason),
             Choice("attention", *attention_on(precision.device, precision.dtype, model.dropout)),
             Choice("packing", train.packing, packing[train.packing]),
-            Choice("strategy", kind, alone),
+            Choice("strategy", self.strategy, spread),
             Choice("micro-batch", sequences(micro_batch), why),
             Choice("checkpointing", *(report.checkpointing if report else ("not known", "before the tokens are made"))),
         ]
 
+    def _why_not_compiled(self) -> str | None:
+        """What would be said of `compile: true`, were it in the recipe."""
+        compiled = self.config.train.model_copy(update={"compile": True})
+        return next((what for key, what in compiled.problems() if key == ("compile",)), None)
+
+    def _compiling(self, time: Time | None, plan: TrainingPlan | None, other: Time | None) -> Choice:
+        """Whether layers go through torch.compile; `other`: the time of the same training, where they do not, or do."""
+        chosen, takes = self.config.train.compile, "true" if self.config.train.compile else "false"
+        if trouble := self._why_not_compiled():
+            return Choice("compile", takes, trouble)
+        if other is None or time is None or plan is None:
+            if chosen:
+                start = f", {time.compile:.0f} s in the first steps" if time else ""
+                return Choice("compile", takes, f"as the recipe says{start}; `--compile` tries whether it pays")
+            return Choice("compile", takes, self._guess_of_compiling(time, plan))
+        plain, compiled = (other, time) if chosen else (time, other)
+        saved = plain.step - compiled.step
+        measured = (
+            f"measured {compiled.step:.3g} s a step instead of {plain.step:.3g}, for {compiled.compile:.0f} s once"
+        )
+        if saved <= 0:
+            pays = "never pays"
+        else:
+            pays = f"pays after {math.ceil(compiled.compile / saved):,} steps, and there are {plan.steps:,}"
+        better = compiled.total < plain.total
+        advice = f"; `compile: {'true' if better else 'false'}` saves {show_clock(abs(plain.total - compiled.total))}"
+        return Choice("compile", takes, f"{measured}: {pays}{advice if better != chosen else ''}")
+
+    def _guess_of_compiling(self, time: Time | None, plan: TrainingPlan | None) -> str:
+        if self.precision.device.type != "cpu":
+            return "what it saves on a GPU was not measured yet; `--compile` tries it"
+        (least, most), share = _COMPILING, _COMPILED_SAVES
+        known = f"{least} to {most} s at each start for 0 to {share:.0%} more speed, as measured on a CPU (docs/log.md)"
+        if time is None or plan is None:
+            return known
+        gain = plan.steps * time.step * (1 - 1 / (1 + share))
+        if gain < least:
+            return f"{known}: could not pay within {show_clock(time.total)}"
+        return f"{known}: saves {show_clock(gain - least)} at best, and nothing below; `--compile` measures it"
+
     def _warnings(self, memory: Memory, disk: Disk | None) -> list[str]:
         found = []
         held = memory.weights + memory.gradients + memory.optimizer
-        needed = memory.peak if memory.peak is not None else held
+        needed = memory.together if memory.together is not None else round(self._together(held))
         if needed > self.available:
             found.append(
                 f"memory: about {show_bytes(needed)} are needed and {show_bytes(self.available)} are available. "
@@ -249,12 +320,14 @@ class RehearsedTraining:
     def _instead(self, memory: Memory, held: int) -> str:
         ways = []
         if memory.activations is not None and memory.libraries is not None:
-            room = self.available - memory.libraries - held - memory.logits
+            room = self.available / self._together(1) - memory.libraries - held - memory.logits
             fitting = int(self.micro_batch * room / max(memory.activations, 1))
-            parts = [size for size in range(1, min(fitting, self.batch) + 1) if self.batch % size == 0]
+            parts = [size for size in range(1, min(fitting, self.micro_batch) + 1) if self.batch % size == 0]
             if parts:
                 ways.append(f"`micro_batch: {sequences(parts[-1])}`, which is the same training in smaller parts")
-        if not isinstance(self.config.train.optimizer, AdafactorConfig):
+        if self.processes > 1 and self.strategy == "ddp":
+            ways.append("`strategy: fsdp2`, which cuts weights, gradients and optimizer up; or fewer `--processes`")
+        if not isinstance(self.config.train.optimizer, AdafactorConfig) and self.strategy != "fsdp2":
             ways.append(f"`optimizer: adafactor`, which saves {show_bytes(memory.optimizer)}")
         if not ways or memory.activations is None:
             ways.append("a smaller `width`, fewer `layers`")
@@ -268,6 +341,15 @@ def _extrapolated(reports: list[Report], micro_batch: int) -> int:
     (one, two) = reports
     slope = (two.peaks["step"] - one.peaks["step"]) / (two.micro_batch - one.micro_batch)
     return round(two.peaks["step"] + slope * (micro_batch - two.micro_batch))
+
+
+def _sizes_of_parts(plan: TrainingPlan, processes: int) -> set[int]:
+    """Of how many sequences the parts of a run are: for each torch.compile makes code of its own."""
+    sizes = set()
+    for batch in {plan.batch, plan.sequences % plan.batch or plan.batch}:
+        for share in {batch // processes or 1, math.ceil(batch / processes)}:
+            sizes |= {min(share, plan.micro_batch), share % plan.micro_batch} - {0}
+    return sizes
 
 
 def _count(cadences: list[Cadence], steps: int, seconds: float) -> int:

@@ -2,7 +2,7 @@
 
 from polyana.train.checkpointing import Checkpointing, choose_checkpointing
 from polyana.train.config import AdafactorConfig, SaveConfig, TrainConfig
-from polyana.train.memory import available_bytes, held_bytes, system_memory
+from polyana.train.memory import available_bytes, held_bytes, shared_bytes, system_memory
 from polyana.train.optimizer import Optimizers, build_optimizer, optimizer_bytes
 from polyana.train.plan import Cadence, TrainingPlan, micro_batch_of, sequences_in
 from polyana.train.precision import DeviceFacts, Precision, choose_precision, this_device
@@ -41,6 +41,7 @@ __all__ = [
     "optimizer_bytes",
     "probe",
     "sequences_in",
+    "shared_bytes",
     "system_memory",
     "this_device",
 ]

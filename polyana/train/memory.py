@@ -24,6 +24,7 @@ __all__ = [
     "held_bytes",
     "keep_freed_memory",
     "peak_bytes",
+    "shared_bytes",
     "system_memory",
 ]
 
@@ -48,23 +49,34 @@ class KeptMemory:
 
     def __init__(self) -> None:
         self._keeps = keep_freed_memory()
-        self._needed = 0  # held after a step that began without holes, the largest seen
-        self._fresh = 2  # steps to come that tell what is needed; the first one of a process finds no kernels made yet
+        self._needed = 0  # held after a step that began without holes
+        self._first = 2  # steps to come that tell what is needed; the first one of a process finds no kernels made yet
+        self._trimmed = False  # whether the last step began without holes
+        self._held = self._grown = 0  # after the last step; by how much more after any that began with holes
 
     @property
     def bound(self) -> int:
-        """Bytes that training comes near to, in time, where texts differ in length; 0 where nothing is kept."""
+        """Bytes that no step begins with more than; 0 where nothing is kept."""
         return round(_MOST_KEPT * self._needed)
+
+    @property
+    def most(self) -> int:
+        """Bytes that training comes to, in time, where texts differ in length: the bound, and the new holes of the
+        step that goes beyond it."""
+        return self.bound + self._grown
 
     def after_step(self) -> None:
         if not self._keeps:
             return
         held = _status("VmRSS") or 0
-        if self._fresh:
-            self._needed, self._fresh = max(self._needed, held), self._fresh - 1
-        elif held > self.bound:
+        if self._first or (self._trimmed and held > self.bound):
+            self._needed, self._first = max(self._needed, held), max(self._first - 1, 0)
+        elif not self._trimmed:
+            self._grown = max(self._grown, held - self._held)
+        self._held, self._trimmed = held, False
+        if not self._first and held > self.bound:
             ctypes.CDLL(None).malloc_trim(0)  # malloc_trim(3)
-            self._fresh = 1
+            self._trimmed = True
 
 
 def held_bytes(device: torch.device) -> int:
@@ -73,6 +85,11 @@ def held_bytes(device: torch.device) -> int:
     if device.type == "cuda":
         return torch.cuda.memory_allocated(device)
     return _status("VmRSS") or _largest_ever()
+
+
+def shared_bytes(device: torch.device) -> int:
+    """What of `held_bytes` other processes of this program hold together with this one: the libraries' files."""
+    return 0 if device.type == "cuda" else _status("RssFile") or 0
 
 
 def peak_bytes(device: torch.device) -> int:
