@@ -31,6 +31,11 @@ help:
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	@touch $@
 
+# Triton, which torch's builds for CPUs do not bring, takes 1 GB
+.venv/gpu: .venv/dev
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[gpu]'
+	@touch $@
+
 install: .venv/dev
 
 demo: .venv/demo
@@ -39,7 +44,7 @@ demo: .venv/demo
 test: .venv/dev
 	$(BIN)/pytest -m "not slow"
 
-test-all: .venv/dev
+test-all: .venv/gpu
 	$(BIN)/pytest
 
 # Each rival has an environment of its own
