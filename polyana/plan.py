@@ -97,7 +97,7 @@ class Disk:
 class Time:
     """Seconds of one, how many there are, and of all. start: model and data made ready, a step probed.
 
-    cost: in the unit of the price an hour.
+    range_test: steps of `find_lr`, beside those of training. cost: in the unit of the price an hour.
     """
 
     start: float
@@ -108,13 +108,15 @@ class Time:
     evaluations: int
     samples: int
     saves: int
+    range_test: int
     total: float
     cost: float | None
 
 
 @dataclass(frozen=True)
 class Training:
-    """A training stage that would run. None: not known before its tokens are made.
+    """A training stage that would run. None: not known before its tokens are made, `steps` only if they are counted in
+    tokens or epochs.
 
     tokens, steps: of the whole training. batch, micro_batch: sequences; parts: micro-batches of a step.
     """
@@ -204,8 +206,10 @@ def plan_recipe(recipe: Recipe, *, stage: str | None = None, prepare: bool = Fal
             if pipeline.runs.unfinished(steps[name].making):
                 run = pipeline.runs.of(steps[name].making)
                 planned = replace(planned, why=f"goes on with {run.name if run else ''}; what follows is of all of it")
-            console.say(f"{name}: rehearsing some steps")
-            planned = replace(planned, training=_Rehearsed(pipeline, name, config, price).training())
+            rehearsed = _Rehearsed(pipeline, name, config, price)
+            if rehearsed.tokens is not None:
+                console.say(f"{name}: rehearsing some steps")
+            planned = replace(planned, training=rehearsed.training())
         stages.append(planned)
     times = [
         each.training.time if each.training else None for each in stages if each.kind == "pretrain" and not each.cached
@@ -258,7 +262,8 @@ class _Rehearsed:
         train, context = self.config.train, self.config.model.context
         memory, reports = self._counted(), []
         if self.tokens is None or self.tokenizer is None:
-            memory = replace(memory, how="activations are measured once the tokens are made: --prepare makes them")
+            how = "the rest, disk, time and cost are measured once the tokens are made: --prepare makes them"
+            memory = replace(memory, how=how)
         elif memory.weights + memory.gradients + memory.optimizer > _SAFE * self.available:
             memory = replace(memory, how="nothing was measured: the model does not fit into this machine's memory")
         else:
@@ -266,12 +271,13 @@ class _Rehearsed:
             memory = self._measured(memory, reports)
         report = reports[-1] if reports else None
         plan, disk, time = None, None, None
+        steps = int(train.duration.amount) if train.duration.unit == "steps" else None
         if report is not None:
             plan = TrainingPlan.of(train, report.per_epoch, report.tokens_per_epoch, context)
             disk, time = self._disk(plan, report), self._time(plan, report)
         return Training(
             self.parameters, self.trained, self.vocabulary, plan.tokens if plan else None,
-            plan.sequences / plan.per_epoch if plan else None, plan.steps if plan else None,
+            plan.sequences / plan.per_epoch if plan else None, plan.steps if plan else steps,
             plan.warmup_steps if plan else None, self.batch, self.micro_batch,
             math.ceil(self.batch / self.micro_batch), context, memory, disk, time, self._choices(),
             self._warnings(memory, disk),
@@ -368,7 +374,8 @@ class _Rehearsed:
         step = seconds["step"] * max(plan.batch / sequences, 1.0)
         saving, evaluating = plan.cadence(config.save.every), plan.cadence(config.eval.every)
         sampling = plan.cadence(config.sample.every) if config.sample else Cadence(None, None)
-        taken = plan.steps + (100 if config.train.find_lr else 0)
+        range_test = 100 if config.train.find_lr else 0
+        taken = plan.steps + range_test
         total = seconds["start"] + taken * step
         evaluations = samples = saves = 1
         for _ in range(4):
@@ -382,7 +389,7 @@ class _Rehearsed:
         cost = total / 3600 * self.price if self.price is not None else None
         return Time(
             seconds["start"], step, seconds["evaluation"], seconds["sample"], seconds.get("save", 0.0), evaluations,
-            samples, saves, total, cost,
+            samples, saves, range_test, total, cost,
         )  # fmt: skip
 
     # Words
@@ -487,7 +494,9 @@ def picture(plan: RecipePlan) -> RenderableType:
         if stage.training is not None:
             shown += [Text(f"\n{stage.name}", "bold"), _figures(stage.training)]
             shown += [Text(f"  {warning}", "bold red") for warning in stage.training.warnings]
-    if plan.seconds is not None:
+    if all(stage.cached for stage in plan.stages):
+        shown.append(Text("\nnothing is left to do"))
+    elif plan.seconds:
         cost = f", {plan.cost:,.2f} at the price given" if plan.cost is not None else ""
         shown.append(Text(f"\ntraining takes about {show_clock(plan.seconds)}{cost}"))
     return Group(*shown)
@@ -504,11 +513,12 @@ def _figures(training: Training) -> Table:
     row("model", f"{training.parameters:,} parameters, {frozen}", f"vocabulary {training.vocabulary:,}")
     parts = f"in {training.parts} parts of {training.micro_batch}" if training.parts > 1 else "in one part"
     batch = f"{_sequences(training.batch)} of {training.context} tokens, {parts}"
-    if training.steps is not None:
+    if training.tokens is not None:
         data = f"{training.tokens:,} tokens ({training.epochs:.2g} epochs) in {training.steps:,} steps"
         row("steps", data, f"the first {training.warmup_steps:,} of them warm-up", f"a step: {batch}")
     else:
-        row("steps", "not known before the tokens are made (--prepare makes them)", f"a step: {batch}")
+        known = f"{training.steps:,}" if training.steps else "not known before the tokens are made"
+        row("steps", known, f"a step: {batch}")
     counted = [("weights", memory.weights), ("gradients", memory.gradients), ("optimizer", memory.optimizer)]
     counted += [("logits", memory.logits)]
     counted += [("activations and the rest", memory.activations)] if memory.activations is not None else []
@@ -529,7 +539,8 @@ def _figures(training: Training) -> Table:
         row("", f"{show_bytes(disk.free)} are free")
     if time is not None:
         events = (
-            (training.steps or 0, "step", time.step), (time.evaluations, "evaluation", time.evaluation),
+            (training.steps or 0, "step", time.step), (time.range_test, "step before that to find a rate", time.step),
+            (time.evaluations, "evaluation", time.evaluation),
             (time.samples, "sample", time.sample), (time.saves, "save", time.save),
         )  # fmt: skip
         listed = ", ".join(
