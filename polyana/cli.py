@@ -125,7 +125,10 @@ def _show_summary(summary: dict[str, Any], home: Path, wall_seconds: float) -> N
     if summary.get("trigram_bits_per_byte") is not None:
         table.add_row("  a character trigram's", f"{summary['trigram_bits_per_byte']:.3f}")
     table.add_row("tokens per second", f"{summary['tokens_per_second']:,.0f}")
-    table.add_row("wall time", f"{show_clock(wall_seconds)} (training steps {show_clock(summary['training_seconds'])})")
+    wall, training = show_clock(wall_seconds), show_clock(summary["training_seconds"])
+    at_once = len(list(run.metrics.iterdir())) == 1 and wall_seconds > summary["training_seconds"]
+    shown = f"{wall} (training steps {training})" if at_once else f"{wall} this time (training steps {training} in all)"
+    table.add_row("wall time", shown)
     table.add_row("disk used", show_bytes(summary["disk_bytes"]))
     console = RichConsole(highlight=False)
     console.print(table)
@@ -159,15 +162,14 @@ def runs(
     if as_json:
         _print(json.dumps(_overview(directory), ensure_ascii=False, indent=1))
         return
-    console = RichConsole(highlight=False)
-    width = console.width if console.is_terminal else 120
+    console = RichConsole(highlight=False, width=None if sys.stdout.isatty() else 120)
     if not watch:
-        console.print(_runs_table(directory, width), width=width, crop=False)
+        console.print(_runs_table(directory, console.width))
         return
-    with Live(_runs_table(directory, width), console=console, refresh_per_second=1) as live:
+    with Live(_runs_table(directory, console.width), console=console, refresh_per_second=1) as live:
         while True:
             time.sleep(2)
-            live.update(_runs_table(directory, width))
+            live.update(_runs_table(directory, console.width))
 
 
 def _overview(directory: Path) -> list[dict[str, Any]]:
@@ -202,7 +204,7 @@ def _runs_table(directory: Path, width: int) -> Table | str:
     for heading in ("run", "status", "step", "loss", "eval", "loss curve"):
         table.add_column(heading, justify="right" if heading in ("step", "loss", "eval") else "left", no_wrap=True)
     colours = {"finished": "green", "training": "cyan", "failed": "red", "interrupted": "yellow"}
-    left = width - max(len(row["run"]) for row in rows) - 45  # status, step, two losses and what is between
+    left = width - max(len(row["run"]) for row in rows) - 40  # status, step, two losses and what is between
     for row in rows:
         colour = colours.get(row["status"], "white")
         figures = [f"{row[name]:.3f}" if row[name] is not None else "" for name in ("train/loss", "eval/loss")]

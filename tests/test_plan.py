@@ -93,7 +93,9 @@ def test_an_interrupted_run_is_gone_on_with(planned, load, tiny, quiet, home, mo
 
 def test_without_tokens_it_tells_what_needs_none(planned, tmp_path, home):
     training = training_of(planned())
-    assert training.steps is training.time is training.disk is training.memory.peak is None
+    assert training.tokens is training.time is training.disk is training.memory.peak is None
+    assert training.steps == 12
+    assert training_of(planned("stages.pretrain.train.duration=2 epochs")).steps is None
     assert training.memory.weights == 4 * training.parameters > 0
     assert training.memory.optimizer == 8 * training.parameters
     assert "--prepare" in training.memory.how

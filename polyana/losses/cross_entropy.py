@@ -9,6 +9,8 @@ from typing import Any
 
 import torch
 
+from polyana.losses.liger import liger_fits, liger_linear_cross_entropy_and_z_sum
+
 __all__ = ["head_bytes", "linear_cross_entropy_and_z_sum", "linear_cross_entropy_sum", "logits_bytes"]
 
 _ROWS = 512
@@ -40,6 +42,8 @@ def linear_cross_entropy_and_z_sum(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """The same sum plus the z-loss: the sum over N of `z_loss` (log Z)^2, Z being what softmax divides by (Chowdhery et
     al. 2022, section 5); and, without gradient, what the z-loss has added."""
+    if liger_fits(hidden_ND, dtype):
+        return liger_linear_cross_entropy_and_z_sum(hidden_ND, weight_VD, targets_N, dtype, z_loss)
     return _LinearCrossEntropySum.apply(hidden_ND, weight_VD, targets_N, dtype, z_loss)  # type: ignore[no-any-return,no-untyped-call]
 
 

@@ -62,7 +62,7 @@ class Time:
     """Seconds of one, how many there are, and of all. start: model and data made ready, a step probed. compile: what
     the first steps take beyond others.
 
-    cost: in the unit of the price an hour.
+    range_test: steps of `find_lr`, beside those of training. cost: in the unit of the price an hour.
     """
 
     start: float
@@ -74,13 +74,15 @@ class Time:
     evaluations: int
     samples: int
     saves: int
+    range_test: int
     total: float
     cost: float | None
 
 
 @dataclass(frozen=True)
 class Training:
-    """A training stage that would run. None: not known before its tokens are made.
+    """A training stage that would run. None: not known before its tokens are made, `steps` only if they are counted in
+    tokens or epochs.
 
     tokens, steps: of the whole training. batch, micro_batch: sequences; parts: micro-batches of a step in a process.
     """

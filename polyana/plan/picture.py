@@ -25,7 +25,9 @@ def picture(plan: RecipePlan) -> RenderableType:
         if stage.training is not None:
             shown += [Text(f"\n{stage.name}", "bold"), _figures(stage.training)]
             shown += [Text(f"  {warning}", "bold red") for warning in stage.training.warnings]
-    if plan.seconds is not None:
+    if all(stage.cached for stage in plan.stages):
+        shown.append(Text("\nnothing is left to do"))
+    elif plan.seconds:
         cost = f", {plan.cost:,.2f} at the price given" if plan.cost is not None else ""
         shown.append(Text(f"\ntraining takes about {show_clock(plan.seconds)}{cost}"))
     return Group(*shown)
@@ -43,11 +45,12 @@ def _figures(training: Training) -> Table:
     parts = f"in {training.parts} parts of {training.micro_batch}" if training.parts > 1 else "in one part"
     parts += " for each process" if training.processes > 1 else ""
     batch = f"{sequences(training.batch)} of {training.context} tokens, {parts}"
-    if training.steps is not None:
+    if training.tokens is not None:
         data = f"{training.tokens:,} tokens ({training.epochs:.2g} epochs) in {training.steps:,} steps"
         row("steps", data, f"the first {training.warmup_steps:,} of them warm-up", f"a step: {batch}")
     else:
-        row("steps", "not known before the tokens are made (--prepare makes them)", f"a step: {batch}")
+        known = f"{training.steps:,}" if training.steps else "not known before the tokens are made"
+        row("steps", known, f"a step: {batch}")
     counted = [("weights", memory.weights), ("gradients", memory.gradients), ("optimizer", memory.optimizer)]
     counted += [("logits", memory.logits)]
     counted += [("activations and the rest", memory.activations)] if memory.activations is not None else []
@@ -70,7 +73,8 @@ def _figures(training: Training) -> Table:
         row("", f"{show_bytes(disk.free)} are free")
     if time is not None:
         events = (
-            (training.steps or 0, "step", time.step), (time.evaluations, "evaluation", time.evaluation),
+            (training.steps or 0, "step", time.step), (time.range_test, "step before that to find a rate", time.step),
+            (time.evaluations, "evaluation", time.evaluation),
             (time.samples, "sample", time.sample), (time.saves, "save", time.save),
         )  # fmt: skip
         listed = ", ".join(

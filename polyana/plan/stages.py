@@ -48,10 +48,10 @@ def plan_recipe(recipe: Recipe, *, stage: str | None = None, prepare: bool = Fal
             if pipeline.runs.unfinished(steps[name].making):
                 run = pipeline.runs.of(steps[name].making)
                 planned = replace(planned, why=f"goes on with {run.name if run else ''}; what follows is of all of it")
-            console.say(f"{name}: rehearsing some steps")
-            planned = replace(
-                planned, training=RehearsedTraining(pipeline, name, config, price, compare_compiled).training()
-            )
+            rehearsed = RehearsedTraining(pipeline, name, config, price, compare_compiled)
+            if rehearsed.tokens is not None:
+                console.say(f"{name}: rehearsing some steps")
+            planned = replace(planned, training=rehearsed.training())
         stages.append(planned)
     times = [
         each.training.time if each.training else None for each in stages if each.kind == "pretrain" and not each.cached

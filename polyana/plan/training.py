@@ -39,6 +39,7 @@ __all__ = ["RehearsedTraining"]
 
 _SAFE = 0.8  # share of the available memory that a rehearsal may take; guess
 _COMPILING, _COMPILED_SAVES = (25, 60), 0.09  # seconds at the start; more speed, at most: docs/log.md
+_ONCE_MADE = "the rest, disk, time and cost are measured once the tokens are made: --prepare makes them"
 _LOG_MARGIN = 10**8  # bytes that should be free beside what a rehearsal saves; guess
 
 
@@ -91,7 +92,7 @@ class RehearsedTraining:
         train, context = self.config.train, self.config.model.context
         memory, reports, other = self._counted(), list[Report](), None
         if self.tokens is None or self.tokenizer is None:
-            memory = replace(memory, how="activations are measured once the tokens are made: --prepare makes them")
+            memory = replace(memory, how=_ONCE_MADE)
         elif self._together(memory.weights + memory.gradients + memory.optimizer) > _SAFE * self.available:
             memory = replace(memory, how="nothing was measured: the model does not fit into this machine's memory")
         else:
@@ -101,13 +102,14 @@ class RehearsedTraining:
                 other = self._rehearse(None, compiled=not train.compile)
         report = reports[-1] if reports else None
         plan, disk, time = None, None, None
+        steps = int(train.duration.amount) if train.duration.unit == "steps" else None
         if report is not None:
             plan = TrainingPlan.of(train, report.per_epoch, report.tokens_per_epoch, context)
             disk, time = self._disk(plan, report), self._time(plan, report)
         compiling = self._compiling(time, plan, self._time(plan, other) if plan and other else None)
         return Training(
             self.processes, self.parameters, self.trained, self.vocabulary, plan.tokens if plan else None,
-            plan.sequences / plan.per_epoch if plan else None, plan.steps if plan else None,
+            plan.sequences / plan.per_epoch if plan else None, plan.steps if plan else steps,
             plan.warmup_steps if plan else None, self.batch, self.micro_batch,
             self.parts, context, memory, disk, time, [*self._choices(report), compiling], self._warnings(memory, disk),
         )  # fmt: skip
@@ -214,7 +216,8 @@ class RehearsedTraining:
         compiling = seconds.get("compile", 0.0) * len(_sizes_of_parts(plan, self.processes))
         saving, evaluating = plan.cadence(config.save.every), plan.cadence(config.eval.every)
         sampling = plan.cadence(config.sample.every) if config.sample else Cadence(None, None)
-        taken = plan.steps + (100 if config.train.find_lr else 0)
+        range_test = 100 if config.train.find_lr else 0
+        taken = plan.steps + range_test
         total = at_least = seconds["start"] + compiling + taken * step
         evaluations = samples = saves = 1
         for _ in range(4):
@@ -228,7 +231,7 @@ class RehearsedTraining:
         cost = total / 3600 * self.price if self.price is not None else None
         return Time(
             seconds["start"], compiling, step, seconds["evaluation"], seconds["sample"], seconds.get("save", 0.0),
-            evaluations, samples, saves, total, cost,
+            evaluations, samples, saves, range_test, total, cost,
         )  # fmt: skip
 
     # Words
