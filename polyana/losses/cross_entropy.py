@@ -87,6 +87,7 @@ def _sums_and_gradients(
     (rows, width), vocabulary = hidden_ND.shape, weight_VD.shape[0]
     size = min(_ROWS, rows)
     products_CV = hidden_ND.new_empty(size, vocabulary)
+    places_C = torch.arange(size, device=hidden_ND.device)
     total, added = torch.zeros(2, dtype=torch.float32, device=hidden_ND.device)
     grad_hidden, grad_weight, part_VD = hidden_ND, weight_VD, weight_VD
     if with_gradients:
@@ -108,7 +109,8 @@ def _sums_and_gradients(
             if z_loss:
                 probabilities.mul_(more_C1)
             right_C1 = (chosen_C1 - log_z_C1).exp_().mul_(more_C1).sub_(1)  # not from the rounded probability
-            slope = probabilities.scatter_(1, targets_C1, right_C1.to(probabilities.dtype)).to(hidden_CD.dtype)
+            probabilities[places_C[: len(targets_C1)], targets_C1[:, 0]] = right_C1[:, 0].to(probabilities.dtype)
+            slope = probabilities.to(hidden_CD.dtype)
             torch.mm(slope, weight_VD, out=grad_hidden[chunk])
             torch.mm(slope.T, hidden_CD, out=part_VD)
             grad_weight += part_VD
