@@ -114,15 +114,24 @@ class LanguageModelTask:
 
     def loss(self, batch: Batch) -> LossOutput:
         hidden_ND = hidden_states(self.model, batch.tokens_N, batch.position_N, batch.lengths)
-        targets_N, weights_N, labelled = batch.targets_N, batch.weight_N, batch.labelled
-        if labelled < batch.tokens:  # only rows with a label reach the head
-            counts_N = weights_N != 0
-            hidden_ND, targets_N, weights_N = hidden_ND[counts_N], targets_N[counts_N], weights_N[counts_N]
-        z_loss = self._config.train.z_loss
-        total, z = linear_cross_entropy_and_z_sum(
-            hidden_ND, head_weight(self.model), targets_N, self.precision.dtype, z_loss
+        targets_N, weight_N = batch.targets_N, batch.weight_N
+        if batch.labelled < batch.tokens:  # only rows with a label reach the head
+            counts_N = weight_N != 0
+            hidden_ND, targets_N, weight_N = hidden_ND[counts_N], targets_N[counts_N], weight_N[counts_N]
+        weights = torch.unique(weight_N).tolist()
+        if weights == [1.0]:
+            total, z = self._sums(hidden_ND, targets_N)
+        else:  # what weighs the same together; and a part without a label has a graph too
+            total, z = hidden_ND.sum() * 0.0, torch.zeros((), device=hidden_ND.device)
+            for weight in weights:
+                part, part_z = self._sums(hidden_ND[weight_N == weight], targets_N[weight_N == weight])
+                total, z = total + weight * part, z + weight * part_z
+        return LossOutput(total, float(weight_N.sum()), {"train/z_loss": z} if self._config.train.z_loss else {})
+
+    def _sums(self, hidden_ND: torch.Tensor, targets_N: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return linear_cross_entropy_and_z_sum(
+            hidden_ND, head_weight(self.model), targets_N, self.precision.dtype, self._config.train.z_loss
         )
-        return LossOutput(total, labelled, {"train/z_loss": z} if z_loss else {})
 
     def activations(self, sequences: int) -> Activations:
         lengths, dtype = [self.context] * sequences, self.precision.dtype
@@ -143,7 +152,7 @@ class LanguageModelTask:
         if self._held_out is None:
             return {}
 
-        def total(batch: Batch) -> tuple[float, int]:
+        def total(batch: Batch) -> tuple[float, float]:
             output = self.loss(batch.to(self.precision.device))
             return float(output.reported), output.count
 

@@ -27,7 +27,7 @@ class LossOutput:
     """
 
     total: torch.Tensor
-    count: int
+    count: float
     added: Mapping[str, torch.Tensor] = field(default_factory=dict)
 
     @property
