@@ -1,5 +1,19 @@
 """Models as transformers models; they know of no machine and no training."""
 
+from polyana.models.adapter import (
+    AdapterConfig,
+    Merged,
+    adapter_parameters,
+    adapter_problems,
+    attach_adapter,
+    has_adapter,
+    merge_adapter,
+    put_adapter,
+    save_adapter,
+    stored_weights,
+    using_adapter,
+    weights_file,
+)
 from polyana.models.build import (
     build_model,
     count_parameters,
@@ -17,19 +31,31 @@ from polyana.models.packed_attention import attention_on, packed_causal_attentio
 from polyana.models.self_test import check_packing
 
 __all__ = [
+    "AdapterConfig",
+    "Merged",
     "ModelConfig",
+    "adapter_parameters",
+    "adapter_problems",
+    "attach_adapter",
     "attention_on",
     "build_model",
     "check_packing",
     "compile_blocks",
     "count_parameters",
+    "has_adapter",
     "has_compiler",
     "head_weight",
     "hidden_matrices",
     "hidden_states",
+    "merge_adapter",
     "packed_causal_attention",
+    "put_adapter",
+    "save_adapter",
     "save_model",
+    "stored_weights",
     "training_flops",
     "transformer_blocks",
+    "using_adapter",
+    "weights_file",
     "writing",
 ]
