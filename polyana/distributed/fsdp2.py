@@ -57,7 +57,7 @@ class FSDP2(DDP):
         cast("FSDPModule", self._door).reshard()  # after evaluating, what is in no block is still whole
         gathered: dict[int, torch.Tensor] = {}  # tied weights once
         weights = {}
-        for name, tensor in model.state_dict(keep_vars=True).items():
+        for name, tensor in self.saved(model).items():
             if id(tensor) not in gathered:
                 whole = tensor.detach()
                 whole = whole.full_tensor() if isinstance(whole, DTensor) else whole

@@ -127,9 +127,16 @@ class Strategy:
 
     # Saving and resuming
 
+    def saved(self, model: nn.Module) -> Mapping[str, torch.Tensor]:
+        """What a save holds, by name, as this rank has it: all of the model, or where a part is frozen the rest."""
+        trained = {name: each for name, each in model.named_parameters() if each.requires_grad}
+        return (
+            trained if any(not each.requires_grad for each in model.parameters()) else model.state_dict(keep_vars=True)
+        )
+
     def whole_weights(self, model: nn.Module) -> Mapping[str, torch.Tensor]:
-        """All weights by name; only on rank 0."""
-        return model.state_dict()
+        """The same as whole tensors; only on rank 0."""
+        return {name: tensor.detach() for name, tensor in self.saved(model).items()}
 
     def place(self, whole: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
         """A whole tensor, laid out over the devices as `like` is."""

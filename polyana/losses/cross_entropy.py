@@ -75,7 +75,7 @@ class _LinearCrossEntropySum(torch.autograd.Function):
     ) -> tuple[torch.Tensor, torch.Tensor]:
         with torch.autocast(hidden_ND.device.type, enabled=False):
             total, added, *gradients = _sums_and_gradients(
-                hidden_ND.to(dtype), weight_VD.to(dtype), targets_N, z_loss, any(ctx.needs_input_grad)
+                hidden_ND.to(dtype), weight_VD.to(dtype), targets_N, z_loss, *ctx.needs_input_grad[:2]
             )
         ctx.save_for_backward(*gradients)
         ctx.dtypes = hidden_ND.dtype, weight_VD.dtype
@@ -88,14 +88,20 @@ class _LinearCrossEntropySum(torch.autograd.Function):
         gradients: tuple[torch.Tensor, ...] = ctx.saved_tensors
         if scale.is_cuda or scale != 1:  # a pass over both, saved on a CPU where asking costs nothing
             gradients = tuple(gradient * scale for gradient in gradients)
-        hidden_ND, weight_VD = (gradient.to(dtype) for gradient, dtype in zip(gradients, ctx.dtypes, strict=True))
-        return hidden_ND, weight_VD, None, None, None
+        found = [gradient.to(dtype) for gradient, dtype in zip(gradients, ctx.dtypes, strict=False)]
+        return found[0], found[1] if len(found) > 1 else None, None, None, None
 
 
 def _sums_and_gradients(
-    hidden_ND: torch.Tensor, weight_VD: torch.Tensor, targets_N: torch.Tensor, z_loss: float, with_gradients: bool
+    hidden_ND: torch.Tensor,
+    weight_VD: torch.Tensor,
+    targets_N: torch.Tensor,
+    z_loss: float,
+    of_hidden: bool,
+    of_weight: bool,
 ) -> tuple[torch.Tensor, ...]:
-    """Cross entropy and z-loss in fp32; of both together d loss / d hidden and d loss / d weight (this one in fp32).
+    """Cross entropy and z-loss in fp32; of both together d loss / d hidden and d loss / d weight (this one in fp32),
+    which a frozen head does not need.
 
     The buffers of a chunk are made once: asking the system for fresh memory costs a CPU more than what is done with it.
     """
@@ -104,10 +110,13 @@ def _sums_and_gradients(
     products_CV = hidden_ND.new_empty(size, vocabulary)
     places_C = torch.arange(size, device=hidden_ND.device)
     total, added = torch.zeros(2, dtype=torch.float32, device=hidden_ND.device)
+    with_gradients = of_hidden or of_weight
     grad_hidden, grad_weight, part_VD, weight_DV = hidden_ND, weight_VD, weight_VD, weight_VD
     if with_gradients:
         weight_DV = weight_VD.T.contiguous()  # so a chunk's product takes 15.0 ms and not 17.3
-        grad_hidden, part_VD = torch.empty_like(hidden_ND), torch.empty_like(weight_VD)
+        grad_hidden = torch.empty_like(hidden_ND)
+    if of_weight:
+        part_VD = torch.empty_like(weight_VD)
         grad_weight = torch.zeros(vocabulary, width, dtype=torch.float32, device=weight_VD.device)
     for start in range(0, rows, size):
         chunk = slice(start, min(start + size, rows))
@@ -128,10 +137,12 @@ def _sums_and_gradients(
             probabilities[places_C[: len(targets_C1)], targets_C1[:, 0]] = right_C1[:, 0].to(probabilities.dtype)
             slope = probabilities.to(hidden_CD.dtype)
             torch.mm(slope, weight_DV.T, out=grad_hidden[chunk])
-            torch.mm(slope.T, hidden_CD, out=part_VD)
-            for whole, part in zip(torch.split(grad_weight, _ADDED), torch.split(part_VD, _ADDED), strict=True):
-                whole.add_(part)
-    return (total, added, grad_hidden, grad_weight) if with_gradients else (total, added)
+            if of_weight:
+                torch.mm(slope.T, hidden_CD, out=part_VD)
+                for whole, part in zip(torch.split(grad_weight, _ADDED), torch.split(part_VD, _ADDED), strict=True):
+                    whole.add_(part)
+    gradients = (grad_hidden, grad_weight)[: with_gradients + of_weight]
+    return total, added, *gradients
 
 
 def _softmax(

@@ -86,8 +86,8 @@ def hidden_matrices(model: Any) -> list[nn.Parameter]:
 
 
 def count_parameters(model: nn.Module) -> int:
-    """Numbers that are trained; shared ones count once."""
-    return sum(parameter.numel() for parameter in model.parameters())
+    """Numbers that are trained; shared ones count once, frozen ones not."""
+    return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
 
 
 def save_model(model: Any, directory: Path, weights: Mapping[str, torch.Tensor]) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import torch
+
 from polyana.models.build import head_weight, hidden_matrices
 
 __all__ = ["training_flops"]
@@ -14,12 +16,19 @@ def training_flops(model: Any, lengths: Sequence[int], labelled: int) -> float:
     """Floating point operations of a training step on texts of `lengths` tokens, `labelled` of which reach the head.
 
     A multiply-add counts two; the backward pass twice the forward (Kaplan et al. 2020, section 2.1): 6 for each token
-    and weight of a matrix product, and 12 for each layer, width of its attention, and pair of tokens of which one sees
-    the other. Norms, activations, softmax and the optimizer are left out, as is customary.
+    and weight of a matrix product, 4 where the weight is frozen and has no gradient of its own, and 12 for each layer,
+    width of its attention, and pair of tokens of which one sees the other. Norms, activations, softmax and the
+    optimizer are left out, as is customary.
     """
     settings = model.config
-    matrices = sum(weight.numel() for weight in hidden_matrices(model))
+    matrices = sum(_operations(weight) for weight in hidden_matrices(model))
     size = getattr(settings, "head_dim", None) or settings.hidden_size // settings.num_attention_heads
     pairs = sum(length * (length + 1) / 2 for length in lengths)
     attention = 12 * settings.num_hidden_layers * settings.num_attention_heads * size * pairs
-    return float(6 * (sum(lengths) * matrices + labelled * head_weight(model).numel()) + attention)
+    return float(sum(lengths) * matrices + labelled * _operations(head_weight(model)) + attention)
+
+
+def _operations(weight: torch.Tensor) -> int:
+    """For each token. A matrix in 4 bits holds two of its numbers in one."""
+    packed = weight.dtype == torch.uint8
+    return (6 if weight.requires_grad else 4) * weight.numel() * (2 if packed else 1)

@@ -72,7 +72,7 @@ class _RMSNormFunction(torch.autograd.Function):
         with torch.autocast(grad.device.type, enabled=False):
             grad_ND = grad.reshape(x_ND.shape)
             product_ND = grad_ND * x_ND
-            grad_weight_D = product_ND.T @ inverse_N1[:, 0]
+            grad_weight_D = product_ND.T @ inverse_N1[:, 0] if ctx.needs_input_grad[1] else None
             along_N1 = (product_ND @ weight_D)[:, None].mul_(inverse_N1.pow(3)).div_(-x_ND.shape[1])
             grad_x_ND = (grad_ND * weight_D).mul_(inverse_N1).addcmul_(x_ND, along_N1)
         return grad_x_ND.view(grad.shape), grad_weight_D, None

@@ -16,7 +16,6 @@ from polyana.errors import UserError
 from polyana.examples import ChatTemplate, ExamplesConfig, ExamplesReport, examples
 from polyana.models import (
     AdapterConfig,
-    adapter_parameters,
     attach_adapter,
     count_parameters,
     extend_vocabulary,
@@ -88,10 +87,8 @@ def build_examples(config: SftConfig, recipe_base: Path, base: Path, directory: 
     found = examples(config, recipe_base, template, config.context, report)
     split = ((split_of(each.id, config.held_out), each.id, each.tokens, each.weights) for each in found)
     write_examples(split, len(template.tokenizer), directory)
-    if template.tokenizer.chat_template is not None:
-        end_of_turn = template.end_of_turn
-    else:
-        end_of_turn = []
+    chats = template.tokenizer.chat_template is not None
+    end_of_turn = template.end_of_turn if chats else []
     template.save(directory)
     about = report.as_data() | {"new_tokens": template.new_tokens, "end_of_turn": end_of_turn}
     write_json(directory / "report.json", about)

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 from torch import nn
 
 from polyana.errors import TrainingFailed
@@ -131,11 +132,14 @@ def find_lr(step: Callable[[int, float], float], stopped: Callable[[], bool] = l
 def put_back(model: nn.Module, optimizer: Optimizers) -> Iterator[None]:
     """After the block weights, buffers and the optimizer, which has not stepped yet, are as they were before, bit for
     bit. The random state is not: who trains sets its seed afterwards."""
-    weights = {name: value.clone() for name, value in model.state_dict().items()}
+    moved = [*(each for each in model.parameters() if each.requires_grad), *model.buffers()]
+    before = [each.detach().clone() for each in moved]
     state = optimizer.state_dict()
     try:
         yield
     finally:
-        model.load_state_dict(weights)
+        with torch.no_grad():
+            for each, value in zip(moved, before, strict=True):
+                each.copy_(value)
         optimizer.load_state_dict(state)
         optimizer.zero_grad()

@@ -1,6 +1,7 @@
 """What resuming needs, and nothing else: weights, optimizer, random numbers, position.
 
-    state/step-00000100/    model.safetensors   the same file as in the registry (a hard link)
+    state/step-00000100/    model.safetensors   the same file as in the registry (a hard link); of an adapter its
+                                                adapter_model.safetensors
                             optimizer.pt        the optimizer's memory and torch's random state of each rank
                             shards/             that memory instead, where it is cut up among the ranks: torch's
                                                 distributed checkpoint, written by all of them while training goes on
@@ -24,6 +25,7 @@ from safetensors import safe_open
 
 from polyana.distributed import Strategy
 from polyana.errors import Damaged
+from polyana.models import stored_weights
 from polyana.storage import building, read_json, sha256_of, write_json
 from polyana.train.optimizer import Optimizers
 
@@ -181,12 +183,12 @@ class StateStore:
 
 
 def _load_weights(model: torch.nn.Module, path: Path, strategy: Strategy) -> None:
-    """Every rank reads what it needs. Of tied weights the file holds one name."""
-    named = model.state_dict(keep_vars=True)
+    """Every rank reads what it needs: what is trained. Of tied weights the file holds one name."""
+    named = stored_weights(model, strategy.saved(model))
     with safe_open(path, framework="pt") as file, torch.no_grad():
         names = {name: named[name] for name in file.keys()}  # noqa: SIM118
         missing = {id(tensor) for tensor in named.values()} - {id(tensor) for tensor in names.values()}
-        assert not missing, f"{path} does not hold all of the model"
+        assert not missing, f"{path} does not hold all that is trained"
         for name, tensor in names.items():
             tensor.copy_(strategy.place(file.get_tensor(name), tensor))
 

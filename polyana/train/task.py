@@ -84,5 +84,5 @@ class Task(Protocol):
         """What the model writes now: [{"prompt": ..., "text": ...}]; takes nothing from torch's random numbers."""
 
     def save(self, directory: Path, weights: Mapping[str, torch.Tensor]) -> None:
-        """Write the model with these weights as Hugging Face files; model.safetensors holds every trained number in
-        full precision."""
+        """Write the model with these weights as Hugging Face files; `models.weights_file(model)` holds every trained
+        number in full precision, under the names of `models.stored_weights`."""

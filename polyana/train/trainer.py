@@ -15,7 +15,7 @@ import torch
 from polyana.config import Quantity
 from polyana.distributed import Strategy
 from polyana.errors import Interrupted, TrainingFailed
-from polyana.models import checkpoint_blocks, compile_blocks
+from polyana.models import checkpoint_blocks, compile_blocks, count_parameters, weights_file
 from polyana.registry import Commit, Repository, apply_retention, best_commits
 from polyana.storage import retry_when_full, wait_for_room
 from polyana.tracking import Console, Gauge, MetricLog, RunDirectory, SilentMetricLog
@@ -287,7 +287,7 @@ class Trainer:
         """Everything of a save that touches the disk; done again it comes to the same. Gives the best commit."""
         self.metrics.sync()
         commit = self._commit(message, metrics, weights)
-        self.states.write(state, lambda target: self.repository.link(commit, "model.safetensors", target))
+        self.states.write(state, lambda target: self.repository.link(commit, weights_file(self.model), target))
         self.metrics.event(self.position.step, "save", commit=commit.id)
         return self._settle()
 
@@ -315,5 +315,4 @@ class Trainer:
 
     def _size_of_save(self) -> int:
         """Bytes a save may need: the weights, four bytes each, and the optimizer's memory."""
-        weights = 4 * sum(parameter.numel() for parameter in self.model.parameters())
-        return weights + optimizer_bytes(self.model, self.config.optimizer)
+        return 4 * count_parameters(self.model) + optimizer_bytes(self.model, self.config.optimizer)

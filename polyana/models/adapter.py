@@ -1,0 +1,363 @@
+"""Small matrices beside a model's frozen ones, through peft and in peft's own files.
+
+A linear layer of weight W [O, I] becomes W + s B A, with A [R, I] and B [O, R] to be learned (Hu et al. 2022, section
+4.1). s is alpha / R; of rsLoRA alpha / sqrt(R) (Kalajdzievski 2023). DoRA learns the length of each of the sum's rows
+besides (Liu et al. 2024, eq. 5). QLoRA keeps the layers in 4 bits (Dettmers et al. 2023, section 3).
+"""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import warnings
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from pydantic import Field
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from polyana.config import Config, KeyPath
+from polyana.errors import Problem, UserError
+from polyana.models.build import save_model, transformer_blocks
+from polyana.models.fused import fuse
+from polyana.storage import write_json
+
+__all__ = [
+    "AdapterConfig",
+    "Merged",
+    "adapter_parameters",
+    "adapter_problems",
+    "attach_adapter",
+    "has_adapter",
+    "merge_adapter",
+    "put_adapter",
+    "save_adapter",
+    "stored_weights",
+    "using_adapter",
+    "weights_file",
+]
+
+_WEIGHTS, _SETTINGS = "adapter_model.safetensors", "adapter_config.json"  # peft's names
+_PREFIX = "base_model.model."  # of every weight in peft's files
+_RSLORA_ALPHA = 16  # Kalajdzievski 2023, section 4
+_TOKENIZER = {"tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja"}
+_PROBE = 256  # tokens that a merged model is compared on; guess
+
+
+class AdapterConfig(Config):
+    """What is learned of a pretrained model: small matrices beside its own (LoRA and its kin), or all of it."""
+
+    kind: Literal["lora", "dora", "rslora", "qlora", "full"] = Field(
+        "lora",
+        description="dora also learns the length of each row, for a slower step; rslora suits high ranks; qlora is "
+        "lora over a base in 4 bits (needs bitsandbytes); full is no adapter: every weight is trained",
+    )
+    rank: int = Field(16, ge=1, description="inner size of the small matrices")
+    alpha: int | None = Field(
+        None, ge=1, description="they count alpha / rank times, in rslora alpha / sqrt(rank); default: twice the rank; "
+        "16 in rslora",
+    )  # fmt: skip
+    dropout: float = Field(0.0, ge=0, lt=1, description="on what the small matrices read")
+    targets: Literal["all-linear"] | list[str] = Field(
+        "all-linear", description="the layers that have them: `all-linear`, or names, as [q_proj, v_proj]"
+    )
+
+    def problems(self) -> Iterator[tuple[KeyPath, str]]:
+        if self.kind == "full":
+            for name in ("rank", "alpha", "dropout", "targets"):
+                if getattr(self, name) != type(self).model_fields[name].get_default():
+                    yield (name,), f"`{name}` belongs to an adapter; with `kind: full` it would do nothing"
+        if self.kind == "qlora" and find_spec("bitsandbytes") is None:
+            yield ("kind",), "qlora needs bitsandbytes; run: pip install 'polyana[4bit]'"
+        if not self.targets:
+            yield ("targets",), "`targets` names no layer; write `all-linear`, or names as [q_proj, v_proj]"
+
+    @property
+    def scaled_by(self) -> int:
+        """alpha, whether written or not."""
+        return self.alpha or (_RSLORA_ALPHA if self.kind == "rslora" else 2 * self.rank)
+
+
+# Attaching
+
+
+def adapter_problems(model: Any, config: AdapterConfig) -> Iterator[tuple[KeyPath, str]]:
+    """What does not fit `model`, which may be on torch's meta device: (field, letter)."""
+    if config.kind == "full":
+        return
+    layers = _linear_layers(model)
+    names = sorted({name.rpartition(".")[2] for name in layers})
+    chosen = _chosen(layers, config)
+    for target in config.targets if isinstance(config.targets, list) else []:
+        if not _chosen(layers, config.model_copy(update={"targets": [target]})):
+            yield (
+                ("targets",),
+                f"no linear layer of this model's blocks is named `{target}`; there are {_listed(names)}",
+            )
+    if chosen:
+        name = min(chosen, key=lambda name: min(_size(chosen[name])))
+        inputs, outputs = _size(chosen[name])
+        if config.rank > min(inputs, outputs):
+            yield (
+                ("rank",),
+                f"`rank: {config.rank}` is larger than the matrix it stands beside: `{name}` has {inputs} inputs and "
+                f"{outputs} outputs; write at most {min(inputs, outputs)}",
+            )
+    if config.kind == "qlora" and not all(isinstance(layer, nn.Linear) for layer in layers.values()):
+        yield ("kind",), "qlora needs torch's linear layers, and this model (as GPT-2) has its own; write `lora`"
+
+
+def adapter_parameters(model: Any, config: AdapterConfig) -> int:
+    """Numbers that an adapter of `model` trains; the model may be on torch's meta device. With `full` all of them."""
+    if config.kind == "full":
+        return sum(each.numel() for each in model.parameters())
+    sizes = [_size(layer) for layer in _chosen(_linear_layers(model), config).values()]
+    lengths = sum(outputs for _, outputs in sizes) if config.kind == "dora" else 0
+    return sum(config.rank * (inputs + outputs) for inputs, outputs in sizes) + lengths
+
+
+def attach_adapter(model: Any, config: AdapterConfig, seed: int, dtype: torch.dtype = torch.float32) -> None:
+    """Put a new adapter into `model`, in place, and freeze the rest; it computes the same as before until trained.
+
+    `seed` decides A; B begins as zeros. `dtype`: what a base in 4 bits computes in. With `full` nothing is done. Raises
+    UserError with all that `adapter_problems` finds.
+    """
+    from peft import LoraConfig
+
+    if config.kind == "full":
+        return
+    if problems := [Problem("", f"adapter.{'.'.join(map(str, path))}: {what}") for path, what in
+                    adapter_problems(model, config)]:  # fmt: skip
+        raise UserError(problems)
+    _quiet_bitsandbytes()
+    layers = _linear_layers(model)
+    chosen = _chosen(layers, config)
+    transposed = any(not isinstance(layer, nn.Linear) for layer in chosen.values())  # GPT-2 keeps W^T
+    if config.kind == "qlora":
+        _quantise(model, layers, dtype)
+    settings = LoraConfig(
+        task_type="CAUSAL_LM", r=config.rank, lora_alpha=config.scaled_by, lora_dropout=config.dropout,
+        target_modules=sorted({name.rpartition(".")[2] for name in chosen})
+        if config.targets == "all-linear" else config.targets,
+        use_rslora=config.kind == "rslora", use_dora=config.kind == "dora", fan_in_fan_out=transposed,
+    )  # fmt: skip
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        _inject(model, settings, "default")
+
+
+def has_adapter(model: Any) -> bool:
+    """Whether an adapter has been attached or put into `model`."""
+    return bool(getattr(model, "peft_config", None))
+
+
+def _inject(model: Any, settings: Any, name: str) -> None:
+    from peft import inject_adapter_in_model
+
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Already found a `peft_config` attribute")  # several are meant
+        inject_adapter_in_model(settings, model, name)
+    fuse(model)  # the adapter's dropout
+    for module in model.modules():
+        if isinstance(module, nn.Dropout):
+            module.train(model.training)
+
+
+def _quiet_bitsandbytes() -> None:
+    """Where it is installed peft imports it, and it warns that fast 4-bit products are missing on this processor."""
+    logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
+
+
+def _linear_layers(model: Any) -> dict[str, nn.Module]:
+    """The linear layers of the blocks by name, without gates of a single number."""
+    from transformers.pytorch_utils import Conv1D
+
+    inside = {id(each) for block in transformer_blocks(model) for each in block.modules()}
+    return {
+        name: module
+        for name, module in model.named_modules()
+        if id(module) in inside and isinstance(module, nn.Linear | Conv1D) and min(_size(module)) > 1
+    }
+
+
+def _chosen(layers: Mapping[str, nn.Module], config: AdapterConfig) -> dict[str, nn.Module]:
+    """Those that a recipe's `targets` name, as peft reads names: whole, or the end after a dot."""
+    if isinstance(config.targets, str):
+        return dict(layers)
+    return {
+        name: layer for name, layer in layers.items() if any(f".{name}".endswith(f".{each}") for each in config.targets)
+    }
+
+
+def _size(layer: Any) -> tuple[int, int]:
+    """(inputs, outputs) of a linear layer, of torch or of GPT-2."""
+    return (layer.in_features, layer.out_features) if isinstance(layer, nn.Linear) else (layer.nx, layer.nf)
+
+
+def _quantise(model: Any, layers: Mapping[str, nn.Module], dtype: torch.dtype) -> None:
+    """Exchange linear layers for ones in NF4 with scales in 8 bits (Dettmers et al. 2023, section 3), computed in
+    `dtype`. They quantise when they are moved to their device. Not run on a GPU yet."""
+    from bitsandbytes.nn import Linear4bit, Params4bit
+
+    for name, layer in layers.items():
+        inputs, outputs = _size(layer)
+        with torch.device("meta"):
+            exchanged = Linear4bit(inputs, outputs, compute_dtype=dtype, quant_type="nf4", bias=layer.bias is not None)
+        # It would repack itself in evaluation for speed, and the next training step would have no gradient.
+        exchanged.support_avx512bf16_for_cpu = False
+        exchanged.weight = Params4bit(layer.weight.data, quant_type="nf4", module=exchanged)
+        exchanged.bias = layer.bias
+        parent, _, child = name.rpartition(".")
+        setattr(model.get_submodule(parent), child, exchanged.to(layer.weight.device))
+    model.is_loaded_in_4bit = True  # where peft looks
+
+
+# Files
+
+
+def weights_file(model: Any) -> str:
+    """The file that a save of `model` keeps its trained weights in."""
+    return _WEIGHTS if has_adapter(model) else "model.safetensors"
+
+
+def stored_weights(model: Any, weights: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Weights of `model` under the names that they have in that file."""
+    if not has_adapter(model):
+        return dict(weights)
+    from peft import get_peft_model_state_dict
+
+    named = get_peft_model_state_dict(model, state_dict=dict(weights), save_embedding_layers=False)
+    # peft leaves out the end of DoRA's names and reads both; transformers 5.23 reads the whole alone and would go on
+    # with vectors that were never trained.
+    ends = {name: ".weight" if name.endswith("lora_magnitude_vector") else "" for name in named}
+    return {_PREFIX + name + ends[name]: tensor for name, tensor in named.items()}
+
+
+def save_adapter(
+    model: Any, directory: Path, base: str, revision: str | None, weights: Mapping[str, torch.Tensor]
+) -> None:
+    """adapter_config.json and adapter_model.safetensors, as peft reads them; `base` and `revision` are what
+    transformers loads the model below it from."""
+    settings = model.peft_config["default"].to_dict()
+    more = {"base_model_name_or_path": base, "revision": revision, "inference_mode": True}
+    plain = {name: sorted(value) if isinstance(value, set) else value for name, value in (settings | more).items()}
+    write_json(directory / _SETTINGS, plain)
+    whole = {name: tensor.contiguous() for name, tensor in stored_weights(model, weights).items()}
+    save_file(whole, directory / _WEIGHTS, metadata={"format": "pt"})
+
+
+def put_adapter(model: Any, directory: Path, name: str = "default") -> None:
+    """Put a saved adapter into `model`, in place, frozen. Several, by `name`, share the model's own weights; the last
+    one put in is in use. Raises UserError when it belongs to another base."""
+    from peft import LoraConfig, set_peft_model_state_dict
+
+    _quiet_bitsandbytes()
+    weights = load_file(directory / _WEIGHTS)
+    settings = LoraConfig.from_pretrained(directory)
+    _check_fit(model, weights, settings.base_model_name_or_path, directory)
+    _inject(model, settings, name)
+    set_peft_model_state_dict(model, weights, adapter_name=name)
+    _use(_adapted_layers(model), name)
+    model.requires_grad_(False)
+
+
+@contextmanager
+def using_adapter(model: Any, name: str | None) -> Iterator[None]:
+    """While it lasts, the model computes with another of its adapters, or with none: as its base does."""
+    layers = _adapted_layers(model)
+    before, trained = layers[0].active_adapters, [each for each in model.parameters() if each.requires_grad]
+    _use(layers, name)
+    try:
+        yield
+    finally:
+        _use(layers, before)
+        for each in trained:
+            each.requires_grad_(True)
+
+
+def _use(layers: Iterable[Any], name: str | list[str] | None) -> None:
+    """Compute with these adapters, frozen."""
+    for layer in layers:
+        layer.enable_adapters(name is not None)
+        if name is not None:
+            layer.set_adapter(name, inference_mode=True)
+
+
+def _adapted_layers(model: Any) -> list[Any]:
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    return [module for module in model.modules() if isinstance(module, BaseTunerLayer)]
+
+
+def _check_fit(model: Any, weights: Mapping[str, torch.Tensor], base: str | None, directory: Path) -> None:
+    """Raises UserError when an adapter's weights have no place in `model`."""
+    modules = dict(model.named_modules())
+    for name, tensor in weights.items():
+        place, _, part = name.removeprefix(_PREFIX).partition(".lora_")
+        if not part:  # a layer that was trained whole
+            continue
+        layer = modules.get(place)
+        inputs, outputs = _size(getattr(layer, "base_layer", layer)) if layer is not None else (0, 0)
+        wanted = tensor.shape[1] if part.startswith("A") else tensor.shape[0]
+        if wanted != (inputs if part.startswith("A") else outputs):
+            found = f"has {inputs} inputs and {outputs} outputs here" if layer is not None else "is not in this model"
+            raise UserError(
+                f"the adapter in {directory} belongs to another base: it was trained on {base or 'a model not named'}, "
+                f"and `{place}`, for which it has {tuple(tensor.shape)} numbers, {found}"
+            )
+
+
+def _listed(names: list[str]) -> str:
+    return ", ".join(f"`{name}`" for name in names)
+
+
+# Merging
+
+
+@dataclass(frozen=True)
+class Merged:
+    """dtype: what the merged model is stored in. off: by how much, at most, the logarithm of a next token's probability
+    differs from the adapter's, over `_PROBE` tokens; rounding to dtype makes nearly all of it."""
+
+    dtype: torch.dtype
+    off: float
+
+
+def merge_adapter(base: Path, adapter: Path, directory: Path) -> Merged:
+    """Write a model without an adapter that computes what `base` does with `adapter`, in the base's own precision.
+
+    The sums are made in fp32 and rounded once. An adapter of `qlora` is added to the base as its files have it, not to
+    its 4-bit form. Raises UserError when the adapter belongs to another base or has numbers that are not finite.
+    """
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    dtype = getattr(AutoConfig.from_pretrained(base), "dtype", None) or torch.float32
+    model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
+    put_adapter(model, adapter)
+    model.eval()
+    tokens = torch.arange(min(_PROBE, model.config.max_position_embeddings))[None] * 31 % model.config.vocab_size
+    with torch.no_grad():
+        wanted = model(input_ids=tokens).logits.log_softmax(-1)
+        names = {id(module): name for name, module in model.named_modules()}
+        for layer in _adapted_layers(model):
+            name = names[id(layer)]
+            try:
+                layer.merge(safe_merge=True)
+            except ValueError as error:
+                raise UserError(f"{adapter / _WEIGHTS}: `{name}`: {error}") from None
+            parent, _, child = name.rpartition(".")
+            setattr(model.get_submodule(parent), child, layer.get_base_layer())
+        del model.peft_config
+        for each in model.parameters():
+            each.copy_(each.to(dtype))
+        off = float((model(input_ids=tokens).logits.log_softmax(-1) - wanted).abs().max())
+    save_model(model.to(dtype), directory, model.state_dict())
+    for path in (path for source in (base, adapter) for path in source.iterdir() if path.name in _TOKENIZER):
+        shutil.copy(path, directory)
+    return Merged(dtype, off)
