@@ -5,6 +5,9 @@
     tokens      both        -> token shards                            polyana/data/
     baseline    documents   -> what letter statistics would reach      polyana/evaluate/
     pretrain    shards      -> a model, every save of it a commit      polyana/tasks/, train/, registry/
+    base        a reference -> a pretrained model's directory          polyana/models/
+    examples    rows, base  -> shards with what each token counts      polyana/examples/, data/
+    sft         both        -> a model or an adapter, as above         polyana/tasks/, train/, registry/
 
 What a stage makes is found again by a hash of its settings, its inputs and its code's version; only what is missing,
 has changed or is damaged is made again (polyana/storage/artifact.py).
@@ -16,12 +19,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from polyana import corpus, data, tasks, tokenizer
+from polyana import corpus, data, examples, tasks, tokenizer
 from polyana.corpus import Corpus, CorpusConfig
 from polyana.distributed import World, open_world
 from polyana.errors import Problem, UserError
 from polyana.evaluate import trigram_bits_per_byte
-from polyana.models import check_packing
+from polyana.examples import example_inputs
+from polyana.models import BASE_VERSION, base_inputs, check_packing, convert_base, merge_adapter, parse_base
 from polyana.recipe import Recipe
 from polyana.runs import Ingredients, Runs, train, train_along
 from polyana.storage import (
@@ -33,7 +37,8 @@ from polyana.storage import (
     read_json,
     write_json,
 )
-from polyana.tasks import LanguageModelTask, PretrainConfig, TrainingStageConfig
+from polyana.registry import Repository
+from polyana.tasks import LanguageModelTask, PretrainConfig, SftConfig, TrainingStageConfig, build_examples
 from polyana.tokenizer import TextTokenizer, TokenizerConfig
 from polyana.tracking import Console
 from polyana.train import TrainingPlan, choose_precision, probe
@@ -164,15 +169,62 @@ class Pipeline:
 
         return self._step("baseline", Making("baseline", 1, {}, {"corpus": text.making.fingerprint}), fill)
 
-    def before(self, config: TrainingStageConfig) -> dict[str, Step]:
+    def base(self, name: str, config: SftConfig) -> Step:
+        """The model that a stage starts from, as an ordinary directory."""
+        reference, where = parse_base(config.base), partial(self.recipe.where, name)
+        if reference.kind == "stage":
+            trained, revision = self.step(reference.name), reference.revision or "best"
+
+            def fill_from_stage(directory: Path) -> None:
+                self.store.get(trained)
+                run = self.runs.of(trained.making)
+                assert run is not None
+                repository = Repository(self.home / "hub", run.name)
+                commit = repository.resolve(revision)
+                below = self.recipe.stages[reference.name]
+                if "adapter_config.json" in commit.files:
+                    assert isinstance(below, SftConfig)
+                    beneath = self.store.get(self.base(reference.name, below)).directory
+                    merge_adapter(beneath, repository.snapshot(commit), directory)
+                    return
+                for file in commit.files:
+                    repository.link(commit, file, directory / file)
+
+            inputs: dict[str, Any] = {"stage": trained.making.fingerprint, "revision": revision}
+            return self._step("base", Making("base", BASE_VERSION, {}, inputs), fill_from_stage)
+        inputs = dict(base_inputs(reference, self.recipe.base, self.digests, where))
+
+        def fill(directory: Path) -> None:
+            convert_base(reference, inputs, self.recipe.base, directory, self.console)
+            if reference.kind == "hub":
+                write_json(directory / "base.json", {"name": reference.name, "revision": inputs["commit"]})
+
+        return self._step("base", Making("base", BASE_VERSION, {}, inputs), fill)
+
+    def examples(self, name: str, config: SftConfig) -> Step:
+        """Tokens and weights of what is to be learned, in the base's own tokens."""
+        base, where = self.base(name, config), partial(self.recipe.where, name)
+        inputs = example_inputs(config, self.recipe.base, self.digests, where)
+        inputs["base"] = base.making.fingerprint
+
+        def fill(directory: Path) -> None:
+            report = build_examples(config, self.recipe.base, self.store.get(base).directory, directory)
+            self._tell(examples.report_lines(report))
+
+        making = Making("examples", examples.VERSION, config.examples_identity(), inputs)
+        return self._step("examples", making, fill)
+
+    def before(self, name: str, config: TrainingStageConfig) -> dict[str, Step]:
         """What a training stage needs and no stage of the recipe is: `data`, its shards; `start`, what its model begins
         as; others by their name."""
+        if isinstance(config, SftConfig):
+            return {"start": self.base(name, config), "data": self.examples(name, config)}
         assert isinstance(config, PretrainConfig)
         return {"data": self.tokens(config), "start": self.step(config.tokenizer), "baseline": self.baseline(config)}
 
     def ingredients(self, name: str, config: TrainingStageConfig) -> Ingredients:
         """What a training stage trains on, made now if it is not there yet."""
-        before = self.before(config)
+        before = self.before(name, config)
         return Ingredients(name, *(self.store.get(before[what]).directory for what in ("data", "start")))
 
     def task(self, name: str) -> LanguageModelTask:
@@ -193,7 +245,7 @@ class Pipeline:
         except UserError as error:
             raise UserError(Problem(where, error.problems[0].what)) from None
         settings = config.identity() | {"seed": self.recipe.seed}
-        making = Making(config.kind, tasks.VERSION, settings, self.before(config)["data"].making.inputs)
+        making = Making(config.kind, tasks.VERSION, settings, self.before(name, config)["data"].making.inputs)
 
         def fill(directory: Path) -> None:
             ingredients = self.ingredients(name, config)
@@ -205,7 +257,7 @@ class Pipeline:
                 raise UserError(Problem(warmup, error.problems[0].what)) from None
             probe(task, where)
             check_packing(task.model)
-            baseline = self.before(config).get("baseline")
+            baseline = self.before(name, config).get("baseline")
             to_beat = read_json(self.store.get(baseline).directory / "baseline.json") if baseline else {}
             run = self.runs.of(making) or self.runs.begin(self.recipe, name, making, self.console)
             summary = train(run, self.recipe, ingredients, task, to_beat, self.world, self.console)

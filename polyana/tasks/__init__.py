@@ -5,10 +5,12 @@ from pathlib import Path
 from polyana.data import TokenData
 from polyana.tasks.language_model import EvalConfig, LanguageModelTask, TrainingStageConfig
 from polyana.tasks.pretrain import VERSION, PretrainConfig, pretrain_task
+from polyana.tasks.sft import SftConfig, build_examples, sft_task
 from polyana.tokenizer import TextTokenizer
 from polyana.train import choose_precision
 
-__all__ = ["VERSION", "EvalConfig", "LanguageModelTask", "PretrainConfig", "TrainingStageConfig", "make_task"]
+__all__ = ["VERSION", "EvalConfig", "LanguageModelTask", "PretrainConfig", "SftConfig", "TrainingStageConfig",
+           "build_examples", "make_task"]
 
 
 def make_task(config: TrainingStageConfig, data: Path, start: Path, seed: int) -> LanguageModelTask:
@@ -17,4 +19,6 @@ def make_task(config: TrainingStageConfig, data: Path, start: Path, seed: int) -
     match config:
         case PretrainConfig():
             return pretrain_task(config, TokenData(data), TextTokenizer(start), seed, precision)
+        case SftConfig():
+            return sft_task(config, TokenData(data), start, seed, precision)
     raise NotImplementedError(type(config).__name__)

