@@ -282,7 +282,7 @@ def test_whether_compiling_pays_is_measured(planned, monkeypatch, compiled, comp
     assert (choice.chosen, choice.reason) == (compiled, words)
     if compiled == "false":
         guessed = training_of(planned(change, "stages.pretrain.train.duration=1000 steps", prepare=True))
-        assert "saves 0:58 at best, and nothing below; `--compile` measures it" in guessed.choices[-1].reason
+        assert "saves 0:58 at best, nothing at worst; `--compile` measures it" in guessed.choices[-1].reason
         assert "could not pay within" in training_of(planned(change, prepare=True)).choices[-1].reason
         packed = training_of(planned("stages.pretrain.train.packing=documents", prepare=True, compare_compiled=True))
         assert "needs texts of one length" in packed.choices[-1].reason

@@ -16,13 +16,13 @@ import torch
 from polyana.errors import Problem, UserError
 from polyana.losses import logits_bytes
 from polyana.models import attention_on, build_model
+from polyana.plan.compiling import compile_choice, why_not_compiled
 from polyana.plan.figures import Choice, Disk, Memory, Time, Training, sequences
 from polyana.rehearse import Order, Report, rehearse
 from polyana.run import Pipeline
 from polyana.storage import free_bytes, show_bytes
 from polyana.tasks import PretrainConfig
 from polyana.tokenizer import TextTokenizer, TokenizerConfig
-from polyana.tracking import show_clock
 from polyana.train import (
     AdafactorConfig,
     Cadence,
@@ -38,7 +38,6 @@ from polyana.train import (
 __all__ = ["RehearsedTraining"]
 
 _SAFE = 0.8  # share of the available memory that a rehearsal may take; guess
-_COMPILING, _COMPILED_SAVES = (25, 60), 0.09  # seconds at the start; more speed, at most: docs/log.md
 _ONCE_MADE = "the rest, disk, time and cost are measured once the tokens are made: --prepare makes them"
 _LOG_MARGIN = 10**8  # bytes that should be free beside what a rehearsal saves; guess
 
@@ -98,7 +97,7 @@ class RehearsedTraining:
         else:
             reports = self._measure()
             memory = self._measured(memory, reports)
-            if self.compare_compiled and len(reports) == 1 and self._why_not_compiled() is None:
+            if self.compare_compiled and len(reports) == 1 and why_not_compiled(train) is None:
                 other = self._rehearse(None, compiled=not train.compile)
         report = reports[-1] if reports else None
         plan, disk, time = None, None, None
@@ -106,7 +105,8 @@ class RehearsedTraining:
         if report is not None:
             plan = TrainingPlan.of(train, report.per_epoch, report.tokens_per_epoch, context)
             disk, time = self._disk(plan, report), self._time(plan, report)
-        compiling = self._compiling(time, plan, self._time(plan, other) if plan and other else None)
+        other_time = self._time(plan, other) if plan and other else None
+        compiling = compile_choice(train, time, plan, other_time, self.precision.device)
         return Training(
             self.processes, self.parameters, self.trained, self.vocabulary, plan.tokens if plan else None,
             plan.sequences / plan.per_epoch if plan else None, plan.steps if plan else steps,
@@ -263,46 +263,6 @@ class RehearsedTraining:
             Choice("micro-batch", sequences(micro_batch), why),
             Choice("checkpointing", *(report.checkpointing if report else ("not known", "before the tokens are made"))),
         ]
-
-    def _why_not_compiled(self) -> str | None:
-        """What would be said of `compile: true`, were it in the recipe."""
-        compiled = self.config.train.model_copy(update={"compile": True})
-        return next((what for key, what in compiled.problems() if key == ("compile",)), None)
-
-    def _compiling(self, time: Time | None, plan: TrainingPlan | None, other: Time | None) -> Choice:
-        """Whether layers go through torch.compile; `other`: the time of the same training, where they do not, or do."""
-        chosen, takes = self.config.train.compile, "true" if self.config.train.compile else "false"
-        if trouble := self._why_not_compiled():
-            return Choice("compile", takes, trouble)
-        if other is None or time is None or plan is None:
-            if chosen:
-                start = f", {time.compile:.0f} s in the first steps" if time else ""
-                return Choice("compile", takes, f"as the recipe says{start}; `--compile` tries whether it pays")
-            return Choice("compile", takes, self._guess_of_compiling(time, plan))
-        plain, compiled = (other, time) if chosen else (time, other)
-        saved = plain.step - compiled.step
-        measured = (
-            f"measured {compiled.step:.3g} s a step instead of {plain.step:.3g}, for {compiled.compile:.0f} s once"
-        )
-        if saved <= 0:
-            pays = "never pays"
-        else:
-            pays = f"pays after {math.ceil(compiled.compile / saved):,} steps, and there are {plan.steps:,}"
-        better = compiled.total < plain.total
-        advice = f"; `compile: {'true' if better else 'false'}` saves {show_clock(abs(plain.total - compiled.total))}"
-        return Choice("compile", takes, f"{measured}: {pays}{advice if better != chosen else ''}")
-
-    def _guess_of_compiling(self, time: Time | None, plan: TrainingPlan | None) -> str:
-        if self.precision.device.type != "cpu":
-            return "what it saves on a GPU was not measured yet; `--compile` tries it"
-        (least, most), share = _COMPILING, _COMPILED_SAVES
-        known = f"{least} to {most} s at each start for 0 to {share:.0%} more speed, as measured on a CPU (docs/log.md)"
-        if time is None or plan is None:
-            return known
-        gain = plan.steps * time.step * (1 - 1 / (1 + share))
-        if gain < least:
-            return f"{known}: could not pay within {show_clock(time.total)}"
-        return f"{known}: saves {show_clock(gain - least)} at best, and nothing below; `--compile` measures it"
 
     def _warnings(self, memory: Memory, disk: Disk | None) -> list[str]:
         found = []

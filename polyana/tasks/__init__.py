@@ -9,8 +9,16 @@ from polyana.tasks.sft import SftConfig, build_examples, sft_task
 from polyana.tokenizer import TextTokenizer
 from polyana.train import choose_precision
 
-__all__ = ["VERSION", "EvalConfig", "LanguageModelTask", "PretrainConfig", "SftConfig", "TrainingStageConfig",
-           "build_examples", "make_task"]
+__all__ = [
+    "VERSION",
+    "EvalConfig",
+    "LanguageModelTask",
+    "PretrainConfig",
+    "SftConfig",
+    "TrainingStageConfig",
+    "build_examples",
+    "make_task",
+]
 
 
 def make_task(config: TrainingStageConfig, data: Path, start: Path, seed: int) -> LanguageModelTask:

@@ -30,6 +30,7 @@ from polyana.train import Precision, TrainConfig, TrainingPlan
 
 __all__ = ["SftConfig", "SftTask", "build_examples", "sft_task"]
 
+
 def _stage_of(base: str) -> str | None:
     try:
         reference = parse_base(base)
@@ -82,7 +83,6 @@ class SftConfig(ExamplesConfig, TrainingStageConfig):
             }.items():
                 if value is not None:
                     yield path, f"`{'.'.join(path)}` needs held-out examples, but there are none with `held_out: 0`"
-
 
     def identity(self) -> dict[str, Any]:
         return {name: value for name, value in super().identity().items() if name != "base"}  # its content counts

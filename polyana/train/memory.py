@@ -44,39 +44,48 @@ def keep_freed_memory() -> bool:
 
 
 class KeptMemory:
-    """Bounds what is kept: `after_step` gives the holes back when more than `_MOST_KEPT` times what a step needs is
-    held. The step after it takes a sixth longer (measured on the GPT-2 above, where one in nine does)."""
+    """Bounds what is kept: a step begins with at most `_MOST_KEPT` times what one needs that begins without holes;
+    where more is held, the holes are given back first. Such a step takes a sixth longer (measured on the GPT-2 above,
+    where one in nine does)."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, differing: bool) -> None:
+        """`differing`: whether texts differ in length. The first two steps, in a heap without holes, then need less
+        than any later one (13 to 16 % on an 8M GPT-2), so the third begins without them and says how much."""
         self._keeps = keep_freed_memory()
+        self._learning = 3 if differing else 2  # steps; the first one of a process finds no kernels made yet
+        self._taken = 0
         self._needed = 0  # held after a step that began without holes
-        self._first = 2  # steps to come that tell what is needed; the first one of a process finds no kernels made yet
-        self._trimmed = False  # whether the last step began without holes
-        self._held = self._grown = 0  # after the last step; by how much more after any that began with holes
-
-    @property
-    def bound(self) -> int:
-        """Bytes that no step begins with more than; 0 where nothing is kept."""
-        return round(_MOST_KEPT * self._needed)
+        self._held = self._grown = 0  # before this step; by how much more after any that began with holes
+        self._trimmed = False  # before this step
 
     @property
     def most(self) -> int:
         """Bytes that training comes to, in time, where texts differ in length: the bound, and the new holes of the
-        step that goes beyond it."""
-        return self.bound + self._grown
+        step that goes beyond it. 0 where nothing is kept."""
+        return self._bound + self._grown
+
+    @property
+    def _bound(self) -> int:
+        return round(_MOST_KEPT * self._needed)
+
+    def before_step(self) -> None:
+        if not self._keeps:
+            return
+        self._held = _status("VmRSS") or 0
+        learned = self._taken >= self._learning
+        self._trimmed = self._held > self._bound if learned else self._taken == 2
+        if self._trimmed:
+            ctypes.CDLL(None).malloc_trim(0)  # malloc_trim(3)
 
     def after_step(self) -> None:
         if not self._keeps:
             return
         held = _status("VmRSS") or 0
-        if self._first or (self._trimmed and held > self.bound):
-            self._needed, self._first = max(self._needed, held), max(self._first - 1, 0)
+        self._taken += 1
+        if self._taken <= self._learning or (self._trimmed and held > self._bound):
+            self._needed = max(self._needed, held)
         elif not self._trimmed:
             self._grown = max(self._grown, held - self._held)
-        self._held, self._trimmed = held, False
-        if not self._first and held > self.bound:
-            ctypes.CDLL(None).malloc_trim(0)  # malloc_trim(3)
-            self._trimmed = True
 
 
 def held_bytes(device: torch.device) -> int:

@@ -69,7 +69,7 @@ class Rehearsal(Trainer):
         self._saves = plan.cadence(None)  # only at the end
         self._saves_once = saves
         self._heaviest = _heaviest(task, plan.micro_batch)
-        self._differing = len(set(task.batch(0, plan.micro_batch).lengths)) > 1  # texts, in their lengths
+        self._differing = self.config.packing != "concat"  # texts, in their lengths
         self._costs = Costs(plan.batch)
         self._timed: list[float] = []
 

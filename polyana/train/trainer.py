@@ -63,7 +63,7 @@ class Trainer:
         self.run, self.repository, self.console = run, repository, console
         self.precision, self.seed, self.recipe_hash = precision, seed, recipe_hash
         self.plan, self.strategy, self.world = plan, strategy, strategy.world
-        self._memory = KeptMemory()
+        self._memory = KeptMemory(differing=config.packing != "concat")
         self.model = precision.prepare(task.model)
         self.checkpointing = choose_checkpointing(config, plan, task, strategy)
         if config.compile:
@@ -143,6 +143,7 @@ class Trainer:
         position = self.position
         sequences = self.plan.batch_at(position.sequences)
         lr, scale = learning_rate(position.step, self.config, self.plan), position.loss_scale
+        self._memory.before_step()
         measured = self._take(position.sequences, sequences, lr)
         self._memory.after_step()
         metrics = measured.metrics
