@@ -27,6 +27,7 @@ from polyana.evaluate import trigram_bits_per_byte
 from polyana.examples import example_inputs
 from polyana.models import BASE_VERSION, base_inputs, check_packing, convert_base, merge_adapter, parse_base
 from polyana.recipe import Recipe
+from polyana.registry import Repository
 from polyana.runs import Ingredients, Runs, train, train_along
 from polyana.storage import (
     ArtifactStore,
@@ -37,7 +38,6 @@ from polyana.storage import (
     read_json,
     write_json,
 )
-from polyana.registry import Repository
 from polyana.tasks import LanguageModelTask, PretrainConfig, SftConfig, TrainingStageConfig, build_examples
 from polyana.tokenizer import TextTokenizer, TokenizerConfig
 from polyana.tracking import Console

@@ -10,18 +10,19 @@ import math
 import tempfile
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from polyana.errors import Problem, UserError
 from polyana.losses import logits_bytes
-from polyana.models import attention_on, build_model
+from polyana.models import attention_on, build_model, head_weight
 from polyana.plan.compiling import compile_choice, why_not_compiled
 from polyana.plan.figures import Choice, Disk, Memory, Time, Training, sequences
 from polyana.rehearse import Order, Report, rehearse
 from polyana.run import Pipeline
 from polyana.storage import free_bytes, show_bytes
-from polyana.tasks import PretrainConfig
+from polyana.tasks import PretrainConfig, SftConfig, TrainingStageConfig, outline
 from polyana.tokenizer import TextTokenizer, TokenizerConfig
 from polyana.train import (
     AdafactorConfig,
@@ -46,7 +47,7 @@ class RehearsedTraining:
     """The plan of one training stage that would run."""
 
     def __init__(
-        self, pipeline: Pipeline, name: str, config: PretrainConfig, price: float | None, compare_compiled: bool
+        self, pipeline: Pipeline, name: str, config: TrainingStageConfig, price: float | None, compare_compiled: bool
     ) -> None:
         self.pipeline, self.name, self.config, self.price = pipeline, name, config, price
         self.compare_compiled, self.processes = compare_compiled, pipeline.world.size
@@ -55,11 +56,11 @@ class RehearsedTraining:
             self.strategy = "ddp" if self.processes > 1 else "single"
         self.recipe = pipeline.recipe
         self.precision = choose_precision(config.train.precision)
-        self.tokens = pipeline.store.find(pipeline.tokens(config).making)
-        self.tokenizer = pipeline.store.find(pipeline.step(config.tokenizer).making)
-        self.vocabulary = self._vocabulary()
+        before = pipeline.before(name, config)
+        self.data, self.start = (pipeline.store.find(before[what].making) for what in ("data", "start"))
         with torch.device("meta"):
-            self.model = build_model(config.model, self.vocabulary, 0, 0)
+            self.model = self._model()
+        self.vocabulary = head_weight(self.model).shape[0]
         parameters = list(self.model.parameters())
         self.parameters = sum(each.numel() for each in parameters)
         self.trained = sum(each.numel() for each in parameters if each.requires_grad)
@@ -72,25 +73,31 @@ class RehearsedTraining:
         if self.precision.device.type == "cpu":
             self.available += held_bytes(self.precision.device)  # which ends with this process
         self.free = free_bytes(pipeline.home)
-        self.batch = sequences_in(config.train.batch, config.model.context)
+        self.batch = sequences_in(config.train.batch, config.sequence_length)
         share = math.ceil(self.batch / self.processes)
-        self.micro_batch = min(micro_batch_of(config.train, config.model.context), share)
+        self.micro_batch = min(micro_batch_of(config.train, config.sequence_length), share)
         self.parts = math.ceil(share / self.micro_batch)
 
-    def _vocabulary(self) -> int:
-        """Rows of the embedding; of a tokenizer that is still to be trained as many as it may have at most."""
-        if self.tokenizer is not None:
-            return TextTokenizer(self.tokenizer.directory).vocab_size
-        config = self.recipe.stages[self.config.tokenizer]
-        assert isinstance(config, TokenizerConfig)
-        if config.load is not None:
-            return TextTokenizer(self.recipe.base / config.load).vocab_size
-        return config.vocab_size
+    def _model(self) -> Any:
+        """What is trained, without numbers. With a tokenizer that is still to be trained it has as many rows as it may
+        have at most. Raises KeyError when a base is not there yet."""
+        config = self.config
+        if isinstance(config, SftConfig):
+            if self.start is None:
+                raise KeyError(config.base)
+            return outline(config, self.start.directory)
+        assert isinstance(config, PretrainConfig)
+        words = self.recipe.stages[config.tokenizer]
+        assert isinstance(words, TokenizerConfig)
+        known = self.start.directory if self.start is not None else None
+        if known is None and words.load is not None:
+            known = self.recipe.base / words.load
+        return build_model(config.model, TextTokenizer(known).vocab_size if known else words.vocab_size, 0, 0)
 
     def training(self) -> Training:
-        train, context = self.config.train, self.config.model.context
+        train, context = self.config.train, self.config.sequence_length
         memory, reports, other = self._counted(), list[Report](), None
-        if self.tokens is None or self.tokenizer is None:
+        if self.data is None or self.start is None:
             memory = replace(memory, how=_ONCE_MADE)
         elif self._together(memory.weights + memory.gradients + memory.optimizer) > _SAFE * self.available:
             memory = replace(memory, how="nothing was measured: the model does not fit into this machine's memory")
@@ -117,7 +124,7 @@ class RehearsedTraining:
     # Memory
 
     def _counted(self) -> Memory:
-        rows = self.micro_batch * self.config.model.context
+        rows = self.micro_batch * self.config.sequence_length
         return Memory(
             4 * sum(self.held[0]), 4 * sum(self.held[1]), optimizer_bytes(self.model, self.config.train.optimizer),
             logits_bytes(rows, self.vocabulary, self.precision.dtype), self.available, "",
@@ -138,17 +145,17 @@ class RehearsedTraining:
     def _bound(self) -> float:
         """More than a training step will need. Activations of a layer and token are about (34 D + 5 H T) bytes in half
         precision (Korthikanti et al. 2022, eq. 2), of which the feed-forward layer's 4 D has 19 D; here doubled."""
-        model, counted = self.config.model, self._counted()
-        tokens = self.micro_batch * model.context
-        inner = model.feed_forward or 4 * model.width
-        activations = 2 * model.layers * tokens * (15 * model.width + 5 * inner + 5 * model.heads * model.context)
+        shape, context, counted = self.model.config, self.config.sequence_length, self._counted()
+        inner = getattr(shape, "intermediate_size", None) or getattr(shape, "n_inner", None) or 4 * shape.hidden_size
+        of_a_token = 15 * shape.hidden_size + 5 * inner + 5 * shape.num_attention_heads * context
+        activations = 2 * shape.num_hidden_layers * self.micro_batch * context * of_a_token
         whole = counted.weights + counted.gradients + counted.optimizer + counted.logits
         return 2 * whole + activations + 10**9  # and the libraries, and head and bf16 copies of the weights
 
     def _rehearse(self, micro_batch: int | None, compiled: bool | None = None) -> Report:
         """`compiled`: None for what the recipe says."""
-        assert self.tokens is not None
-        assert self.tokenizer is not None
+        assert self.data is not None
+        assert self.start is not None
         saves = self.free > 8 * self.parameters + self.state + _LOG_MARGIN
         compiled = self.config.train.compile if compiled is None else compiled
         where = {
@@ -159,7 +166,7 @@ class RehearsedTraining:
         with tempfile.TemporaryDirectory(prefix=".rehearsal-", dir=self.pipeline.home) as place:
             (Path(place) / "recipe.yaml").write_text(self.recipe.as_yaml(), encoding="utf-8")
             order = Order(
-                place, self.name, str(self.tokens.directory), str(self.tokenizer.directory), micro_batch,
+                place, self.name, str(self.data.directory), str(self.start.directory), micro_batch,
                 compiled, saves, self.processes, torch.get_num_threads(), where,
             )  # fmt: skip
             try:
@@ -237,13 +244,16 @@ class RehearsedTraining:
     # Words
 
     def _choices(self, report: Report | None) -> list[Choice]:
-        model, train, precision, micro_batch = self.config.model, self.config.train, self.precision, self.micro_batch
+        train, precision, micro_batch, context = (
+            self.config.train, self.precision, self.micro_batch, self.config.sequence_length,
+        )  # fmt: skip
+        dropout = getattr(self.model.config, "attn_pdrop", 0.0) or getattr(self.model.config, "attention_dropout", 0.0)
         packing = {
             "concat": "blocks without a gap; attention reaches across documents",
             "documents": "documents fill a sequence best-fit, each sees itself alone",
             "none": "a document is a sequence; nothing is padded",
         }
-        tokens = f"{micro_batch * model.context:,} tokens at once"
+        tokens = f"{micro_batch * context:,} tokens at once"
         if train.micro_batch is not None:
             why = f"as the recipe says, {tokens}"
         elif self.parts > 1:
@@ -257,7 +267,7 @@ class RehearsedTraining:
             spread = f"{self.processes} processes, among which weights, gradients and optimizer are cut up"
         return [
             Choice("precision", precision.format, precision.reason),
-            Choice("attention", *attention_on(precision.device, precision.dtype, model.dropout)),
+            Choice("attention", *attention_on(precision.device, precision.dtype, dropout)),
             Choice("packing", train.packing, packing[train.packing]),
             Choice("strategy", self.strategy, spread),
             Choice("micro-batch", sequences(micro_batch), why),
@@ -294,8 +304,8 @@ class RehearsedTraining:
             ways.append(f"`optimizer: adafactor`, which saves {show_bytes(memory.optimizer)}")
         if not ways or memory.activations is None:
             ways.append("a smaller `width`, fewer `layers`")
-        elif self.config.model.context > 256:
-            ways.append(f"a shorter `context` than {self.config.model.context}")
+        elif self.config.sequence_length > 256:
+            ways.append(f"a shorter `context` than {self.config.sequence_length}")
         return f"Write {'; or '.join(ways)}"
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from polyana.data import TokenData
 from polyana.tasks.language_model import EvalConfig, LanguageModelTask, TrainingStageConfig
 from polyana.tasks.pretrain import VERSION, PretrainConfig, pretrain_task
-from polyana.tasks.sft import SftConfig, build_examples, sft_task
+from polyana.tasks.sft import SftConfig, build_examples, outline, sft_task
 from polyana.tokenizer import TextTokenizer
 from polyana.train import choose_precision
 
@@ -18,6 +18,7 @@ __all__ = [
     "TrainingStageConfig",
     "build_examples",
     "make_task",
+    "outline",
 ]
 
 

@@ -116,6 +116,15 @@ def build_examples(config: SftConfig, recipe_base: Path, base: Path, directory: 
     return about
 
 
+def outline(config: SftConfig, base: Path) -> Any:
+    """The model that would be trained, adapter and all; to be called under torch's meta device."""
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(base))
+    attach_adapter(model, config.adapter, 0)
+    return model
+
+
 def sft_task(config: SftConfig, data: TokenData, base: Path, seed: int, precision: Precision) -> SftTask:
     """The base with its adapter, and the examples. `base`: a model's directory."""
     from transformers import AutoTokenizer
