@@ -68,16 +68,16 @@ class _Stream:
 def generate(
     model: Any,
     tokenizer: Any,
-    prompt: str,
+    prompt: str | list[int],
     config: GenerationConfig,
     write: Callable[[str], None] | None = None,
 ) -> str:
-    """The text that follows `prompt`; with `write` also piece by piece as it comes.
+    """The text that follows `prompt`, a text or token ids; with `write` also piece by piece as it comes.
 
     Both must fit into the model's context: fewer tokens are written, at least half a context, for which the beginning
     of a longer prompt is left out.
     """
-    ids = tokenizer.encode(prompt) or [tokenizer.eos_token_id]
+    ids = (tokenizer.encode(prompt) if isinstance(prompt, str) else prompt) or [tokenizer.eos_token_id]
     longest = model.config.max_position_embeddings
     ids = ids[-(longest - min(config.max_tokens, longest // 2)) :]
     count = min(config.max_tokens, longest - len(ids))

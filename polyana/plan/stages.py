@@ -36,7 +36,9 @@ def plan_recipe(recipe: Recipe, *, stage: str | None = None, prepare: bool = Fal
                 pipeline.store.get(steps[name])
             stages.append(_stage(pipeline, name, steps[name]))
             continue
-        untrained = [one for one in recipe.needed_for(name)[:-1] if _is_training(recipe, one) and not _done(pipeline, steps[one])]
+        untrained = [
+            one for one in recipe.needed_for(name)[:-1] if _is_training(recipe, one) and not _done(pipeline, steps[one])
+        ]
         for step in pipeline.before(name, config).values():
             if step.making.kind in KINDS:  # a stage of its own
                 continue

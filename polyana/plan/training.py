@@ -150,7 +150,7 @@ class RehearsedTraining:
         of_a_token = 15 * shape.hidden_size + 5 * inner + 5 * shape.num_attention_heads * context
         activations = 2 * shape.num_hidden_layers * self.micro_batch * context * of_a_token
         whole = counted.weights + counted.gradients + counted.optimizer + counted.logits
-        return 2 * whole + activations + 10**9  # and the libraries, and head and bf16 copies of the weights
+        return float(2 * whole + activations + 10**9)  # and the libraries, and head and bf16 copies of the weights
 
     def _rehearse(self, micro_batch: int | None, compiled: bool | None = None) -> Report:
         """`compiled`: None for what the recipe says."""

@@ -42,7 +42,7 @@ def _stage_of(base: str) -> str | None:
 class SftTrainConfig(TrainConfig):
     """The optimisation, with what suits fine-tuning as defaults."""
 
-    packing: Literal["none", "documents"] = Field(  # type: ignore[assignment]  # one of the same words
+    packing: Literal["none", "documents"] = Field(
         "documents",
         description="what a sequence is: `documents`, as many examples as fill it best, each seen alone; `none`, one",
     )
