@@ -25,7 +25,7 @@ __all__ = ["Costs", "Rehearsal", "cut_short"]
 _STEP_SECONDS = 4.0  # that a step of the rehearsal should take; guess: short, and long against the clock's noise
 _SHARE_OF_RATE = 0.4  # of the rate of matrix products that a step reaches, about: docs/performance.md
 _LEAST, _MOST, _ENOUGH = 3, 12, 12.0  # steps, and seconds of timed steps after which no more are taken; guess
-_LEAST_DIFFERING = 8  # steps, where texts differ in length: in 2 of 5 holes grew by a tenth, in the others hardly
+_LEAST_DIFFERING = 8  # steps, where texts differ in length: guess: holes grow in every second or third
 _LOOK_AT = 64  # micro-batches, among which the heaviest is looked for; guess
 
 
