@@ -24,7 +24,7 @@ from polyana.models import (
     parse_base,
     save_adapter,
 )
-from polyana.storage import read_json, write_json
+from polyana.storage import read_json, show_bytes, write_json
 from polyana.tasks.language_model import LanguageModelTask, TrainingStageConfig
 from polyana.train import Precision, TrainConfig, TrainingPlan
 
@@ -171,10 +171,11 @@ class SftTask(LanguageModelTask):
         self._tokenizer.save_pretrained(directory)
 
     def outlook(self, plan: TrainingPlan) -> list[str]:
-        trained = sum(each.numel() for each in self.model.parameters() if each.requires_grad)
-        whole = count_parameters(self.model)
+        whole = sum(each.numel() for each in self.model.parameters())
+        trained = count_parameters(self.model)
+        size = "" if trained == whole else f": the adapter's files take {show_bytes(4 * trained)}"
         return [
-            f"{whole:,} parameters, of which {trained:,} are trained ({trained / whole:.2%})",
+            f"{whole:,} parameters, of which {trained:,} are trained ({trained / whole:.2%}){size}",
             f"{plan.tokens:,} tokens in {plan.steps:,} steps of {plan.tokens / plan.steps:,.0f}",
             f"{self.precision}",
             *plan.remarks(),
