@@ -42,7 +42,8 @@ class Order:
 class Report:
     """What a rehearsal found, in bytes and seconds; see `polyana.train.Costs`.
 
-    libraries: held before the model was made. start: making model and data ready. eval_tokens: of one evaluation in the
+    libraries: held before the model was made. start: making model and data ready. checkpointing: what
+    was chosen for the whole training, and why. eval_tokens: of one evaluation in the
     run, whose time `seconds` has. commit_bytes, state_bytes: what a save has left on the disk.
     """
 
@@ -50,6 +51,7 @@ class Report:
     tokens_per_epoch: int
     micro_batch: int
     parts: int
+    checkpointing: tuple[str, str]
     libraries: int
     peaks: dict[str, int]
     growth: dict[str, int]
@@ -90,7 +92,15 @@ def _answer(order: Order) -> Report:
     from polyana.tasks import PretrainConfig, PretrainTask
     from polyana.tokenizer import TextTokenizer
     from polyana.tracking import Console, RunDirectory
-    from polyana.train import Rehearsal, TrainingPlan, choose_precision, cut_short, held_bytes, probe
+    from polyana.train import (
+        Rehearsal,
+        TrainingPlan,
+        choose_checkpointing,
+        choose_precision,
+        cut_short,
+        held_bytes,
+        probe,
+    )
 
     torch.set_num_threads(order.threads)
     place = Path(order.place)
@@ -117,12 +127,16 @@ def _answer(order: Order) -> Report:
     except UserError as error:
         raise UserError(Problem(order.where["warmup"], error.problems[0].what)) from None
     probe(task, order.where["precision"])
+    strategy = choose_strategy(config.train.strategy, World(), precision.device)
+    precision.prepare(task.model)
+    checkpointing = choose_checkpointing(training, plan, task, strategy)
+    training = training.model_copy(update={"checkpointing": checkpointing.recomputed})
     run = RunDirectory.create(place / "runs", recipe.name, order.stage, {})
     repository = Repository(place / "hub", run.name)
     with open(os.devnull, "w") as nothing:  # noqa: PTH123
         rehearsal = Rehearsal(
             task, cut_short(task, plan, order.micro_batch or plan.micro_batch), training, config.save, precision,
-            choose_strategy(config.train.strategy, World(), precision.device), run, repository, Console(nothing),
+            strategy, run, repository, Console(nothing),
             saves=order.saves, seed=recipe.seed,
         )  # fmt: skip
         start = time.perf_counter() - began
@@ -132,7 +146,7 @@ def _answer(order: Order) -> Report:
     commit = disk_used(repository.path)
     return Report(
         task.per_epoch, task.tokens_per_epoch, plan.micro_batch if order.micro_batch is None else order.micro_batch,
-        costs.parts, libraries, costs.peaks, costs.growth, seconds, held_out, commit,
+        costs.parts, checkpointing.choice, libraries, costs.peaks, costs.growth, seconds, held_out, commit,
         disk_used(run.state, repository.path) - commit,
     )  # fmt: skip
 

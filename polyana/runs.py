@@ -126,11 +126,12 @@ def train(
         world.send((ingredients, run.path))
         trainer = _trainer(run, recipe, ingredients.stage, task, world, console)
         repository = trainer.repository
-        run.note(strategy=str(trainer.strategy))
+        run.note(strategy=str(trainer.strategy), recomputed_layers=trainer.checkpointing.recomputed)
         trigram = baseline["trigram_bits_per_byte"]
         bar = [] if trigram is None else [f"to beat: {trigram:.3f} bits per byte, a character trigram's"]
         spread = [str(trainer.strategy)] if world.size > 1 else []
-        for line in [f"run {run.name}", *task.outlook(trainer.plan), *spread, *bar]:
+        again = [str(trainer.checkpointing)] if trainer.checkpointing.recomputed else []
+        for line in [f"run {run.name}", *task.outlook(trainer.plan), *spread, *again, *bar]:
             console.say(f"  {line}")
         try:
             position = trainer.fit()

@@ -86,6 +86,7 @@ CHANGES: dict[str, tuple[list[str], str]] = {
     "pretrain.train.micro_batch": ([], "stages.pretrain.train.micro_batch=2 sequences"),
     "pretrain.train.packing": ([], "stages.pretrain.train.packing=documents"),
     "pretrain.train.compile": ([], "stages.pretrain.train.compile=true"),
+    "pretrain.train.checkpointing": ([], "stages.pretrain.train.checkpointing=1"),
     "pretrain.train.lr": ([], "stages.pretrain.train.lr=1e-3"),
     "pretrain.train.find_lr": ([], "stages.pretrain.train.find_lr=true"),
     "pretrain.train.schedule": ([], "stages.pretrain.train.schedule=linear"),
@@ -168,7 +169,7 @@ def workshop(tiny, home, load, tmp_path, monkeypatch):
         run_recipe(recipe, fresh=True, console=Console(io.StringIO()))
         directory = newest_run(home)
         commits = Repository(home / "hub", directory.name).commits()
-        metrics = metrics_of(directory)
+        metrics, about = metrics_of(directory), json.loads((directory / "run.json").read_text())
         for name in CLOCKED:
             metrics.pop(name)
         return {
@@ -178,7 +179,7 @@ def workshop(tiny, home, load, tmp_path, monkeypatch):
             "commits": [(commit.step, {**commit.files, "model.safetensors": ""}) for commit in commits],
             "parts": list(calls),
             "documents": ids(home),
-            "strategy": json.loads((directory / "run.json").read_text())["strategy"],
+            **{name: about[name] for name in ("strategy", "recomputed_layers")},
         }
 
     return observe

@@ -5,8 +5,8 @@ import json
 import pytest
 import torch
 
-from polyana import plan as planning
 from polyana.plan import plan_recipe
+from polyana.plan import training as planning
 from polyana.rehearse import Report
 from polyana.run import Pipeline, run_recipe
 from polyana.storage import disk_used
@@ -160,7 +160,7 @@ def test_json_has_all_of_it(planned, polyana, tiny):
     assert told["seconds"] == training["time"]["total"] > training["steps"] * training["time"]["step"] > 0
     assert told["cost"] == pytest.approx(told["seconds"])
     reasons = {choice["what"]: choice["reason"] for choice in training["choices"]}
-    assert set(reasons) == {"precision", "attention", "packing", "strategy", "micro-batch"}
+    assert set(reasons) == {"precision", "attention", "packing", "strategy", "micro-batch", "checkpointing"}
     assert all(reasons.values())
     shown = polyana("plan", tiny, "--price", "3600").stdout
     for word in ("cached", "to run", "weights", "warm-up", "fp32: as the recipe says", "at the price given"):
@@ -190,7 +190,7 @@ def test_a_recipe_that_cannot_run_ends_with_2_and_a_letter(polyana, tiny, change
 def test_too_little_memory_is_said_with_what_to_write(planned, monkeypatch):
     whole = training_of(planned(prepare=True)).memory
     report = Report(
-        100, 3200, 1, 4, 0, {"step": 10**9, "evaluation": 10**8},
+        100, 3200, 1, 4, ("none", "enough"), 0, {"step": 10**9, "evaluation": 10**8},
         {"evaluation": 10**6},
         {"step": 1.0, "start": 1.0, "evaluation": 1.0, "sample": 1.0}, 100, 0, 0,
     )  # fmt: skip
@@ -223,7 +223,7 @@ def test_too_little_memory_is_said_with_what_to_write(planned, monkeypatch):
 
 def test_too_small_a_disk_is_said(planned, monkeypatch):
     planned(prepare=True)
-    monkeypatch.setattr(planning, "_free", lambda _: 10**6)
+    monkeypatch.setattr(planning, "free_bytes", lambda _: 10**6)
     (warning,) = training_of(planned()).warnings
     assert warning.startswith("disk: ")
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-__all__ = ["linear_cross_entropy_and_z_sum", "linear_cross_entropy_sum", "logits_bytes"]
+__all__ = ["head_bytes", "linear_cross_entropy_and_z_sum", "linear_cross_entropy_sum", "logits_bytes"]
 
 _ROWS = 512
 """Rows of one chunk. GFLOP/s of one core at 128, 256, 512, 1024 and 2048 rows, where a plain product has 390: 281, 317,
@@ -51,6 +51,12 @@ def linear_cross_entropy_and_z_sum(
 def logits_bytes(rows: int, vocabulary: int, dtype: torch.dtype) -> int:
     """Bytes of the logits and probabilities that are held at once, however many `rows` there are."""
     return min(_ROWS, rows) * vocabulary * (dtype.itemsize + torch.float32.itemsize)
+
+
+def head_bytes(rows: int, vocabulary: int, width: int, dtype: torch.dtype) -> int:
+    """Bytes that loss and gradients of the output layer need, beside its weight and that weight's gradient."""
+    states, weight = rows * width * dtype.itemsize, vocabulary * width
+    return logits_bytes(rows, vocabulary, dtype) + 2 * states + weight * (2 * dtype.itemsize + torch.float32.itemsize)
 
 
 class _LinearCrossEntropySum(torch.autograd.Function):

@@ -10,20 +10,24 @@ from polyana.models.build import (
     transformer_blocks,
     writing,
 )
-from polyana.models.compiled import compile_blocks, has_compiler
+from polyana.models.checkpointing import Activations, activation_bytes, checkpoint_blocks
+from polyana.models.compiled import CompilerMissing, compile_blocks, try_compiler
 from polyana.models.config import ModelConfig
 from polyana.models.flops import training_flops
 from polyana.models.packed_attention import attention_on, packed_causal_attention
 from polyana.models.self_test import check_packing
 
 __all__ = [
+    "Activations",
+    "CompilerMissing",
     "ModelConfig",
+    "activation_bytes",
     "attention_on",
     "build_model",
     "check_packing",
+    "checkpoint_blocks",
     "compile_blocks",
     "count_parameters",
-    "has_compiler",
     "head_weight",
     "hidden_matrices",
     "hidden_states",
@@ -31,5 +35,6 @@ __all__ = [
     "save_model",
     "training_flops",
     "transformer_blocks",
+    "try_compiler",
     "writing",
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -13,9 +14,11 @@ from rich.text import Text
 from polyana.config import Config, Duration, KeyPath, StageReference, Tokens
 from polyana.data import Batch, EvalSequences, TokenData, TrainSequences
 from polyana.evaluate import SampleConfig, evaluate_language_model, generate
-from polyana.losses import linear_cross_entropy_and_z_sum
+from polyana.losses import head_bytes, linear_cross_entropy_and_z_sum
 from polyana.models import (
+    Activations,
     ModelConfig,
+    activation_bytes,
     build_model,
     count_parameters,
     head_weight,
@@ -61,6 +64,10 @@ class PretrainConfig(Config):
         if self.train.precision == "fp8" and (self.model.architecture == "gpt2" or self.model.width % 16):
             what = "`precision: fp8` needs `architecture: llama` (GPT-2's layers are not torch's linear ones) and a "
             yield ("train", "precision"), f"{what}`width` that is a multiple of 16; or write bf16"
+        layers, again = self.model.layers, self.train.checkpointing
+        if not isinstance(again, bool | str) and again > layers:
+            what = f"`checkpointing: {again}`, but the model has {layers} layers; write true for all of them"
+            yield ("train", "checkpointing"), what
         counts = {}
         for name in ("batch", "micro_batch"):
             quantity = getattr(self.train, name)
@@ -133,6 +140,13 @@ class PretrainTask:
             hidden_ND, head_weight(self.model), targets_N, self.precision.dtype, z_loss
         )
         return LossOutput(total, labelled, {"train/z_loss": z} if z_loss else {})
+
+    def activations(self, sequences: int) -> Activations:
+        lengths, dtype = [self.context] * sequences, self.precision.dtype
+        found = activation_bytes(self.model, self.blocks, lengths, dtype)
+        vocabulary, width = head_weight(self.model).shape
+        head = head_bytes(sum(lengths), vocabulary, width, dtype)
+        return replace(found, rest=found.rest + head)
 
     def flops(self, batch: Batch) -> float:
         return training_flops(self.model, batch.lengths, batch.labelled)

@@ -17,7 +17,15 @@ from pathlib import Path
 
 import torch
 
-__all__ = ["KeptMemory", "available_bytes", "forget_peak", "held_bytes", "keep_freed_memory", "peak_bytes"]
+__all__ = [
+    "KeptMemory",
+    "available_bytes",
+    "forget_peak",
+    "held_bytes",
+    "keep_freed_memory",
+    "peak_bytes",
+    "system_memory",
+]
 
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # malloc.h of glibc
 _MOST_KEPT = 1.15  # as near as `polyana plan` promises to be
@@ -83,23 +91,31 @@ def forget_peak(device: torch.device) -> None:
 
 
 def available_bytes(device: torch.device) -> int:
-    """What this process can still have of `device`'s memory without swapping, and within its container's limit."""
+    """What this process can still have of `device`'s memory."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
+    return system_memory()[1]
+
+
+def system_memory() -> tuple[int, int]:
+    """Bytes of this machine, and what of them can still be had without swapping: of its container where that has less.
+    On systems other than Linux nothing is taken to be in use."""
     meminfo = Path("/proc/meminfo")
     if not meminfo.is_file():
-        return int(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+        whole = int(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+        return whole, whole
     lines = dict(line.split(":", 1) for line in meminfo.read_text().splitlines())
-    free = [int(lines["MemAvailable"].split()[0]) * 1024]
+    total, free = ([int(lines[name].split()[0]) * 1024] for name in ("MemTotal", "MemAvailable"))
     for limit, used in (
         ("memory.max", "memory.current"),  # control groups of version 2, and of version 1
         ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"),
     ):
         paths = [Path("/sys/fs/cgroup", name) for name in (limit, used)]
         if all(path.is_file() for path in paths):
-            whole, taken = (path.read_text().strip() for path in paths)
-            free += [int(whole) - int(taken)] if whole.isdigit() else []
-    return max(min(free), 0)
+            most, taken = (path.read_text().strip() for path in paths)
+            if most.isdigit():
+                total, free = [*total, int(most)], [*free, int(most) - int(taken)]
+    return min(total), max(min(free), 0)
 
 
 def _status(name: str) -> int | None:

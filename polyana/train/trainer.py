@@ -15,10 +15,11 @@ import torch
 from polyana.config import Quantity
 from polyana.distributed import Strategy
 from polyana.errors import Interrupted, TrainingFailed
-from polyana.models import compile_blocks
+from polyana.models import checkpoint_blocks, compile_blocks
 from polyana.registry import Commit, Repository, apply_retention, best_commits
 from polyana.storage import retry_when_full, wait_for_room
 from polyana.tracking import Console, Gauge, MetricLog, RunDirectory, SilentMetricLog
+from polyana.train.checkpointing import choose_checkpointing
 from polyana.train.config import SaveConfig, TrainConfig
 from polyana.train.find_lr import find_lr, put_back
 from polyana.train.loss_scale import first_scale, next_scale
@@ -64,8 +65,10 @@ class Trainer:
         self.plan, self.strategy, self.world = plan, strategy, strategy.world
         self._memory = KeptMemory()
         self.model = precision.prepare(task.model)
+        self.checkpointing = choose_checkpointing(config, plan, task, strategy)
         if config.compile:
             compile_blocks(task.blocks)
+        checkpoint_blocks(task.blocks[: self.checkpointing.recomputed])
         strategy.prepare(self.model, task.blocks)
         self.optimizer = build_optimizer(self.model, config)
         self.step = TrainingStep(task, plan, config, precision, strategy, self.optimizer)

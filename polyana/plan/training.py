@@ -1,4 +1,4 @@
-"""What a recipe would do, before it does it: which stages run, and what each training needs of memory, disk and time.
+"""What one training would need of memory, disk and time.
 
 What can be counted is counted (parameters, weights, gradients, the optimizer's memory, steps); what follows from code
 that others wrote is measured, by rehearsing the training for some steps on its own data (polyana/rehearse.py).
@@ -7,27 +7,21 @@ that others wrote is measured, by rehearsing the training for some steps on its 
 from __future__ import annotations
 
 import math
-import shutil
 import tempfile
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import torch
-from rich.console import Group, RenderableType
-from rich.table import Table
-from rich.text import Text
 
 from polyana.errors import Problem, UserError
 from polyana.losses import logits_bytes
 from polyana.models import attention_on, build_model
-from polyana.recipe import Recipe
+from polyana.plan.figures import Choice, Disk, Memory, Time, Training, sequences
 from polyana.rehearse import Order, Report, rehearse
 from polyana.run import Pipeline
-from polyana.storage import disk_used, home_directory, show_bytes
+from polyana.storage import free_bytes, show_bytes
 from polyana.tasks import PretrainConfig
 from polyana.tokenizer import TextTokenizer, TokenizerConfig
-from polyana.tracking import Console, show_clock
 from polyana.train import (
     AdafactorConfig,
     Cadence,
@@ -40,189 +34,13 @@ from polyana.train import (
     sequences_in,
 )
 
-__all__ = ["Choice", "Disk", "Memory", "RecipePlan", "StagePlan", "Time", "Training", "picture", "plan_recipe"]
+__all__ = ["RehearsedTraining"]
 
 _SAFE = 0.8  # share of the available memory that a rehearsal may take; guess
 _LOG_MARGIN = 10**8  # bytes that should be free beside what a rehearsal saves; guess
 
 
-@dataclass(frozen=True)
-class Choice:
-    """What was chosen and why, in a clause."""
-
-    what: str
-    chosen: str
-    reason: str
-
-
-@dataclass(frozen=True)
-class Memory:
-    """Bytes. weights to logits are counted; the others are None where nothing was measured.
-
-    activations: all else that a training step needs, above all what the backward pass needs of the forward pass.
-    training, evaluation, saving: the peak of each, beyond the libraries. peak: of the whole process, libraries
-    included, which is what has to be available. how: what was measured.
-    """
-
-    weights: int
-    gradients: int
-    optimizer: int
-    logits: int
-    available: int
-    how: str
-    activations: int | None = None
-    libraries: int | None = None
-    training: int | None = None
-    evaluation: int | None = None
-    saving: int | None = None
-    peak: int | None = None
-
-
-@dataclass(frozen=True)
-class Disk:
-    """Bytes. commit: the files of a save in the registry. state: what resuming needs besides; two are kept.
-
-    kept: at the end of training, at most; during: while a save is being written, at most.
-    """
-
-    commit: int
-    commits: int
-    state: int
-    kept: int
-    during: int
-    free: int
-
-
-@dataclass(frozen=True)
-class Time:
-    """Seconds of one, how many there are, and of all. start: model and data made ready, a step probed.
-
-    cost: in the unit of the price an hour.
-    """
-
-    start: float
-    step: float
-    evaluation: float
-    sample: float
-    save: float
-    evaluations: int
-    samples: int
-    saves: int
-    total: float
-    cost: float | None
-
-
-@dataclass(frozen=True)
-class Training:
-    """A training stage that would run. None: not known before its tokens are made.
-
-    tokens, steps: of the whole training. batch, micro_batch: sequences; parts: micro-batches of a step.
-    """
-
-    parameters: int
-    trained: int
-    vocabulary: int
-    tokens: int | None
-    epochs: float | None
-    steps: int | None
-    warmup_steps: int | None
-    batch: int
-    micro_batch: int
-    parts: int
-    context: int
-    memory: Memory
-    disk: Disk | None
-    time: Time | None
-    choices: list[Choice]
-    warnings: list[str]
-
-    @property
-    def frozen(self) -> int:
-        return self.parameters - self.trained
-
-
-@dataclass(frozen=True)
-class StagePlan:
-    """bytes: of what is there already."""
-
-    name: str
-    kind: str
-    cached: bool
-    why: str
-    bytes: int = 0
-    training: Training | None = None
-
-
-@dataclass(frozen=True)
-class RecipePlan:
-    recipe: str
-    home: str
-    stages: list[StagePlan]
-    seconds: float | None
-    cost: float | None
-
-    @property
-    def fits(self) -> bool:
-        """Whether memory and disk suffice, as far as is known."""
-        return not any(stage.training.warnings for stage in self.stages if stage.training)
-
-    def as_json(self) -> dict[str, Any]:
-        plain = asdict(self) | {"fits": self.fits}
-        for stage, shown in zip(self.stages, plain["stages"], strict=True):
-            if stage.training:
-                shown["training"]["frozen"] = stage.training.frozen
-        return plain
-
-
-def plan_recipe(recipe: Recipe, *, stage: str | None = None, prepare: bool = False, price: float | None = None,
-        console: Console | None = None) -> RecipePlan:  # fmt: skip
-    """The plan of every stage, or of one and what it needs. Makes no run; rehearsals are removed when they end.
-
-    `prepare`: make what comes before training where it is not there yet, for without tokens nothing can be rehearsed.
-    `price`: of an hour. Raises UserError when the recipe cannot run.
-    """
-    console = console or Console()
-    pipeline = Pipeline(recipe, home_directory(), console)
-    names = list(recipe.stages) if stage is None else recipe.needed_for(stage)
-    steps = pipeline.steps(names)
-    stages: list[StagePlan] = []
-    for name, config in ((name, recipe.stages[name]) for name in names):
-        if not isinstance(config, PretrainConfig):
-            if prepare:
-                pipeline.store.get(steps[name])
-            stages.append(_stage(pipeline, name, steps[name]))
-            continue
-        for between, step in (("tokens", pipeline.tokens(config)), ("baseline", pipeline.baseline(config))):
-            if prepare:
-                pipeline.store.get(step)
-            shown = _stage(pipeline, between, step)
-            stages += [shown] if shown not in stages else []
-        planned = _stage(pipeline, name, steps[name])
-        if planned.cached and pipeline.runs.saves_are_gone(steps[name].making):
-            planned = replace(planned, cached=False, why="its saves were deleted from the registry")
-        if not planned.cached:
-            if pipeline.runs.unfinished(steps[name].making):
-                run = pipeline.runs.of(steps[name].making)
-                planned = replace(planned, why=f"goes on with {run.name if run else ''}; what follows is of all of it")
-            console.say(f"{name}: rehearsing some steps")
-            planned = replace(planned, training=_Rehearsed(pipeline, name, config, price).training())
-        stages.append(planned)
-    times = [
-        each.training.time if each.training else None for each in stages if each.kind == "pretrain" and not each.cached
-    ]
-    seconds = sum(time.total for time in times if time) if all(times) else None
-    cost = seconds / 3600 * price if seconds is not None and price is not None else None
-    return RecipePlan(recipe.name, str(pipeline.home), stages, seconds, cost)
-
-
-def _stage(pipeline: Pipeline, name: str, step: Any) -> StagePlan:
-    found = pipeline.store.find(step.making)
-    if found is None:
-        return StagePlan(name, step.making.kind, False, pipeline.store.why(step))
-    return StagePlan(name, step.making.kind, True, "unchanged, kept", disk_used(found.directory))
-
-
-class _Rehearsed:
+class RehearsedTraining:
     """The plan of one training stage that would run."""
 
     def __init__(self, pipeline: Pipeline, name: str, config: PretrainConfig, price: float | None) -> None:
@@ -240,7 +58,7 @@ class _Rehearsed:
         self.available = available_bytes(self.precision.device)
         if self.precision.device.type == "cpu":
             self.available += held_bytes(self.precision.device)  # which ends with this process
-        self.free = _free(pipeline.home)
+        self.free = free_bytes(pipeline.home)
         self.batch = sequences_in(config.train.batch, config.model.context)
         self.micro_batch = micro_batch_of(config.train, config.model.context)
 
@@ -273,7 +91,7 @@ class _Rehearsed:
             self.parameters, self.trained, self.vocabulary, plan.tokens if plan else None,
             plan.sequences / plan.per_epoch if plan else None, plan.steps if plan else None,
             plan.warmup_steps if plan else None, self.batch, self.micro_batch,
-            math.ceil(self.batch / self.micro_batch), context, memory, disk, time, self._choices(),
+            math.ceil(self.batch / self.micro_batch), context, memory, disk, time, self._choices(report),
             self._warnings(memory, disk),
         )  # fmt: skip
 
@@ -387,7 +205,7 @@ class _Rehearsed:
 
     # Words
 
-    def _choices(self) -> list[Choice]:
+    def _choices(self, report: Report | None) -> list[Choice]:
         model, train, precision, micro_batch = self.config.model, self.config.train, self.precision, self.micro_batch
         packing = {
             "concat": "blocks without a gap; attention reaches across documents",
@@ -408,7 +226,8 @@ class _Rehearsed:
             Choice("attention", *attention_on(precision.device, precision.dtype, model.dropout)),
             Choice("packing", train.packing, packing[train.packing]),
             Choice("strategy", kind, alone),
-            Choice("micro-batch", _sequences(micro_batch), why),
+            Choice("micro-batch", sequences(micro_batch), why),
+            Choice("checkpointing", *(report.checkpointing if report else ("not known", "before the tokens are made"))),
         ]
 
     def _warnings(self, memory: Memory, disk: Disk | None) -> list[str]:
@@ -434,7 +253,7 @@ class _Rehearsed:
             fitting = int(self.micro_batch * room / max(memory.activations, 1))
             parts = [size for size in range(1, min(fitting, self.batch) + 1) if self.batch % size == 0]
             if parts:
-                ways.append(f"`micro_batch: {_sequences(parts[-1])}`, which is the same training in smaller parts")
+                ways.append(f"`micro_batch: {sequences(parts[-1])}`, which is the same training in smaller parts")
         if not isinstance(self.config.train.optimizer, AdafactorConfig):
             ways.append(f"`optimizer: adafactor`, which saves {show_bytes(memory.optimizer)}")
         if not ways or memory.activations is None:
@@ -442,10 +261,6 @@ class _Rehearsed:
         elif self.config.model.context > 256:
             ways.append(f"a shorter `context` than {self.config.model.context}")
         return f"Write {'; or '.join(ways)}"
-
-
-def _sequences(count: int) -> str:
-    return f"{count} sequence{'' if count == 1 else 's'}"
 
 
 def _extrapolated(reports: list[Report], micro_batch: int) -> int:
@@ -464,82 +279,3 @@ def _count(cadences: list[Cadence], steps: int, seconds: float) -> int:
     by_clock = sum(int(seconds / cadence.seconds) for cadence in cadences if cadence.seconds is not None)
     ends = 0 if any(steps % each == 0 for each in every) else 1
     return due + min(by_clock, steps) + ends
-
-
-def _free(home: Path) -> int:
-    """Bytes free on the disk where `home` is or will be."""
-    there = next(path for path in (home, *home.parents) if path.exists())
-    return shutil.disk_usage(there).free
-
-
-# What is shown
-
-
-def picture(plan: RecipePlan) -> RenderableType:
-    """The stages, then the figures of each training that would run, then what it all takes."""
-    stages = Table(box=None, padding=(0, 2, 0, 0), show_header=False)
-    for stage in plan.stages:
-        colour = "green" if stage.cached else "yellow"
-        size = show_bytes(stage.bytes) if stage.cached else ""
-        stages.add_row(Text(stage.name, "bold"), Text("cached" if stage.cached else "to run", colour), stage.why, size)
-    shown: list[RenderableType] = [stages]
-    for stage in plan.stages:
-        if stage.training is not None:
-            shown += [Text(f"\n{stage.name}", "bold"), _figures(stage.training)]
-            shown += [Text(f"  {warning}", "bold red") for warning in stage.training.warnings]
-    if plan.seconds is not None:
-        cost = f", {plan.cost:,.2f} at the price given" if plan.cost is not None else ""
-        shown.append(Text(f"\ntraining takes about {show_clock(plan.seconds)}{cost}"))
-    return Group(*shown)
-
-
-def _figures(training: Training) -> Table:
-    table = Table(box=None, padding=(0, 2, 0, 0), show_header=False)
-    memory, disk, time = training.memory, training.disk, training.time
-
-    def row(what: str, *parts: str) -> None:
-        table.add_row(f"  {what}", Text("; ".join(part for part in parts if part)))
-
-    frozen = f"{training.frozen:,} frozen" if training.frozen else "none frozen"
-    row("model", f"{training.parameters:,} parameters, {frozen}", f"vocabulary {training.vocabulary:,}")
-    parts = f"in {training.parts} parts of {training.micro_batch}" if training.parts > 1 else "in one part"
-    batch = f"{_sequences(training.batch)} of {training.context} tokens, {parts}"
-    if training.steps is not None:
-        data = f"{training.tokens:,} tokens ({training.epochs:.2g} epochs) in {training.steps:,} steps"
-        row("steps", data, f"the first {training.warmup_steps:,} of them warm-up", f"a step: {batch}")
-    else:
-        row("steps", "not known before the tokens are made (--prepare makes them)", f"a step: {batch}")
-    counted = [("weights", memory.weights), ("gradients", memory.gradients), ("optimizer", memory.optimizer)]
-    counted += [("logits", memory.logits)]
-    counted += [("activations and the rest", memory.activations)] if memory.activations is not None else []
-    listed = ", ".join(f"{what} {show_bytes(size)}" for what, size in counted)
-    if memory.training is not None and memory.evaluation is not None and memory.saving is not None:
-        row("memory", f"training {show_bytes(memory.training)}: {listed}")
-        row("", f"evaluation {show_bytes(memory.evaluation)}", f"saving {show_bytes(memory.saving)}", memory.how)
-        row(
-            "",
-            f"at most {show_bytes(memory.peak or 0)} with the libraries' {show_bytes(memory.libraries or 0)}",
-            f"{show_bytes(memory.available)} are available",
-        )
-    else:
-        row("memory", listed, memory.how, f"{show_bytes(memory.available)} are available")
-    if disk is not None:
-        saves = f"{disk.commits} saves of {show_bytes(disk.commit)} kept, and {show_bytes(disk.state)} to resume, twice"
-        row("disk", f"{show_bytes(disk.kept)}: {saves}", f"{show_bytes(disk.during)} while saving")
-        row("", f"{show_bytes(disk.free)} are free")
-    if time is not None:
-        events = (
-            (training.steps or 0, "step", time.step), (time.evaluations, "evaluation", time.evaluation),
-            (time.samples, "sample", time.sample), (time.saves, "save", time.save),
-        )  # fmt: skip
-        listed = ", ".join(
-            f"{count:,} {what}{'' if count == 1 else 's'} of {_seconds(each)}" for count, what, each in events if count
-        )
-        row("time", f"{show_clock(time.total)}: {listed}")
-    for choice in training.choices:
-        row(choice.what, f"{choice.chosen}: {choice.reason}")
-    return table
-
-
-def _seconds(seconds: float) -> str:
-    return f"{seconds:.2f} s" if seconds < 10 else show_clock(seconds)
