@@ -109,7 +109,7 @@ RACES = [
                   {"DISABLE_VERSION_CHECK": "1", "PYTHONPATH": str(HERE / "stubs")}),
             Rival("d-litgpt", "litgpt", "rival_litgpt.py", 2.0, "litgpt pretrain, bf16, compiled", ["bf16"]),
         ],
-        (16, 6), (3, 2),
+        (16, 6), (3, 2), ours=["stages.pretrain.train.compile=true"],
     ),
 ]  # fmt: skip
 
