@@ -107,7 +107,10 @@ def convert_base(
     add an error of its own. Raises UserError for a model that cannot be trained here.
     """
     try:
-        place = fetch_model(reference.name, inputs["commit"]) if reference.kind == "hub" else _place(reference, base)
+        if reference.kind == "hub":
+            place = fetch_model(reference.name, reference.revision or "main", inputs["commit"])
+        else:
+            place = _place(reference, base)
         if place.is_file():
             model, tokenizer = read_gguf(place)
         else:

@@ -18,9 +18,9 @@ def model_commit(name: str, revision: str) -> str:
     Raises UserError.
     """
     from huggingface_hub import HfApi, snapshot_download
-    from huggingface_hub.errors import (
+    from huggingface_hub.errors import (  # type: ignore[attr-defined]  # its transport's error by a lasting name
         GatedRepoError,
-        HTTPError,  # type: ignore[attr-defined]  # its transport's, under the one name that does not change with it
+        HTTPError,
         RepositoryNotFoundError,
         RevisionNotFoundError,
     )
@@ -44,14 +44,18 @@ def model_commit(name: str, revision: str) -> str:
             raise UserError(f"the hub cannot be reached, and the model is not in its cache ({error})") from None
 
 
-def fetch_model(name: str, commit: str) -> Path:
-    """The model's files in the hub's cache, downloaded where they are not there yet. Raises UserError."""
+def fetch_model(name: str, revision: str, commit: str) -> Path:
+    """The files of `commit` in the hub's cache, downloaded where they are not there yet. Raises UserError.
+
+    Asked for as `revision`, so that the cache remembers what that stood for; by the commit if it has moved since.
+    """
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HTTPError  # type: ignore[attr-defined]
 
-    def fetch(patterns: list[str]) -> Path:
+    def fetch(patterns: list[str], revision: str = revision) -> Path:
         ignore = ["*/*"]  # other formats of the same weights: onnx/, original/
-        return Path(snapshot_download(name, revision=commit, allow_patterns=patterns, ignore_patterns=ignore))
+        found = Path(snapshot_download(name, revision=revision, allow_patterns=patterns, ignore_patterns=ignore))
+        return found if found.name == commit else fetch(patterns, commit)
 
     try:
         directory = fetch([*_FILES, "*.safetensors"])

@@ -30,7 +30,7 @@ for text in sys.argv[2:]:
         found[text] = base_inputs(reference, Path(), ContentDigests(Path("digests.json")), lambda *_: "recipe.yaml:7")
         if sys.argv[1] != "-":
             directory = Path(sys.argv[1]) / reference.name.replace("/", "-")
-            directory.mkdir(parents=True)
+            directory.mkdir(parents=True, exist_ok=True)
             convert_base(reference, found[text], Path(), directory, Console())
     except UserError as error:
         found[text] = str(error)
@@ -39,7 +39,7 @@ print(json.dumps(found))
 
 
 class Hub(ThreadingHTTPServer):
-    """`org/open`, with other formats of its weights, and `org/closed` for who has the token; `asked`: what was asked."""
+    """`org/open`, `org/closed` for who has the token, and `org/gguf` without a config; `asked`: every path."""
 
     def __init__(self, directory: Path) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
@@ -55,6 +55,8 @@ class Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         path, token = self.path.split("?")[0], self.headers.get("Authorization", "")
         self.server.asked.append(path)
+        if path == "/api/agent-harnesses":  # the client asks where it runs
+            return self.refuse(404, "RepoNotFound")
         words = path.removeprefix("/api/models").strip("/").split("/")
         name, what, revision, file = "/".join(words[:2]), words[2], words[3], "/".join(words[4:])
         if name not in ("org/open", "org/closed", "org/gguf"):
