@@ -2,7 +2,8 @@
 
     torchrun --nproc-per-node N ranks.py CASES.json
 
-A case: {"home", "recipe", "overrides", "stop_after": a step or null, "trouble": "nan", "error" or null}. Stop signal
+A case: {"home", "recipe", "overrides", "stop_after": a step or null, "trouble": "nan", "error" or null, "adapter": what
+to train in place of all weights, or null}. Stop signal
 and trouble come to the last rank alone. Rank 0 writes what was raised to HOME/raised.txt. Not a test itself.
 """
 
@@ -14,6 +15,9 @@ from pathlib import Path
 
 import torch
 
+sys.path.insert(0, str(Path(__file__).parent.parent))
+from adapted import train_an_adapter
+
 from polyana.errors import PolyanaError
 from polyana.recipe import load_recipe
 from polyana.run import run_recipe
@@ -23,6 +27,7 @@ from polyana.train import Trainer
 
 LAST = int(os.environ["RANK"]) == int(os.environ["WORLD_SIZE"]) - 1
 between_steps, loss = Trainer._between_steps, LanguageModelTask.loss
+begin, save = LanguageModelTask.__init__, LanguageModelTask.save
 
 
 def run(case: dict) -> None:
@@ -40,6 +45,9 @@ def run(case: dict) -> None:
         return output
 
     Trainer._between_steps, LanguageModelTask.loss = stopping, troubled
+    LanguageModelTask.__init__, LanguageModelTask.save = begin, save
+    if case["adapter"]:
+        train_an_adapter(setattr, case["adapter"])
     os.environ["POLYANA_HOME"] = case["home"]
     raised = ""
     try:
@@ -52,4 +60,4 @@ def run(case: dict) -> None:
 
 torch.set_num_threads(1)
 for each in json.loads(Path(sys.argv[1]).read_text()):
-    run({"stop_after": None, "trouble": None} | each)
+    run({"stop_after": None, "trouble": None, "adapter": None} | each)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from adapted import train_an_adapter
 from conftest import CLOCKED, TINY, metrics_of, newest_run
 from safetensors.torch import load_file
 
@@ -26,6 +27,7 @@ from polyana.train import Trainer
 UNEVEN = {"train.batch": "5 sequences", "train.micro_batch": "1 sequences", "train.duration": "1450 tokens"}
 UNTIED = {"model": "{architecture: llama, layers: 3, width: 32, heads: 2, context: 32, tie_embeddings: false}"}
 BY_THE_CLOCK = {"save.every": "0.2 seconds"}  # of rank 0: no two clocks are alike
+WEIGHTS = {"model.safetensors", "adapter_model.safetensors"}
 CASES = {"gpt2": UNEVEN, "llama": UNEVEN | UNTIED}
 
 
@@ -84,7 +86,8 @@ def commit_of(home: Path) -> tuple[dict[str, str], dict[str, torch.Tensor]]:
     """The last commit's files by name, and its weights."""
     repository = Repository(home / "hub", newest_run(home).name)
     commit = repository.resolve("main")
-    return commit.files, load_file(repository.snapshot(commit) / "model.safetensors")
+    (weights,) = WEIGHTS & set(commit.files)
+    return commit.files, load_file(repository.snapshot(commit) / weights)
 
 
 def assert_same(home: Path, other: Path, exactly: bool = False) -> None:
@@ -99,7 +102,7 @@ def assert_same(home: Path, other: Path, exactly: bool = False) -> None:
     (files, weights), (other_files, other_weights) = commit_of(home), commit_of(other)
     assert set(files) == set(other_files)
     different = {name for name in files if files[name] != other_files[name]}
-    assert different <= (set() if exactly else {"model.safetensors"})
+    assert different <= (set() if exactly else WEIGHTS)
     for name, weight in weights.items():
         assert weight.dtype == other_weights[name].dtype
         torch.testing.assert_close(weight, other_weights[name], rtol=0, atol=2e-4)
@@ -117,6 +120,27 @@ def test_several_processes_are_one(count, workshop, torchrun):
     assert process.returncode == 0, process.stderr
     for (name, _), case in zip(tried, cases, strict=True):
         assert_same(Path(case["home"]), workshop.alone(f"1 {name}", CASES[name]))
+
+
+@pytest.mark.parametrize("kind", ["dora", "qlora"])
+def test_several_processes_train_one_adapter(kind, workshop, torchrun, monkeypatch):
+    """Frozen weights are neither sent nor, cut up, in the way; what one process saved, two go on with."""
+    if kind == "qlora":
+        pytest.importorskip("bitsandbytes")
+    adapter = {"kind": kind, "rank": 4}
+    strategies = ["ddp"] if kind == "qlora" else ["ddp", "fsdp2"]
+    train_an_adapter(monkeypatch.setattr, adapter)
+    alone = workshop.alone(f"1 {kind}", CASES["llama"])
+    begun = workshop.alone(f"begun {kind}", CASES["llama"], stop_after=4)
+    relay = workshop.case(begun.name, CASES["llama"] | {"train.strategy": strategies[-1]}, adapter=adapter)
+    cases = [
+        workshop.case(f"2 {kind} {strategy}", CASES["llama"] | {"train.strategy": strategy}, adapter=adapter)
+        for strategy in strategies
+    ]
+    process = torchrun(2, [*cases, relay])
+    assert process.returncode == 0, process.stderr
+    for case in [*cases, relay]:
+        assert_same(Path(case["home"]), alone)
 
 
 def test_a_run_goes_on_with_other_processes_and_strategies(workshop, torchrun):
