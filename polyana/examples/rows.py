@@ -114,7 +114,8 @@ def _files(source: ExampleSource, base: Path) -> list[tuple[str, Path]]:
     else:
         snapshot = _snapshot(source)
         wanted = source.files_config.model_copy(update={"path": source.files or "."})
-        files = [(name, path) for name, path in files_of(wanted, snapshot, TABLES) if path.name not in _NO_ROWS]
+        found = [path for _, path in files_of(wanted, snapshot, TABLES) if path.name not in _NO_ROWS]
+        files = [(path.relative_to(snapshot).as_posix(), path) for path in found]
         splits = sorted({word for name, _ in files for word in re.findall("[a-z]+", name) if word in _SPLITS})
         if source.files is None and len(splits) > 1:
             names = ", ".join(name for name, _ in files[:8])

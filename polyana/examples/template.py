@@ -61,7 +61,9 @@ class ChatTemplate:
         if chosen in NAMED:
             known = self.tokenizer.get_vocab()
             self.new_tokens = [token for token in NAMED[chosen].tokens if token not in known]
-            self.tokenizer.add_special_tokens({"additional_special_tokens": list(NAMED[chosen].tokens)})
+            self.tokenizer.add_special_tokens(
+                {"additional_special_tokens": list(NAMED[chosen].tokens)}, replace_extra_special_tokens=False
+            )
             self.tokenizer.chat_template = ("{{- bos_token }}" if self._begin else "") + NAMED[chosen].text
         elif chosen is not None:
             path = (base or Path()) / Path(chosen).expanduser()
