@@ -3,6 +3,7 @@
 from polyana.evaluate.baseline import trigram_bits_per_byte
 from polyana.evaluate.generation import GenerationConfig, SampleConfig, generate, load_for_generation
 from polyana.evaluate.perplexity import evaluate_language_model
+from polyana.evaluate.realignment import realign
 
 __all__ = [
     "GenerationConfig",
@@ -10,5 +11,6 @@ __all__ = [
     "evaluate_language_model",
     "generate",
     "load_for_generation",
+    "realign",
     "trigram_bits_per_byte",
 ]
