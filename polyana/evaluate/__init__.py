@@ -1,6 +1,7 @@
 """How good a model is: perplexity and bits per byte, the baseline beside them, translations, and what it writes."""
 
 from polyana.evaluate.baseline import trigram_bits_per_byte
+from polyana.evaluate.decoding import BeamConfig, Decoding, GreedyConfig, MbrConfig, Prompt, translate_documents
 from polyana.evaluate.generation import GenerationConfig, SampleConfig, generate, load_for_generation
 from polyana.evaluate.perplexity import evaluate_language_model
 from polyana.evaluate.realignment import realign
@@ -17,9 +18,14 @@ from polyana.evaluate.translation import (
 )
 
 __all__ = [
+    "BeamConfig",
     "CometConfig",
     "Comparison",
+    "Decoding",
     "GenerationConfig",
+    "GreedyConfig",
+    "MbrConfig",
+    "Prompt",
     "SampleConfig",
     "Score",
     "TermConsistency",
@@ -33,5 +39,6 @@ __all__ = [
     "realign",
     "score_translations",
     "term_consistency",
+    "translate_documents",
     "trigram_bits_per_byte",
 ]

@@ -41,12 +41,16 @@ def bleu(pairs: list[tuple[str, str]]) -> float:
     return 100 * brevity * math.exp(np.log(right / written).mean())
 
 
-def chrf(pairs: list[tuple[str, str]]) -> float:
+def chrf(pairs: list[tuple[str, str]], words: int = 2) -> float:
     """Popovic 2017: characters up to six without spaces, words up to two, precision and recall averaged, beta 2."""
     precisions, recalls = [], []
-    for split, order in [*((lambda text: list(text.replace(" ", "")), n) for n in range(1, 7)), (str.split, 1),
-                         (str.split, 2)]:  # fmt: skip
-        counted = [(grams(split(ours), order), grams(split(theirs), order)) for ours, theirs in pairs]
+    orders = [(list, n) for n in range(1, 7)] + [(str.split, n) for n in range(1, words + 1)]
+    for split, order in orders:
+        if split is list:
+            sides = [(list(ours.replace(" ", "")), list(theirs.replace(" ", ""))) for ours, theirs in pairs]
+        else:
+            sides = [(ours.split(), theirs.split()) for ours, theirs in pairs]
+        counted = [(grams(ours, order), grams(theirs, order)) for ours, theirs in sides]
         right = sum((ours & theirs).total() for ours, theirs in counted)
         precisions.append(right / sum(ours.total() for ours, _ in counted))
         recalls.append(right / sum(theirs.total() for _, theirs in counted))
