@@ -16,6 +16,7 @@ from polyana.evaluate.translation import (
     compare_translations,
     score_translations,
 )
+from polyana.evaluate.translation_page import write_translation_page
 
 __all__ = [
     "BeamConfig",
@@ -41,4 +42,5 @@ __all__ = [
     "term_consistency",
     "translate_documents",
     "trigram_bits_per_byte",
+    "write_translation_page",
 ]
