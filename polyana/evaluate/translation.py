@@ -199,7 +199,10 @@ def _corpus_score(metric: Metric, parts: Sequence[Translation]) -> Score:
 class CometConfig(Config):
     """COMET (Rei et al. 2022), a trained metric. It needs an environment of its own: it pins old libraries."""
 
-    model: str = Field(description="the checkpoint, a file like model.ckpt", json_schema_extra={"path": True})
+    model: str = Field(
+        description="the downloaded checkpoint, checkpoints/model.ckpt below a folder with its hparams.yaml",
+        json_schema_extra={"path": True},
+    )
     python: str = Field(description="the Python of an environment where unbabel-comet is installed")
     batch: int = Field(16, ge=1, description="segments scored at once")
 
@@ -220,7 +223,8 @@ json.dump([float(score) for score in result.scores], open(sys.argv[2], "w"))
 def comet_scores(translations: Sequence[Translation], config: CometConfig, base: Path) -> list[float]:
     """Each segment's score; the test set's is their mean. A relative path to the model starts at `base`.
 
-    Tried with a stand-in for the library only: no trained checkpoint can be had without a network. Not run on a GPU.
+    Tried with unbabel-comet 2.2.7 and a tiny checkpoint of random weights: no trained one can be had without a network,
+    so no real COMET score has been seen. Not run on a GPU yet.
     """
     model = base / Path(config.model).expanduser()
     if not model.is_file():
@@ -237,9 +241,12 @@ def comet_scores(translations: Sequence[Translation], config: CometConfig, base:
             raise UserError(f"COMET: `python: {config.python}` cannot be started: {error.strerror}") from None
         if process.returncode:
             last = (process.stderr.strip().splitlines() or ["it said nothing"])[-1]
-            raise UserError(
-                f"COMET did not run in `{config.python}`: {last}. It needs an environment of its own: "
-                "`python3 -m venv comet && comet/bin/pip install unbabel-comet`, then `python: comet/bin/python`"
+            mend = (
+                ". It needs an environment of its own: `python3 -m venv comet && comet/bin/pip install unbabel-comet`, "
+                "then `python: comet/bin/python`"
+                if "No module named 'comet'" in last
+                else ""
             )
+            raise UserError(f"COMET did not run in `{config.python}`: {last}{mend}")
         scores: list[float] = json.loads(answer.read_text())
     return scores

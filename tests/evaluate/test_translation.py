@@ -186,7 +186,8 @@ class Model:
         return Result()
 
 def load_from_checkpoint(path):
-    assert open(path).read() == "weights"
+    if open(path).read() != "weights":
+        raise ValueError("no weights in it")
     return Model()
 """
 
@@ -196,6 +197,9 @@ def test_comet_is_asked_in_its_own_environment(tmp_path, monkeypatch):
     (tmp_path / "model.ckpt").write_text("weights")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     config = CometConfig(model="model.ckpt", python=sys.executable, batch=3)
+    (tmp_path / "other.ckpt").write_text("")
+    with pytest.raises(UserError, match="COMET did not run in `.*`: ValueError: no weights in it$"):
+        comet_scores(TWO_DOCUMENTS, CometConfig(model="other.ckpt", python=sys.executable), tmp_path)
     expected = [len(each.hypothesis) / len(each.reference) + 2 for each in TWO_DOCUMENTS]
     assert comet_scores(TWO_DOCUMENTS, config, tmp_path) == pytest.approx(expected)
 
