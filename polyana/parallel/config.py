@@ -187,6 +187,9 @@ class HygieneConfig(Config):
     )
     duplicates: bool = Field(True, description="of examples with the same context, source and target the first is kept")
     overlap: bool = Field(True, description="pairs go from training whose source or target stands in the test set")
+    overlap_words: int = Field(
+        4, ge=1, description="a sentence of fewer words (`Click OK.`) may stand in both; 1 lets none"
+    )
     max_bad: Share = Field(0.01, ge=0, le=1, description="share of rows that cannot be read above which the run stops")
 
 
