@@ -3,7 +3,7 @@
 from polyana.parallel.build import VERSION, ParallelText, build_parallel, parallel_inputs
 from polyana.parallel.config import ChatPrompt, LanguagesConfig, ParallelConfig, ParallelSource, TagPrompt
 from polyana.parallel.hygiene import HeldOut, Hygiene
-from polyana.parallel.prompts import chat, language_name, tagged
+from polyana.parallel.prompts import chat, language_name, lesson, tagged
 from polyana.parallel.readers import files_of, read_source
 from polyana.parallel.report import ParallelReport, report_lines
 from polyana.parallel.segment import Rejected, Segment
@@ -30,6 +30,7 @@ __all__ = [
     "chat",
     "files_of",
     "language_name",
+    "lesson",
     "parallel_inputs",
     "read_source",
     "report_lines",

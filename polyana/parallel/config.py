@@ -114,6 +114,10 @@ class ParallelSource(Config):
         "sentences where both sides have as many; auto: `line` for html, elsewhere unknown",
     )
     columns: ColumnsConfig = ColumnsConfig()
+    check_alignment: bool = Field(
+        True,
+        description="stop where the lengths of lines say that a stretch of one file is shifted against the other's",
+    )
 
     def problems(self) -> Iterator[tuple[KeyPath, str]]:
         two = self.source is not None or self.target is not None
@@ -143,6 +147,8 @@ class ParallelSource(Config):
             yield ("format",), f"a {self.format} file holds both languages; write it as `path: ...`"
         if not rows and given("columns"):
             yield ("columns",), "`columns` is for files that hold both languages in columns (`path: ...`)"
+        if (rows or self.format == "html" or self.package is not None) and given("check_alignment"):
+            yield ("check_alignment",), "`check_alignment` is for two files of lines"
         if rows or self.format == "html" or self.package is not None:
             for name in ("document", "paragraph"):
                 if getattr(self, name) == "blank_line":

@@ -7,8 +7,9 @@ from functools import cache
 
 from polyana.errors import UserError
 from polyana.parallel.config import ChatPrompt, TagPrompt
+from polyana.parallel.units import Unit
 
-__all__ = ["chat", "language_name", "tagged"]
+__all__ = ["chat", "language_name", "lesson", "tagged"]
 
 
 def chat(
@@ -26,6 +27,12 @@ def chat(
         if answer is not None:
             messages.append({"role": "assistant", "content": answer})
     return messages
+
+
+def lesson(prompt: ChatPrompt, unit: Unit) -> tuple[list[dict[str, str]], list[float]]:
+    """The conversation that teaches a unit, and what each message counts in the loss: its own translation only."""
+    messages = chat(prompt, unit.direction, unit.context, unit.source)
+    return [*messages, {"role": "assistant", "content": unit.target}], [0.0] * len(messages) + [1.0]
 
 
 def tagged(prompt: TagPrompt, direction: tuple[str, str], context: Sequence[tuple[str, str]], source: str) -> str:

@@ -19,7 +19,7 @@ from polyana.corpus.compressed import CHUNK, chunks_of, open_file
 from polyana.corpus.config import before_wildcard
 from polyana.corpus.decode import decode, decode_stream, find_encoding, lines_of
 from polyana.errors import Problem, UserError
-from polyana.parallel.alignment import slip
+from polyana.parallel.alignment import ShiftWatch, slip
 from polyana.parallel.apt import help_directories
 from polyana.parallel.config import FORMATS, LanguagesConfig, ParallelSource
 from polyana.parallel.segment import Rejected, Segment
@@ -125,11 +125,15 @@ def _lines(file: ParallelFile, source: ParallelSource, _: LanguagesConfig) -> It
     """Pairs of lines; a line that is blank in both files is no pair, but may end a document or a paragraph."""
     document = paragraph = 0
     blank = False
+    watch = ShiftWatch()
     with open_file(file.paths[0]) as left, open_file(file.paths[1]) as right:
         pairs = zip_longest(_file_lines(left, source), _file_lines(right, source))
         for number, (one, other) in enumerate(pairs, 1):
             if one is None or other is None:
-                raise UserError(_unaligned(file, source, number, one is None))
+                raise UserError(_parting(file, source, number, 0))
+            shift = watch.see(len(one), len(other)) if source.check_alignment else None
+            if shift is not None:
+                raise UserError(_parting(file, source, number, shift))
             if not one and not other:
                 blank = True
                 continue
@@ -150,22 +154,36 @@ def _file_lines(stream: io.BufferedIOBase, source: ParallelSource) -> Iterator[s
         yield _clean(waiting)
 
 
-def _unaligned(file: ParallelFile, source: ParallelSource, number: int, first_is_short: bool) -> Problem:
-    """A letter that says which file is longer, and where the two seem to part."""
+def _parting(file: ParallelFile, source: ParallelSource, number: int, shift: int) -> Problem:
+    """A letter about two files that were found not to be aligned by line `number`, where they seem `shift` apart."""
     texts: list[list[str]] = []
     for path in file.paths:
         with open_file(path) as stream:
             texts.append(list(_file_lines(stream, source)))
-    at = slip([len(line) for line in texts[0]], [len(line) for line in texts[1]])
-    short, long = (0, 1) if first_is_short else (1, 0)
+    short, long = (0, 1) if len(texts[0]) < len(texts[1]) else (1, 0)
     more = len(texts[long]) - len(texts[short])
-    what = f"has {len(texts[short]):,} lines and {file.shown[long]} {len(texts[long]):,}: they are not aligned; "
-    if at >= number - 1:
+    if not more:
+        what = (
+            f"by their lengths, the lines around here belong to those {_count(abs(shift))} further "
+            f"{'down' if shift > 0 else 'up'} in {file.shown[1]}: look above for a line that is missing or too many; "
+            "if all is well, write `check_alignment: false`"
+        )
+        return Problem(f"{file.shown[0]}:{number}", what)
+    at = slip([len(line) for line in texts[0]], [len(line) for line in texts[1]])
+    end = len(texts[short])
+    what = f"has {end:,} lines and {file.shown[long]} {len(texts[long]):,}: they are not aligned; "
+    if at >= end:
         what += "they agree to the end of the shorter one, so its last lines are missing"
     else:
-        lines = "a line" if more == 1 else f"{more:,} lines"
-        what += f"by the lengths, {file.shown[long]} has {lines} too many at line {at + 1:,}: `{texts[long][at][:60]}`"
-    return Problem(f"{file.shown[short]}:{min(at + 1, number):d}", what)
+        what += (
+            f"by the lengths, {file.shown[long]} has {_count(more)} too many at line {at + 1:,}: "
+            f"`{texts[long][at][:60]}`"
+        )
+    return Problem(f"{file.shown[short]}:{at + 1}", what)
+
+
+def _count(count: int) -> str:
+    return "1 line" if count == 1 else f"{count:,} lines"
 
 
 # Rows

@@ -242,6 +242,7 @@ START = "languages: {source: en, target: ru}\n"
         ("data: [{path: a.tsv, columns: {source: 1, target: b}}]", "a file has a header or it has none"),
         ("data: [{path: a.tsv, columns: {source: 0, target: 1}}]", "columns are numbered from 1"),
         ("data: [{path: a.tsv, document: blank_line}]", "`document: blank_line` is for two files of lines"),
+        ("data: [{path: a.tsv, check_alignment: false}]", "`check_alignment` is for two files of lines"),
         ("data: [{path: a.tmx, format: tmx, encoding: cp1251}]", "a tmx file says its encoding itself"),
         ("data: [{path: a.tsv}, {path: a.tsv}]", "two sources are called `a.tsv`"),
         ("data: [{path: a.tsv}]\neval: 0", "r.yaml:3  there is nothing to evaluate on"),

@@ -77,7 +77,7 @@ def test_an_unaligned_pair_is_named_with_the_line(tmp_path, read, lost, shorter,
         read(source="a.en", target="a.ru")
     letter = str(error.value)
     assert letter.startswith(f"{shorter}:61  has 99 lines and {longer} 100: they are not aligned")
-    assert f"{longer} has a line too many at line 61" in letter
+    assert f"{longer} has 1 line too many at line 61" in letter
 
 
 def test_a_file_that_ends_early(tmp_path, read):
@@ -85,6 +85,36 @@ def test_a_file_that_ends_early(tmp_path, read):
     (tmp_path / "a.ru").write_text("\n".join(sentences(90)))
     with pytest.raises(UserError, match=r"a\.ru:91  has 90 lines .* agree to the end of the shorter one"):
         read(source="a.en", target="a.ru")
+
+
+@pytest.mark.parametrize(("lost", "more", "way"), [(300, 600, "1 line further up"), (600, 300, "1 line further down")])
+def test_a_shift_between_files_of_one_length_is_named(tmp_path, read, lost, more, way):
+    lines = sentences(1000)
+    theirs = [line for number, line in enumerate(lines) if number != lost]
+    theirs.insert(more, "one more here")
+    (tmp_path / "a.en").write_text("\n".join(lines))
+    (tmp_path / "a.ru").write_text("\n".join(theirs))
+    with pytest.raises(UserError, match=rf"a\.en:[45]00  .* {way}"):
+        read(source="a.en", target="a.ru")
+    assert len(read(source="a.en", target="a.ru", check_alignment=False)[0]) == 1000
+    (tmp_path / "a.ru").write_text("\n".join(theirs[:-20]))  # of files of different lengths the place is found
+    with pytest.raises(UserError, match=r"a\.ru:\d+  has 980 lines and a\.en 1,000"):
+        read(source="a.en", target="a.ru")
+
+
+@pytest.mark.skipif(not HELP.exists(), reason="no shared data: libreoffice_help_en_ru")
+def test_shifts_in_real_text(tmp_path, read):
+    pairs = list(pairs_of().values())
+    sides = [[side.replace("\n", " ") for side in texts] for texts in zip(*pairs, strict=True)]
+    (tmp_path / "a.en").write_text("\n".join(sides[0]), encoding="utf-8")
+    (tmp_path / "a.ru").write_text("\n".join(sides[1]), encoding="utf-8")
+    assert len(read(source="a.en", target="a.ru")[0]) == len(pairs)  # no false alarm in 359 blocks
+    for start in range(0, 30_000, 3_000):
+        (tmp_path / "b.en").write_text("\n".join(sides[0][start : start + 400]), encoding="utf-8")
+        shifted = [*sides[1][start : start + 100], *sides[1][start + 101 : start + 401]]
+        (tmp_path / "b.ru").write_text("\n".join(shifted), encoding="utf-8")
+        with pytest.raises(UserError, match=r"b\.en:[234]00  .*1 line further up"):
+            read(source="b.en", target="b.ru")
 
 
 def test_an_empty_file_beside_a_full_one(tmp_path, read):

@@ -6,7 +6,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from polyana.parallel import ChatPrompt, ParallelConfig, Segment, TagPrompt, Unit, UnitReport, chat, tagged, units
+from polyana.parallel import (
+    ChatPrompt,
+    ParallelConfig,
+    Segment,
+    TagPrompt,
+    Unit,
+    UnitReport,
+    chat,
+    lesson,
+    tagged,
+    units,
+)
 
 BASE = {"data": [{"path": "x.tsv"}], "languages": {"source": "en", "target": "ru"}}
 
@@ -196,6 +207,16 @@ def test_chat():
     ]
     braces = ChatPrompt(kind="chat", instruction="{text} -> {target_language}")
     assert chat(braces, ("ru", "pt_BR"), [], "{text} {0}")[0]["content"] == "{text} {0} -> Portuguese (Brazil)"
+
+
+def test_only_the_translation_of_the_unit_is_learned():
+    pytest.importorskip("babel")
+    unit = cut(document("a", 3), {"kind": "sentence", "context": 2}, both_directions=True)[5]
+    messages, weights = lesson(ChatPrompt(kind="chat"), unit)
+    assert [message["role"] for message in messages] == ["user", "assistant"] * 3
+    learned = [message["content"] for message, weight in zip(messages, weights, strict=True) if weight]
+    assert learned == ["a source 2."]
+    assert messages[0]["content"] == "Translate from Russian to English:\na target 0."
 
 
 def test_tags():
