@@ -22,7 +22,7 @@ import zstandard
 
 from polyana.corpus.compressed import CHUNK, chunks_of, open_file
 from polyana.corpus.config import FORMATS, SourceConfig, before_wildcard
-from polyana.corpus.decode import decode, decode_stream, find_encoding
+from polyana.corpus.decode import decode, decode_stream, find_encoding, lines_of
 from polyana.corpus.document import Document, Dropped, utf8_length
 from polyana.corpus.packages import package_documents
 from polyana.errors import UserError
@@ -138,7 +138,7 @@ def _text(path: Path, identifier: str, source: SourceConfig) -> Iterator[Item]:
         if source.document == "file":
             yield Document(identifier, "".join(pieces))
             return
-        lines = _lines(pieces)
+        lines = lines_of(pieces)
         if source.document == "line":
             texts = lines
         elif source.document_bytes is None:
@@ -148,18 +148,6 @@ def _text(path: Path, identifier: str, source: SourceConfig) -> Iterator[Item]:
         for number, text in enumerate(texts, 1):
             if text.strip():
                 yield Document(f"{identifier}#{number}", text)
-
-
-def _lines(pieces: Iterator[str]) -> Iterator[str]:
-    """Lines without their ends, from pieces cut anywhere."""
-    parts: list[str] = []
-    for piece in pieces:
-        first, *rest = piece.replace("\r\n", "\n").split("\n")
-        parts.append(first)
-        for line in rest:
-            yield "".join(parts)
-            parts = [line]
-    yield "".join(parts)
 
 
 def _paragraphs(lines: Iterator[str]) -> Iterator[str]:
@@ -241,7 +229,7 @@ def rows_of(path: Path, format: str, encoding: str = "auto", columns: list[str] 
 
 def _jsonl(path: Path, encoding: str) -> Iterator[Row]:
     with open_file(path) as stream:
-        for number, line in enumerate(_lines(decode_stream(stream, "utf-8" if encoding == "auto" else encoding)), 1):
+        for number, line in enumerate(lines_of(decode_stream(stream, "utf-8" if encoding == "auto" else encoding)), 1):
             if not line.strip():
                 continue
             try:
