@@ -110,6 +110,7 @@ def _cut_all(
         except BadRow as error:
             balance.refuse(error.reason, Problem(row.where, str(error)))
             continue
+        balance.incomplete_rows += not written[-1][2].complete
         balance.special_rows += any(template.has_special(message["content"]) for message in conversation.messages)
     encoded = template.encode([text for _, _, text in written])
     for (row, conversation, _), (tokens, weights) in zip(written, encoded, strict=True):
