@@ -28,9 +28,11 @@ _TOO_LONG = "longer than the context"
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """`weights[i]` is what predicting `tokens[i]` from those before it counts in the loss; `weights[0]` is 0."""
+    """`weights[i]` is what predicting `tokens[i]` from those before it counts in the loss; `weights[0]` is 0. `row`: the
+    id of the row that it is of, or of which it is a part."""
 
     id: str
+    row: str
     tokens: NDArray[np.uint32]
     weights: NDArray[np.float32]
 
@@ -90,7 +92,7 @@ def _parts(
         part = weights[start : start + context].copy()
         part[0] = 0.0
         name = f"{row.id}.{number}" if len(starts) > 1 else row.id
-        example = Example(name, tokens[start : start + context], part)
+        example = Example(name, row.id, tokens[start : start + context], part)
         balance.keep(example.weights)
         yield example
 
@@ -127,7 +129,7 @@ def _cut_all(
         if len(kept) < len(tokens):
             balance.shorten(len(tokens) - len(kept), int((weights > 0).sum() - (kept_weights > 0).sum()))
         balance.keep(kept_weights)
-        yield Example(row.id, kept, kept_weights)
+        yield Example(row.id, row.id, kept, kept_weights)
 
 
 def _latest(

@@ -60,6 +60,7 @@ def run(recipe) -> tuple[dict, Path]:
     )
 
 
+@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")  # peft asks transformers by an old name
 def test_it_learns_and_unmodified_peft_loads_what_it_saved(recipe, load, home):
     from peft import PeftModel
     from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -134,7 +135,7 @@ def test_a_message_of_weight_a_half_counts_half(recipe, load, tmp_path):
     rows = (tmp_path / "rows.jsonl").read_text().splitlines()
     weighed = [json.dumps({**json.loads(row), "weight": (0.5, 1.0, 2.0)[index % 3]}) for index, row in enumerate(rows)]
     (tmp_path / "rows.jsonl").write_text("\n".join(weighed))
-    task = task_of(recipe, load)
+    task = task_of(recipe, load, "stages.chat.data=[{path: rows.jsonl, columns: {weight: weight}}]")
     task.model.eval()
     batch = task.batch(0, 6)
     assert set(batch.weight_N.unique().tolist()) == {0.0, 0.5, 1.0, 2.0}
@@ -177,7 +178,7 @@ def test_a_stage_learns_on_from_another_whole_and_with_its_adapter(tiny, load, h
 
 
 LETTERS = {
-    "stages.chat.base=package:": "names no package",
+    "stages.chat.base='package:'": "names no package",
     "stages.chat.base=pretrian": "there is no stage `pretrian`",
     "stages.chat.base=./nowhere": "nowhere",
     "stages.chat.context=4096": "`context: 4096` is more than the 512 tokens that the base reads",
