@@ -198,7 +198,7 @@ def test_comet_is_asked_in_its_own_environment(tmp_path, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     config = CometConfig(model="model.ckpt", python=sys.executable, batch=3)
     (tmp_path / "other.ckpt").write_text("")
-    with pytest.raises(UserError, match="COMET did not run in `.*`: ValueError: no weights in it$"):
+    with pytest.raises(UserError, match=r"COMET did not run in `.*`: ValueError: no weights in it$"):
         comet_scores(TWO_DOCUMENTS, CometConfig(model="other.ckpt", python=sys.executable), tmp_path)
     expected = [len(each.hypothesis) / len(each.reference) + 2 for each in TWO_DOCUMENTS]
     assert comet_scores(TWO_DOCUMENTS, config, tmp_path) == pytest.approx(expected)
