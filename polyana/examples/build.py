@@ -28,8 +28,10 @@ _TOO_LONG = "longer than the context"
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """`weights[i]` is what predicting `tokens[i]` from those before it counts in the loss; `weights[0]` is 0. `row`: the
-    id of the row that it is of, or of which it is a part."""
+    """`weights[i]` is what predicting `tokens[i]` from those before it counts in the loss; `weights[0]` is 0.
+
+    `row`: the id of the row that it is made of, or of a part of it.
+    """
 
     id: str
     row: str
