@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 
 from polyana.config import Config, KeyPath, Share, Tokens, closest, of_kind, parse_quantity
-from polyana.corpus.config import before_wildcard
+from polyana.corpus.config import before_wildcard, known_encoding
 
 __all__ = [
     "FORMATS",
@@ -101,7 +101,7 @@ class ParallelSource(Config):
     format: Literal["auto", "lines", "tsv", "csv", "jsonl", "tmx", "po", "html"] = Field(
         "auto", description="auto goes by the file name's ending; `html` aligns paragraphs by their `id`"
     )
-    encoding: str = Field(
+    encoding: Annotated[str, AfterValidator(known_encoding)] = Field(
         "auto", description="auto detects it for each file; JSONL is UTF-8, TMX and PO say it themselves"
     )
     document: Literal["file", "blank_line", "line"] = Field(
