@@ -106,7 +106,7 @@ def build_examples(config: SftConfig, recipe_base: Path, base: Path, directory: 
         raise UserError(f"`context: {config.context}` is more than the {limit} tokens that the base reads; write less")
     report = ExamplesReport()
     found = examples(config, recipe_base, template, config.context, report)
-    split = ((split_of(each.id, config.held_out), each.id, each.tokens, each.weights) for each in found)
+    split = ((split_of(each.row, config.held_out), each.id, each.tokens, each.weights) for each in found)
     write_examples(split, len(template.tokenizer), directory)
     chats = template.tokenizer.chat_template is not None
     end_of_turn = template.end_of_turn if chats else []
