@@ -111,7 +111,7 @@ def _show_summary(summary: dict[str, Any], home: Path, wall_seconds: float) -> N
     """The short table at the end of a run, the first and the last sample, and what to try next."""
     from polyana.registry import Repository
     from polyana.storage import show_bytes
-    from polyana.tracking import RunDirectory, show_clock
+    from polyana.tracking import RunDirectory, as_text, show_clock
 
     run = RunDirectory(home / "runs" / summary["run"])
     metrics = summary["metrics"]
@@ -136,7 +136,7 @@ def _show_summary(summary: dict[str, Any], home: Path, wall_seconds: float) -> N
     for step in sorted({min(samples), max(samples)}) if samples else ():
         first = samples[step][0]
         console.print(f"[bold]step {step}[/bold]: ", end="")
-        console.print(first["prompt"] + first["text"], markup=False, soft_wrap=True)
+        console.print(as_text(first), markup=False, soft_wrap=True)
     prompt = next(iter(samples.values()))[0]["prompt"] if samples else "Once"
     repository = Repository(home / "hub", summary["run"])
     where = _relative(repository.snapshot(repository.resolve("best")))
@@ -241,27 +241,31 @@ def generate(
         float, typer.Option(min=0.001, max=1.0, help="Only among the likeliest that reach this share.")
     ] = 1.0,
     seed: Annotated[int, typer.Option(min=0, help="The same seed writes the same text.")] = 0,
+    base: Annotated[bool, typer.Option("--base", help="Of an adapter: the model below it, to compare.")] = False,
+    plain: Annotated[bool, typer.Option("--plain", help="Go on from the prompt, though the model can chat.")] = False,
 ) -> None:
-    """Let a saved model write. Any revision works while its training goes on: @best, @main, @step-500, a commit id."""
+    """Let a saved model write; one that can chat answers. Any revision works while its training goes on: @best, @main,
+    @step-500, a commit id."""
     from polyana.registry import find_repository
 
     name, _, revision = model.partition("@")
     repository = find_repository(home_directory() / "hub", name)
     directory = repository.snapshot(repository.resolve(revision or "main"))
-    from polyana.evaluate import GenerationConfig, load_for_generation
+    from polyana.evaluate import GenerationConfig, as_prompt, is_chat, load_for_generation
     from polyana.evaluate import generate as write_text
 
     settings = GenerationConfig(
         max_tokens=max_tokens, temperature=temperature, top_k=top_k or None, top_p=top_p, seed=seed
     )
-    loaded, tokenizer = load_for_generation(directory)
+    loaded, tokenizer = load_for_generation(directory, without_adapter=base)
+    chats = is_chat(tokenizer) and not plain
 
     def write(text: str) -> None:
         sys.stdout.write(text)
         sys.stdout.flush()
 
-    write(prompt)
-    write_text(loaded, tokenizer, prompt, settings, write)
+    write(f"{prompt}\n" if chats else prompt)
+    write_text(loaded, tokenizer, as_prompt(tokenizer, prompt) if chats else prompt, settings, write)
     write("\n")
 
 

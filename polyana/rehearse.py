@@ -133,7 +133,7 @@ def _report(order: Order) -> Report:
         update={"train": training, "eval": config.eval.model_copy(update={"tokens": Quantity(max(tried, 2), "tokens")})}
     )
     precision = choose_precision(config.train.precision)
-    from transformers import AutoTokenizer, GPT2LMHeadModel, LlamaForCausalLM  # noqa: F401  part of the libraries
+    _import_libraries(config)
 
     with open_world() as world, open(os.devnull, "w") as nothing:  # noqa: PTH123
         strategy = choose_strategy(config.train.strategy, world, precision.device)
@@ -171,6 +171,17 @@ def _report(order: Order) -> Report:
         [max(each.peaks.values()) for each in everybody], seconds, held_out, commit,
         disk_used(run.state, repository.path) - commit,
     )  # fmt: skip
+
+
+def _import_libraries(config: Any) -> None:
+    """What a run of the stage imports when it makes its model, which is no part of what the model needs."""
+    from transformers import AutoTokenizer, GPT2LMHeadModel, LlamaForCausalLM  # noqa: F401
+
+    from polyana.models import import_peft
+    from polyana.tasks import SftConfig
+
+    if isinstance(config, SftConfig):
+        import_peft()
 
 
 def main() -> None:

@@ -6,6 +6,7 @@
     baseline    documents   -> what letter statistics would reach      polyana/evaluate/
     pretrain    shards      -> a model, every save of it a commit      polyana/tasks/, train/, registry/
     base        a reference -> a pretrained model's directory          polyana/models/
+    vocabulary  a base      -> with the tokens that a template adds    polyana/models/
     examples    rows, base  -> shards with what each token counts      polyana/examples/, data/
     sft         both        -> a model or an adapter, as above         polyana/tasks/, train/, registry/
 
@@ -38,7 +39,15 @@ from polyana.storage import (
     read_json,
     write_json,
 )
-from polyana.tasks import LanguageModelTask, PretrainConfig, SftConfig, TrainingStageConfig, build_examples
+from polyana.tasks import (
+    LanguageModelTask,
+    PretrainConfig,
+    SftConfig,
+    TrainingStageConfig,
+    build_examples,
+    grow_base,
+    tokens_of_template,
+)
 from polyana.tokenizer import TextTokenizer, TokenizerConfig
 from polyana.tracking import Console
 from polyana.train import TrainingPlan, choose_precision, probe
@@ -184,7 +193,7 @@ class Pipeline:
                 below = self.recipe.stages[reference.name]
                 if "adapter_config.json" in commit.files:
                     assert isinstance(below, SftConfig)
-                    beneath = self.store.get(self.base(reference.name, below)).directory
+                    beneath = self.store.get(self.start(reference.name, below)).directory
                     merge_adapter(beneath, repository.snapshot(commit), directory)
                     return
                 for file in commit.files:
@@ -201,9 +210,23 @@ class Pipeline:
 
         return self._step("base", Making("base", BASE_VERSION, {}, inputs), fill)
 
+    def start(self, name: str, config: SftConfig) -> Step:
+        """The base as training begins with it: an adapter belongs to a model that has all its tokens."""
+        base, tokens = self.base(name, config), tokens_of_template(config)
+        if not tokens:
+            return base
+
+        def fill(directory: Path) -> None:
+            new = grow_base(self.store.get(base).directory, tokens, directory)
+            added = f"{', '.join(new)} added to the base" if new else "the base has them"
+            self.console.say(f"  tokens of `template: {config.template}`: {added}")
+
+        inputs = {"base": base.making.fingerprint}
+        return self._step("vocabulary", Making("vocabulary", BASE_VERSION, {"tokens": tokens}, inputs), fill)
+
     def examples(self, name: str, config: SftConfig) -> Step:
         """Tokens and weights of what is to be learned, in the base's own tokens."""
-        base, where = self.base(name, config), partial(self.recipe.where, name)
+        base, where = self.start(name, config), partial(self.recipe.where, name)
         inputs = example_inputs(config, self.recipe.base, self.digests, where)
         inputs["base"] = base.making.fingerprint
 
@@ -218,7 +241,8 @@ class Pipeline:
         """What a training stage needs and no stage of the recipe is: `data`, its shards; `start`, what its model begins
         as; others by their name."""
         if isinstance(config, SftConfig):
-            return {"start": self.base(name, config), "data": self.examples(name, config)}
+            base, start = self.base(name, config), self.start(name, config)
+            return {"base": base, "start": start, "data": self.examples(name, config)}
         assert isinstance(config, PretrainConfig)
         return {"data": self.tokens(config), "start": self.step(config.tokenizer), "baseline": self.baseline(config)}
 

@@ -10,7 +10,14 @@ from polyana.evaluate.decoding import (
     Translated,
     translate_documents,
 )
-from polyana.evaluate.generation import GenerationConfig, SampleConfig, generate, load_for_generation
+from polyana.evaluate.generation import (
+    GenerationConfig,
+    SampleConfig,
+    as_prompt,
+    generate,
+    is_chat,
+    load_for_generation,
+)
 from polyana.evaluate.perplexity import evaluate_language_model
 from polyana.evaluate.realignment import realign
 from polyana.evaluate.terminology import TermConsistency, term_consistency
@@ -41,10 +48,12 @@ __all__ = [
     "Translated",
     "Translation",
     "TranslationScores",
+    "as_prompt",
     "comet_scores",
     "compare_translations",
     "evaluate_language_model",
     "generate",
+    "is_chat",
     "load_for_generation",
     "realign",
     "score_translations",

@@ -3,11 +3,13 @@
 from polyana.examples.build import VERSION, Example, examples
 from polyana.examples.config import ExamplesConfig, ExampleSource
 from polyana.examples.conversation import BadRow, Conversation, PlainText, conversation_of
+from polyana.examples.named_templates import NAMED
 from polyana.examples.report import ExamplesReport, report_lines
 from polyana.examples.rows import SourceRow, example_inputs, read_rows
 from polyana.examples.template import ChatTemplate, Written
 
 __all__ = [
+    "NAMED",
     "VERSION",
     "BadRow",
     "ChatTemplate",

@@ -35,6 +35,7 @@ __all__ = [
     "adapter_problems",
     "attach_adapter",
     "has_adapter",
+    "import_peft",
     "merge_adapter",
     "put_adapter",
     "save_adapter",
@@ -133,7 +134,7 @@ def attach_adapter(model: Any, config: AdapterConfig, seed: int, dtype: torch.dt
     if problems := [Problem("", f"adapter.{'.'.join(map(str, path))}: {what}") for path, what in
                     adapter_problems(model, config)]:  # fmt: skip
         raise UserError(problems)
-    _quiet_bitsandbytes()
+    import_peft()
     from peft import LoraConfig
 
     layers = _linear_layers(model)
@@ -169,9 +170,11 @@ def _inject(model: Any, settings: Any, name: str) -> None:
             module.train(model.training)
 
 
-def _quiet_bitsandbytes() -> None:
-    """Where it is installed peft imports it, and it warns that fast 4-bit products are missing on this processor."""
+def import_peft() -> None:
+    """Import peft, quietly: it imports bitsandbytes where that is installed, which then warns that fast 4-bit products
+    are missing on this processor."""
     logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
+    import peft  # noqa: F401
 
 
 def _linear_layers(model: Any) -> dict[str, nn.Module]:
@@ -255,7 +258,7 @@ def save_adapter(
 def put_adapter(model: Any, directory: Path, name: str = "default") -> None:
     """Put a saved adapter into `model`, in place, frozen. Several, by `name`, share the model's own weights; the last
     one put in is in use. Raises UserError when it belongs to another base."""
-    _quiet_bitsandbytes()
+    import_peft()
     from peft import LoraConfig, set_peft_model_state_dict
 
     weights = load_file(directory / _WEIGHTS)

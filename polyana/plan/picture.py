@@ -40,8 +40,12 @@ def _figures(training: Training) -> Table:
     def row(what: str, *parts: str) -> None:
         table.add_row(f"  {what}", Text("; ".join(part for part in parts if part)))
 
-    frozen = f"{training.frozen:,} frozen" if training.frozen else "none frozen"
-    row("model", f"{training.parameters:,} parameters, {frozen}", f"vocabulary {training.vocabulary:,}")
+    trained = "none frozen"
+    if training.frozen:
+        share = training.trained / training.parameters
+        size = show_bytes(4 * training.trained)  # an adapter is saved in fp32
+        trained = f"of which {training.trained:,} are trained ({share:.2%}): the adapter's files take {size}"
+    row("model", f"{training.parameters:,} parameters, {trained}", f"vocabulary {training.vocabulary:,}")
     parts = f"in {training.parts} parts of {training.micro_batch}" if training.parts > 1 else "in one part"
     parts += " for each process" if training.processes > 1 else ""
     batch = f"{sequences(training.batch)} of {training.context} tokens, {parts}"

@@ -16,7 +16,7 @@ import torch
 
 from polyana.errors import Problem, UserError
 from polyana.losses import logits_bytes
-from polyana.models import attention_on, build_model, head_weight
+from polyana.models import AdapterConfig, attention_on, build_model, head_weight
 from polyana.plan.compiling import compile_choice, why_not_compiled
 from polyana.plan.figures import Choice, Disk, Memory, Time, Training, sequences
 from polyana.rehearse import Order, Report, rehearse
@@ -156,7 +156,7 @@ class RehearsedTraining:
         """`compiled`: None for what the recipe says."""
         assert self.data is not None
         assert self.start is not None
-        saves = self.free > 8 * self.parameters + self.state + _LOG_MARGIN
+        saves = self.free > 8 * self.trained + self.state + _LOG_MARGIN
         compiled = self.config.train.compile if compiled is None else compiled
         where = {
             "stage": self.recipe.where(self.name),
@@ -207,11 +207,11 @@ class RehearsedTraining:
 
     def _disk(self, plan: TrainingPlan, report: Report) -> Disk:
         keep, saves = self.config.save.keep, self._time(plan, report).saves
-        commit, state = report.commit_bytes or 4 * self.parameters, report.state_bytes or self.state
+        commit, state = report.commit_bytes or 4 * self.trained, report.state_bytes or self.state
         multiples = plan.steps // int(keep.every.amount) if keep.every else 0
         commits = min(saves, keep.best + keep.last + multiples)
         # A state's weights are a commit's file, but for the older one's where its commit has been let go
-        alone = 4 * self.parameters if saves > 1 and keep.last < 2 else 0
+        alone = 4 * self.trained if saves > 1 and keep.last < 2 else 0
         kept = commits * commit + min(saves, 2) * state + alone
         return Disk(commit, commits, state, kept, kept + (commit + state if saves > 1 else 0), self.free)
 
@@ -266,6 +266,7 @@ class RehearsedTraining:
         if self.processes > 1 and self.strategy == "fsdp2":
             spread = f"{self.processes} processes, among which weights, gradients and optimizer are cut up"
         return [
+            *([_adapter(self.config.adapter)] if isinstance(self.config, SftConfig) else []),
             Choice("precision", precision.format, precision.reason),
             Choice("attention", *attention_on(precision.device, precision.dtype, dropout)),
             Choice("packing", train.packing, packing[train.packing]),
@@ -307,6 +308,13 @@ class RehearsedTraining:
         elif self.config.sequence_length > 256:
             ways.append(f"a shorter `context` than {self.config.sequence_length}")
         return f"Write {'; or '.join(ways)}"
+
+
+def _adapter(adapter: AdapterConfig) -> Choice:
+    if adapter.kind == "full":
+        return Choice("adapter", "none", "every weight is trained")
+    where = adapter.targets if isinstance(adapter.targets, str) else ", ".join(adapter.targets)
+    return Choice("adapter", adapter.kind, f"rank {adapter.rank}, alpha {adapter.scaled_by}, on {where}")
 
 
 def _extrapolated(reports: list[Report], micro_batch: int) -> int:

@@ -162,4 +162,9 @@ def changes(old: Any, new: Any, path: str = "") -> list[str]:
         return [
             change for key in keys for change in changes(old.get(key), new.get(key), f"{path}.{key}" if path else key)
         ]
+    if isinstance(old, list) and isinstance(new, list) and any(isinstance(each, dict) for each in old + new):
+        if len(old) != len(new):
+            return [f"{path} had {len(old)} entries, has {len(new)}"]
+        pairs = enumerate(zip(old, new, strict=True))
+        return [change for index, (one, other) in pairs for change in changes(one, other, f"{path}.{index}")]
     return [] if old == new else [f"{path} was {old}, is {new}"]

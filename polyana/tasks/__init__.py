@@ -5,7 +5,7 @@ from pathlib import Path
 from polyana.data import TokenData
 from polyana.tasks.language_model import EvalConfig, LanguageModelTask, TrainingStageConfig
 from polyana.tasks.pretrain import VERSION, PretrainConfig, pretrain_task
-from polyana.tasks.sft import SftConfig, build_examples, outline, sft_task
+from polyana.tasks.sft import SftConfig, build_examples, grow_base, outline, sft_task, tokens_of_template
 from polyana.tokenizer import TextTokenizer
 from polyana.train import choose_precision
 
@@ -17,8 +17,10 @@ __all__ = [
     "SftConfig",
     "TrainingStageConfig",
     "build_examples",
+    "grow_base",
     "make_task",
     "outline",
+    "tokens_of_template",
 ]
 
 

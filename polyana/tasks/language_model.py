@@ -13,7 +13,7 @@ from rich.text import Text
 
 from polyana.config import Config, Duration, KeyPath, Tokens
 from polyana.data import Batch, EvalSequences, TrainSequences
-from polyana.evaluate import SampleConfig, evaluate_language_model, generate
+from polyana.evaluate import SampleConfig, as_prompt, evaluate_language_model, generate, is_chat
 from polyana.losses import head_bytes, linear_cross_entropy_and_z_sum
 from polyana.models import (
     Activations,
@@ -163,13 +163,13 @@ class LanguageModelTask:
         if wanted is None:
             return []
         return [
-            {"prompt": prompt, "text": generate(self.model, self._tokenizer, self.prompt(prompt), wanted)}
+            {
+                "prompt": prompt,
+                "text": generate(self.model, self._tokenizer, as_prompt(self._tokenizer, prompt), wanted),
+                "form": "chat" if is_chat(self._tokenizer) else "text",
+            }
             for prompt in wanted.prompts
         ]
-
-    def prompt(self, text: str) -> str | list[int]:
-        """What the model is given to go on from, for a text that a person wrote."""
-        return text
 
     def save(self, directory: Path, weights: Mapping[str, torch.Tensor]) -> None:
         save_model(self.model, directory, weights)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -13,7 +14,7 @@ from polyana.config import KeyPath, Share, StageReference, of_kind
 from polyana.corpus import split_of
 from polyana.data import EvalSequences, TokenData, TrainSequences, write_examples
 from polyana.errors import UserError
-from polyana.examples import ChatTemplate, ExamplesConfig, ExamplesReport, examples
+from polyana.examples import NAMED, ChatTemplate, ExamplesConfig, ExamplesReport, examples
 from polyana.models import (
     AdapterConfig,
     attach_adapter,
@@ -23,12 +24,13 @@ from polyana.models import (
     load_base,
     parse_base,
     save_adapter,
+    save_model,
 )
 from polyana.storage import read_json, show_bytes, write_json
 from polyana.tasks.language_model import LanguageModelTask, TrainingStageConfig
 from polyana.train import Precision, TrainConfig, TrainingPlan
 
-__all__ = ["SftConfig", "SftTask", "build_examples", "sft_task"]
+__all__ = ["SftConfig", "SftTask", "build_examples", "grow_base", "outline", "sft_task", "tokens_of_template"]
 
 
 def _stage_of(base: str) -> str | None:
@@ -98,6 +100,33 @@ class SftConfig(ExamplesConfig, TrainingStageConfig):
         return {name: value for name, value in self.identity().items() if name in names}
 
 
+def tokens_of_template(config: SftConfig) -> list[str]:
+    """What the chosen template needs of a vocabulary beside an end of text."""
+    return list(NAMED[config.template].tokens) if config.template in NAMED else []
+
+
+def grow_base(base: Path, tokens: list[str], directory: Path) -> list[str]:
+    """Write the model of `base` with such of these special tokens as it did not have; which those were.
+
+    Whatever is trained then has them beneath it: an adapter holds no rows of the embeddings, so tools that load it find
+    them in the base it names.
+    """
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(base)
+    new = [token for token in tokens if token not in tokenizer.get_vocab()]
+    if not new:
+        for path in base.iterdir():
+            os.link(path, directory / path.name)
+        (directory / "artifact.json").unlink(missing_ok=True)  # which is the base's
+        return []
+    model = AutoModelForCausalLM.from_pretrained(base, dtype="auto")
+    extend_vocabulary(model, tokenizer, new)
+    save_model(model, directory, model.state_dict())
+    tokenizer.save_pretrained(directory)
+    return new
+
+
 def build_examples(config: SftConfig, recipe_base: Path, base: Path, directory: Path) -> dict[str, Any]:
     """Write the shards of the examples, the tokenizer with its template, and report.json; the report."""
     template = ChatTemplate(base, config.template, recipe_base)
@@ -111,7 +140,7 @@ def build_examples(config: SftConfig, recipe_base: Path, base: Path, directory: 
     chats = template.tokenizer.chat_template is not None
     end_of_turn = template.end_of_turn if chats else []
     template.save(directory)
-    about = report.as_data() | {"new_tokens": template.new_tokens, "end_of_turn": end_of_turn}
+    about = report.as_data() | {"end_of_turn": end_of_turn}
     write_json(directory / "report.json", about)
     return about
 
@@ -132,8 +161,6 @@ def sft_task(config: SftConfig, data: TokenData, base: Path, seed: int, precisio
     about = read_json(data.directory / "report.json")
     tokenizer = AutoTokenizer.from_pretrained(data.directory)
     model = load_base(base)
-    if about["new_tokens"]:
-        extend_vocabulary(model, AutoTokenizer.from_pretrained(base), about["new_tokens"])
     attach_adapter(model, config.adapter, seed, precision.dtype)
     if about["end_of_turn"]:
         stops = {about["end_of_turn"][-1], tokenizer.eos_token_id} - {None}
@@ -152,13 +179,6 @@ class SftTask(LanguageModelTask):
     def __init__(self, *others: Any) -> None:
         *shared, self._base = others
         super().__init__(*shared)
-
-    def prompt(self, text: str) -> str | list[int]:
-        if self._tokenizer.chat_template is None:
-            return text
-        message = [{"role": "user", "content": text}]
-        written = self._tokenizer.apply_chat_template(message, add_generation_prompt=True, return_dict=False)
-        return list(written)
 
     def save(self, directory: Path, weights: Mapping[str, torch.Tensor]) -> None:
         if not has_adapter(self.model):

@@ -104,6 +104,11 @@ class RunDirectory:
         return {int(path.stem.removeprefix("step-")): read_json(path) for path in paths}
 
 
+def as_text(sample: dict[str, str]) -> str:
+    """A sample as people read it: an answer begins a line, what goes on from a text does not."""
+    return sample["prompt"] + ("\n" if sample.get("form") == "chat" else "") + sample["text"]
+
+
 def find_runs(runs: Path) -> list[RunDirectory]:
     """All runs below `runs`, oldest first; one whose run.json is damaged is left out."""
     found = []

@@ -18,7 +18,7 @@ from polyana.errors import Interrupted, TrainingFailed
 from polyana.models import checkpoint_blocks, compile_blocks, count_parameters, weights_file
 from polyana.registry import Commit, Repository, apply_retention, best_commits
 from polyana.storage import retry_when_full, wait_for_room
-from polyana.tracking import Console, Gauge, MetricLog, RunDirectory, SilentMetricLog
+from polyana.tracking import Console, Gauge, MetricLog, RunDirectory, SilentMetricLog, as_text
 from polyana.train.checkpointing import choose_checkpointing
 from polyana.train.config import SaveConfig, TrainConfig
 from polyana.train.find_lr import find_lr, put_back
@@ -261,7 +261,7 @@ class Trainer:
         step = self.position.step
         retry_when_full(lambda: self.run.write_samples(step, samples), self.run.path, self.console.say)
         first = samples[0]
-        shown = " ".join((first["prompt"] + first["text"]).split())
+        shown = " ".join(as_text(first).split())
         self.console.say(f"  step {step:>6}  says  {shown[:160]}")
 
     # Saving
