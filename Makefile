@@ -6,6 +6,7 @@ BIN := .venv/bin
 
 help:
 	@echo "make demo       install, train a small language model on real text, show what it writes (< 8 minutes)"
+	@echo "make install    what running and working on Polyana needs, into .venv"
 	@echo "make test       the tests (test-all: with the slow ones)"
 	@echo "make bench-train [ARGS=--quick]   race other libraries (docs/performance.md; makes their environments, 6 GB)"
 	@echo "make bench-plan [ARGS=--quick]    is \`polyana plan\` right about memory and time? on six trainings"
@@ -31,6 +32,11 @@ help:
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	@touch $@
 
+# Triton, which torch's builds for CPUs do not bring, takes 1 GB
+.venv/gpu: .venv/dev
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[gpu]'
+	@touch $@
+
 install: .venv/dev
 
 demo: .venv/demo
@@ -39,7 +45,7 @@ demo: .venv/demo
 test: .venv/dev
 	$(BIN)/pytest -m "not slow"
 
-test-all: .venv/dev
+test-all: .venv/gpu
 	$(BIN)/pytest
 
 # Each rival has an environment of its own

@@ -62,7 +62,7 @@ def run(
         raise UserError("--resume goes on with a run and --fresh begins a new one; choose one of them")
     loaded = load_recipe(recipe, overrides or ())
     if (processes > 1 or restarts) and "RANK" not in os.environ:  # else this is one of them
-        sys.exit(launch(processes, restarts, sys.argv[1:]))
+        sys.exit(launch(processes, restarts, ["-m", "polyana", *sys.argv[1:]]))
     began = time.time()
     summaries = run_recipe(loaded, stage=stage, resume=resume, fresh=fresh)
     if not is_main():
@@ -85,13 +85,20 @@ def plan(
     price: Annotated[
         float | None, typer.Option(min=0.0, help="Of an hour, as 2.5: prints what training costs.")
     ] = None,
+    processes: Annotated[int, typer.Option(min=1, help="Plan for training in so many processes on this machine.")] = 1,
+    compare_compiled: Annotated[
+        bool, typer.Option("--compile", help="Rehearse with and without torch.compile: which is faster in all?")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Show what a recipe would do and need: stages, memory, disk, time. Exit code 1 when memory or disk are short."""
     from polyana.plan import picture, plan_recipe
     from polyana.recipe import load_recipe
 
-    planned = plan_recipe(load_recipe(recipe, overrides or ()), stage=stage, prepare=prepare, price=price)
+    planned = plan_recipe(
+        load_recipe(recipe, overrides or ()), stage=stage, prepare=prepare, price=price, processes=processes,
+        compare_compiled=compare_compiled,
+    )  # fmt: skip
     if as_json:
         _print(json.dumps(planned.as_json(), ensure_ascii=False, indent=1))
     else:
@@ -113,11 +120,15 @@ def _show_summary(summary: dict[str, Any], home: Path, wall_seconds: float) -> N
     if "eval/loss" in metrics:
         table.add_row("eval loss", f"{metrics['eval/loss']:.4f} nats per token")
         table.add_row("perplexity", f"{metrics['eval/perplexity']:.1f}")
+    if "eval/bits_per_byte" in metrics:
         table.add_row("bits per byte", f"{metrics['eval/bits_per_byte']:.3f}")
-    if summary["trigram_bits_per_byte"] is not None:
+    if summary.get("trigram_bits_per_byte") is not None:
         table.add_row("  a character trigram's", f"{summary['trigram_bits_per_byte']:.3f}")
     table.add_row("tokens per second", f"{summary['tokens_per_second']:,.0f}")
-    table.add_row("wall time", f"{show_clock(wall_seconds)} (training steps {show_clock(summary['training_seconds'])})")
+    wall, training = show_clock(wall_seconds), show_clock(summary["training_seconds"])
+    at_once = len(list(run.metrics.iterdir())) == 1 and wall_seconds > summary["training_seconds"]
+    shown = f"{wall} (training steps {training})" if at_once else f"{wall} this time (training steps {training} in all)"
+    table.add_row("wall time", shown)
     table.add_row("disk used", show_bytes(summary["disk_bytes"]))
     console = RichConsole(highlight=False)
     console.print(table)
@@ -151,15 +162,14 @@ def runs(
     if as_json:
         _print(json.dumps(_overview(directory), ensure_ascii=False, indent=1))
         return
-    console = RichConsole(highlight=False)
-    width = console.width if console.is_terminal else 120
+    console = RichConsole(highlight=False, width=None if sys.stdout.isatty() else 120)
     if not watch:
-        console.print(_runs_table(directory, width), width=width, crop=False)
+        console.print(_runs_table(directory, console.width))
         return
-    with Live(_runs_table(directory, width), console=console, refresh_per_second=1) as live:
+    with Live(_runs_table(directory, console.width), console=console, refresh_per_second=1) as live:
         while True:
             time.sleep(2)
-            live.update(_runs_table(directory, width))
+            live.update(_runs_table(directory, console.width))
 
 
 def _overview(directory: Path) -> list[dict[str, Any]]:
@@ -194,7 +204,7 @@ def _runs_table(directory: Path, width: int) -> Table | str:
     for heading in ("run", "status", "step", "loss", "eval", "loss curve"):
         table.add_column(heading, justify="right" if heading in ("step", "loss", "eval") else "left", no_wrap=True)
     colours = {"finished": "green", "training": "cyan", "failed": "red", "interrupted": "yellow"}
-    left = width - max(len(row["run"]) for row in rows) - 45  # status, step, two losses and what is between
+    left = width - max(len(row["run"]) for row in rows) - 40  # status, step, two losses and what is between
     for row in rows:
         colour = colours.get(row["status"], "white")
         figures = [f"{row[name]:.3f}" if row[name] is not None else "" for name in ("train/loss", "eval/loss")]
@@ -266,12 +276,12 @@ def show_batch(
     """Print what the model sees in one step: tokens apart by |, each document in its own colour, no-loss tokens dim."""
     from polyana.recipe import load_recipe
     from polyana.run import Pipeline
-    from polyana.tasks import PretrainConfig
+    from polyana.tasks import TrainingStageConfig
     from polyana.tracking import Console
     from polyana.train import TrainingPlan
 
     loaded = load_recipe(recipe, overrides or ())
-    training = {name: config for name, config in loaded.stages.items() if isinstance(config, PretrainConfig)}
+    training = {name: config for name, config in loaded.stages.items() if isinstance(config, TrainingStageConfig)}
     name = stage or next(iter(training), "")
     if name not in training:
         raise UserError(f"{recipe} has no training stage `{name}`; it has: {', '.join(training) or 'none'}")

@@ -10,8 +10,6 @@ import shlex
 import shutil
 import subprocess
 import sys
-import sysconfig
-import tempfile
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -26,7 +24,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from polyana.storage import show_bytes
+from polyana.storage import free_bytes, show_bytes
 from polyana.tracking import describe_environment
 
 if TYPE_CHECKING:
@@ -246,15 +244,13 @@ def _crowding(cores: int, threads: int, load: float) -> Finding:
 
 def _room(home: Path) -> Iterator[Finding]:
     """Memory, and the disk that the Polyana home is or will be on."""
-    meminfo = Path("/proc/meminfo")
-    if meminfo.is_file():
-        lines = dict(line.split(":", 1) for line in meminfo.read_text().splitlines())
-        total, free = (int(lines[name].split()[0]) * 1024 for name in ("MemTotal", "MemAvailable"))
-        found = f"{show_bytes(free)} of {show_bytes(total)} free"
-        yield Finding("room", "memory", found, numbers={"total": total, "free": free})
-    place = next(path for path in (home, *home.parents) if path.is_dir())
-    disk = shutil.disk_usage(place)
-    yield Finding("room", "disk", f"{show_bytes(disk.free)} free for {home}", numbers={"free": disk.free})
+    from polyana.train import system_memory
+
+    total, free = system_memory()
+    found = f"{show_bytes(free)} of {show_bytes(total)} free"
+    yield Finding("room", "memory", found, numbers={"total": total, "free": free})
+    free = free_bytes(home)
+    yield Finding("room", "disk", f"{show_bytes(free)} free for {home}", numbers={"free": free})
 
 
 # What works
@@ -358,31 +354,18 @@ def _attention() -> Iterator[Finding]:
 
 
 def _compiler() -> Iterator[Finding]:
-    """What torch.compile needs on a CPU: a C++ compiler that finds Python's headers and OpenMP, tried on one line."""
-    named = os.environ.get("CXX")
-    compiler = next((path for path in map(shutil.which, [named] if named else ["g++", "clang++"]) if path), None)
-    debian = shutil.which("apt-get") is not None
-    mend = "apt-get install g++ python3-dev" if debian else "install a C++ compiler and Python's headers"
+    """What torch.compile needs on a CPU."""
+    from polyana.models import CompilerMissing, try_compiler
+
+    mend = (
+        "apt-get install g++ python3-dev" if shutil.which("apt-get") else "install a C++ compiler and Python's headers"
+    )
     if sys.platform == "darwin":
         mend = "xcode-select --install"
-    if compiler is None:
-        yield Finding("compile", "C++", "no compiler: torch.compile does not work on the CPU", "note", mend)
-        return
-    openmp = ["-fopenmp"] if sys.platform == "linux" else []
-    with tempfile.TemporaryDirectory() as directory:
-        source = Path(directory) / "trial.cpp"
-        openmp_header = "#include <omp.h>\n" if openmp else ""
-        source.write_text(f"#include <Python.h>\n{openmp_header}int one() {{ return 1; }}\n")
-        include = f"-I{sysconfig.get_paths()['include']}"
-        command = [compiler, "-shared", "-fPIC", *openmp, include, str(source), "-o", f"{directory}/trial.so"]
-        process = subprocess.run(command, capture_output=True, text=True, check=False)
-    if process.returncode:
-        errors = [line.rpartition("error:")[2] for line in process.stderr.splitlines() if "error:" in line]
-        words = (errors or ["it failed"])[0]
-        found = f"{compiler} cannot compile for torch.compile: {words.strip()}"
-        yield Finding("compile", "C++", found, "note", mend)
-    else:
-        yield Finding("compile", "C++", f"{compiler} works, and so can torch.compile")
+    try:
+        yield Finding("compile", "C++", f"{try_compiler()} works, and so can torch.compile")
+    except CompilerMissing as missing:
+        yield Finding("compile", "C++", f"{missing}: torch.compile does not work on the CPU", "note", mend)
 
 
 def _sentence(error: BaseException) -> str:

@@ -12,17 +12,18 @@ from polyana.config import KeyPath, Source, closest, dump_yaml, read_config, rea
 from polyana.corpus import CorpusConfig
 from polyana.errors import Problem, UserError
 from polyana.storage import fingerprint
-from polyana.tasks import PretrainConfig
+from polyana.tasks import PretrainConfig, SftConfig
 from polyana.tokenizer import TokenizerConfig
 
 __all__ = ["KINDS", "Recipe", "StageConfig", "load_recipe"]
 
-StageConfig = CorpusConfig | TokenizerConfig | PretrainConfig
+StageConfig = CorpusConfig | TokenizerConfig | PretrainConfig | SftConfig
 
 KINDS: dict[str, type[StageConfig]] = {
     "corpus": CorpusConfig,
     "tokenizer": TokenizerConfig,
     "pretrain": PretrainConfig,
+    "sft": SftConfig,
 }
 """What a stage can be; the name stands in the recipe under `kind`."""
 
@@ -139,18 +140,24 @@ def _read_stages(source: Source, problems: list[Problem]) -> dict[str, StageConf
 def _check_references(source: Source, stages: dict[str, StageConfig], problems: list[Problem]) -> None:
     listed = source.data.get("stages")
     written = listed if isinstance(listed, dict) else {}
+    known = len(problems)
     kinds = {name: str(settings.get("kind")) for name, settings in written.items() if isinstance(settings, dict)}
     for name, given in kinds.items():
         if given not in KINDS:
             continue
-        for path, reference, kind in references_of(KINDS[given], written[name]):
+        for path, reference, needed in references_of(KINDS[given], written[name]):
             where = source.where(("stages", name, *path))
             if reference not in kinds:
-                fitting = [other for other in kinds if kinds[other] == kind]
+                fitting = [other for other in kinds if kinds[other] in needed and other != name]
                 problems.append(Problem(where, _no_such_stage(reference, fitting)))
-            elif kinds[reference] != kind and kinds[reference] in KINDS:  # a kind that is not known was named before
-                what = f"stage `{reference}` is of kind {kinds[reference]}; a {kind} is needed"
+            elif kinds[reference] in KINDS and kinds[reference] not in needed:  # an unknown kind was named before
+                what = f"stage `{reference}` is of kind {kinds[reference]}; a {' or '.join(needed)} is needed"
                 problems.append(Problem(where, what))
+    if len(problems) == known:  # each names what it may
+        problems += [
+            Problem(source.where(("stages", name)), f"stage `{name}` waits for itself, by way of what it reads")
+            for name in _in_circles(stages)
+        ]
     for name, config in stages.items():
         corpus = stages.get(config.corpus) if isinstance(config, PretrainConfig) else None
         if isinstance(config, PretrainConfig) and isinstance(corpus, CorpusConfig) and corpus.eval == 0:
@@ -164,6 +171,15 @@ def _check_references(source: Source, stages: dict[str, StageConfig], problems: 
                 problems.append(Problem(source.where(("stages", name, *path)), what))
 
 
+def _in_circles(stages: dict[str, StageConfig]) -> list[str]:
+    """The stages that cannot begin, for each waits for another of them."""
+    waiting = {name: _read_by(config) & set(stages) for name, config in stages.items()}
+    while ready := [name for name, needed in waiting.items() if not needed & set(waiting)]:
+        for name in ready:
+            del waiting[name]
+    return list(waiting)
+
+
 def _read_by(config: StageConfig) -> set[str]:
     """The stages that a stage reads."""
     return {reference for _, reference, _ in references_of(type(config), config.model_dump())}
@@ -174,10 +190,7 @@ def _no_such_stage(name: str, known: list[str]) -> str:
 
 
 def _in_order(stages: dict[str, StageConfig]) -> dict[str, StageConfig]:
-    """Stages so that each comes after what it reads; as written where that leaves a choice.
-
-    No stage can wait for itself: references go from pretrain to tokenizer to corpus only.
-    """
+    """Stages so that each comes after what it reads; as written where that leaves a choice."""
     ordered: dict[str, StageConfig] = {}
 
     def add(name: str) -> None:

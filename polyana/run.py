@@ -5,6 +5,9 @@
     tokens      both        -> token shards                            polyana/data/
     baseline    documents   -> what letter statistics would reach      polyana/evaluate/
     pretrain    shards      -> a model, every save of it a commit      polyana/tasks/, train/, registry/
+    base        a reference -> a pretrained model's directory          polyana/models/
+    examples    rows, base  -> shards with what each token counts      polyana/examples/, data/
+    sft         both        -> a model or an adapter, as above         polyana/tasks/, train/, registry/
 
 What a stage makes is found again by a hash of its settings, its inputs and its code's version; only what is missing,
 has changed or is damaged is made again (polyana/storage/artifact.py).
@@ -16,13 +19,15 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from polyana import corpus, data, tasks, tokenizer
+from polyana import corpus, data, examples, tasks, tokenizer
 from polyana.corpus import Corpus, CorpusConfig
 from polyana.distributed import World, open_world
 from polyana.errors import Problem, UserError
 from polyana.evaluate import trigram_bits_per_byte
-from polyana.models import check_packing
+from polyana.examples import example_inputs
+from polyana.models import BASE_VERSION, base_inputs, check_packing, convert_base, merge_adapter, parse_base
 from polyana.recipe import Recipe
+from polyana.registry import Repository
 from polyana.runs import Ingredients, Runs, train, train_along
 from polyana.storage import (
     ArtifactStore,
@@ -33,7 +38,7 @@ from polyana.storage import (
     read_json,
     write_json,
 )
-from polyana.tasks import PretrainConfig, PretrainTask
+from polyana.tasks import LanguageModelTask, PretrainConfig, SftConfig, TrainingStageConfig, build_examples
 from polyana.tokenizer import TextTokenizer, TokenizerConfig
 from polyana.tracking import Console
 from polyana.train import TrainingPlan, choose_precision, probe
@@ -61,7 +66,7 @@ def _run_stages(pipeline: Pipeline, stage: str | None, resume: bool, fresh: bool
         pipeline.console.say(f"a process died and all were started again, restart {pipeline.world.restarts}")
     names = list(recipe.stages) if stage is None else recipe.needed_for(stage)
     steps = pipeline.steps(names)
-    training = {name: step for name, step in steps.items() if isinstance(recipe.stages[name], PretrainConfig)}
+    training = {name: step for name, step in steps.items() if isinstance(recipe.stages[name], TrainingStageConfig)}
     if resume and not any(pipeline.runs.unfinished(step.making) for step in training.values()):
         raise UserError(f"--resume: there is no interrupted run of {recipe.name} with these settings to go on with")
     for name, step in training.items():
@@ -110,8 +115,8 @@ class Pipeline:
                 return self.corpus(name, config)
             case TokenizerConfig() as config:
                 return self.tokenizer(name, config)
-            case PretrainConfig() as config:
-                return self.pretrain(name, config)
+            case TrainingStageConfig() as config:
+                return self.training(name, config)
 
     def corpus(self, name: str, config: CorpusConfig) -> Step:
         where = partial(self.recipe.where, name)
@@ -164,18 +169,71 @@ class Pipeline:
 
         return self._step("baseline", Making("baseline", 1, {}, {"corpus": text.making.fingerprint}), fill)
 
-    def ingredients(self, name: str, config: PretrainConfig) -> Ingredients:
-        """What a training stage trains on, made now if it is not there yet."""
-        tokens, words = self.tokens(config), self.step(config.tokenizer)
-        return Ingredients(name, self.store.get(tokens).directory, self.store.get(words).directory)
+    def base(self, name: str, config: SftConfig) -> Step:
+        """The model that a stage starts from, as an ordinary directory."""
+        reference, where = parse_base(config.base), partial(self.recipe.where, name)
+        if reference.kind == "stage":
+            trained, revision = self.step(reference.name), reference.revision or "best"
 
-    def task(self, name: str) -> PretrainTask:
+            def fill_from_stage(directory: Path) -> None:
+                self.store.get(trained)
+                run = self.runs.of(trained.making)
+                assert run is not None
+                repository = Repository(self.home / "hub", run.name)
+                commit = repository.resolve(revision)
+                below = self.recipe.stages[reference.name]
+                if "adapter_config.json" in commit.files:
+                    assert isinstance(below, SftConfig)
+                    beneath = self.store.get(self.base(reference.name, below)).directory
+                    merge_adapter(beneath, repository.snapshot(commit), directory)
+                    return
+                for file in commit.files:
+                    repository.link(commit, file, directory / file)
+
+            inputs: dict[str, Any] = {"stage": trained.making.fingerprint, "revision": revision}
+            return self._step("base", Making("base", BASE_VERSION, {}, inputs), fill_from_stage)
+        inputs = dict(base_inputs(reference, self.recipe.base, self.digests, where))
+
+        def fill(directory: Path) -> None:
+            convert_base(reference, inputs, self.recipe.base, directory, self.console)
+            if reference.kind == "hub":
+                write_json(directory / "base.json", {"name": reference.name, "revision": inputs["commit"]})
+
+        return self._step("base", Making("base", BASE_VERSION, {}, inputs), fill)
+
+    def examples(self, name: str, config: SftConfig) -> Step:
+        """Tokens and weights of what is to be learned, in the base's own tokens."""
+        base, where = self.base(name, config), partial(self.recipe.where, name)
+        inputs = example_inputs(config, self.recipe.base, self.digests, where)
+        inputs["base"] = base.making.fingerprint
+
+        def fill(directory: Path) -> None:
+            report = build_examples(config, self.recipe.base, self.store.get(base).directory, directory)
+            self._tell(examples.report_lines(report))
+
+        making = Making("examples", examples.VERSION, config.examples_identity(), inputs)
+        return self._step("examples", making, fill)
+
+    def before(self, name: str, config: TrainingStageConfig) -> dict[str, Step]:
+        """What a training stage needs and no stage of the recipe is: `data`, its shards; `start`, what its model begins
+        as; others by their name."""
+        if isinstance(config, SftConfig):
+            return {"start": self.base(name, config), "data": self.examples(name, config)}
+        assert isinstance(config, PretrainConfig)
+        return {"data": self.tokens(config), "start": self.step(config.tokenizer), "baseline": self.baseline(config)}
+
+    def ingredients(self, name: str, config: TrainingStageConfig) -> Ingredients:
+        """What a training stage trains on, made now if it is not there yet."""
+        before = self.before(name, config)
+        return Ingredients(name, *(self.store.get(before[what]).directory for what in ("data", "start")))
+
+    def task(self, name: str) -> LanguageModelTask:
         """The task of the training stage `name`."""
         config = self.recipe.stages[name]
-        assert isinstance(config, PretrainConfig)
+        assert isinstance(config, TrainingStageConfig)
         return self.ingredients(name, config).task(self.recipe)
 
-    def pretrain(self, name: str, config: PretrainConfig) -> Step:
+    def training(self, name: str, config: TrainingStageConfig) -> Step:
         if self.world.size > 1 and config.train.strategy == "single":
             what = (
                 f"`strategy: single` is for one process, and {self.world.size} were started; write auto, ddp or fsdp2"
@@ -187,7 +245,7 @@ class Pipeline:
         except UserError as error:
             raise UserError(Problem(where, error.problems[0].what)) from None
         settings = config.identity() | {"seed": self.recipe.seed}
-        making = Making("pretrain", tasks.VERSION, settings, self.tokens(config).making.inputs)
+        making = Making(config.kind, tasks.VERSION, settings, self.before(name, config)["data"].making.inputs)
 
         def fill(directory: Path) -> None:
             ingredients = self.ingredients(name, config)
@@ -199,9 +257,10 @@ class Pipeline:
                 raise UserError(Problem(warmup, error.problems[0].what)) from None
             probe(task, where)
             check_packing(task.model)
-            baseline = read_json(self.store.get(self.baseline(config)).directory / "baseline.json")
+            baseline = self.before(name, config).get("baseline")
+            to_beat = read_json(self.store.get(baseline).directory / "baseline.json") if baseline else {}
             run = self.runs.of(making) or self.runs.begin(self.recipe, name, making, self.console)
-            summary = train(run, self.recipe, ingredients, task, baseline, self.world, self.console)
+            summary = train(run, self.recipe, ingredients, task, to_beat, self.world, self.console)
             write_json(directory / "summary.json", summary)
 
         return self._step(name, making, fill)

@@ -8,14 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from polyana.data import TokenData
 from polyana.distributed import World, choose_strategy
 from polyana.errors import Interrupted, PolyanaError
 from polyana.recipe import Recipe
 from polyana.registry import Repository
 from polyana.storage import Making, changes, disk_used
-from polyana.tasks import PretrainConfig, PretrainTask
-from polyana.tokenizer import TextTokenizer
+from polyana.tasks import LanguageModelTask, TrainingStageConfig, make_task
 from polyana.tracking import Console, RunDirectory, find_runs
 from polyana.train import Trainer, TrainingPlan, choose_precision
 
@@ -69,18 +67,17 @@ class Runs:
 
 @dataclass(frozen=True)
 class Ingredients:
-    """What a stage trains on: finished stages, by their directories."""
+    """What a stage trains on: `data`, its shards, and `start`, a tokenizer or a model to begin with; as directories."""
 
     stage: str
-    tokens: Path
-    tokenizer: Path
+    data: Path
+    start: Path
 
-    def task(self, recipe: Recipe) -> PretrainTask:
+    def task(self, recipe: Recipe) -> LanguageModelTask:
         """A model at its start, its data and its loss."""
         config = recipe.stages[self.stage]
-        assert isinstance(config, PretrainConfig)
-        tokens, words = TokenData(self.tokens), TextTokenizer(self.tokenizer)
-        return PretrainTask(config, tokens, words, recipe.seed, choose_precision(config.train.precision))
+        assert isinstance(config, TrainingStageConfig)
+        return make_task(config, self.data, self.start, recipe.seed)
 
 
 def train_along(recipe: Recipe, order: tuple[Ingredients, Path], world: World) -> None:
@@ -92,10 +89,10 @@ def train_along(recipe: Recipe, order: tuple[Ingredients, Path], world: World) -
 
 
 def _trainer(
-    run: RunDirectory, recipe: Recipe, stage: str, task: PretrainTask, world: World, console: Console
+    run: RunDirectory, recipe: Recipe, stage: str, task: LanguageModelTask, world: World, console: Console
 ) -> Trainer:
     config = recipe.stages[stage]
-    assert isinstance(config, PretrainConfig)
+    assert isinstance(config, TrainingStageConfig)
     precision = choose_precision(config.train.precision)
     plan = TrainingPlan.of(config.train, task.per_epoch, task.tokens_per_epoch, task.context)
     return Trainer(
@@ -111,7 +108,7 @@ def train(
     run: RunDirectory,
     recipe: Recipe,
     ingredients: Ingredients,
-    task: PretrainTask,
+    task: LanguageModelTask,
     baseline: dict[str, float | None],
     world: World,
     console: Console,
@@ -126,11 +123,12 @@ def train(
         world.send((ingredients, run.path))
         trainer = _trainer(run, recipe, ingredients.stage, task, world, console)
         repository = trainer.repository
-        run.note(strategy=str(trainer.strategy))
-        trigram = baseline["trigram_bits_per_byte"]
+        run.note(strategy=str(trainer.strategy), recomputed_layers=trainer.checkpointing.recomputed)
+        trigram = baseline.get("trigram_bits_per_byte")
         bar = [] if trigram is None else [f"to beat: {trigram:.3f} bits per byte, a character trigram's"]
         spread = [str(trainer.strategy)] if world.size > 1 else []
-        for line in [f"run {run.name}", *task.outlook(trainer.plan), *spread, *bar]:
+        again = [str(trainer.checkpointing)] if trainer.checkpointing.recomputed else []
+        for line in [f"run {run.name}", *task.outlook(trainer.plan), *spread, *again, *bar]:
             console.say(f"  {line}")
         try:
             position = trainer.fit()

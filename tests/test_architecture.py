@@ -4,6 +4,8 @@ import ast
 import re
 from pathlib import Path
 
+import pytest
+
 PROJECT = Path(__file__).parent.parent
 PACKAGE = PROJECT / "polyana"
 DOCUMENT = (PROJECT / "docs" / "architecture.md").read_text(encoding="utf-8")
@@ -63,9 +65,10 @@ def test_neighbours_make_no_circle():
         left -= leaves
 
 
-def test_corpus_needs_no_torch():
+@pytest.mark.parametrize("room", ["corpus", "parallel"])
+def test_text_needs_no_torch(room):
     import subprocess
     import sys
 
-    code = "import sys, polyana.corpus; sys.exit('torch' in sys.modules)"
+    code = f"import sys, polyana.{room}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -43,6 +43,7 @@ def test_what_is_finished_is_kept_and_its_result_shown_again(trained, tiny, poly
     again = polyana("run", tiny)
     assert again.stderr.count("unchanged, kept") == 3
     assert "eval loss" in again.stdout
+    assert re.search(r"wall time +│ 0:0\d this time \(training steps 0:0\d in all\)", again.stdout)
     (summary,) = json.loads(polyana("run", tiny, "--json").stdout).values()
     assert summary["steps"] == 12
     more = polyana("run", tiny, "--set", "stages.pretrain.train.lr=2e-2").stderr
@@ -105,7 +106,7 @@ def test_runs_lists_runs_with_a_curve(trained, home, polyana):
     said = polyana("runs").stdout
     assert newest_run(home).name in said
     assert "finished" in said
-    assert re.search("[▁▂▃▄▅▆▇█]{8}", said)
+    assert re.search("[▁▂▃▄▅▆▇█]{12}", said), "a table in a pipe is cut off"
     (row,) = json.loads(polyana("runs", "--json").stdout)
     assert row["step"] == 12
     assert len(row["curve"]) == 12

@@ -5,13 +5,15 @@ import json
 import pytest
 import torch
 
-from polyana import plan as planning
+from polyana.distributed import Strategy, World
+from polyana.errors import UserError
 from polyana.plan import plan_recipe
+from polyana.plan import training as planning
 from polyana.rehearse import Report
 from polyana.run import Pipeline, run_recipe
 from polyana.storage import disk_used
 from polyana.tracking import Console
-from polyana.train import Cadence, build_optimizer
+from polyana.train import Cadence, TrainingPlan, build_optimizer
 
 LLAMA = (
     "stages.pretrain.model={architecture: llama, layers: 2, width: 32, heads: 2, context: 32, tie_embeddings: false}"
@@ -91,7 +93,9 @@ def test_an_interrupted_run_is_gone_on_with(planned, load, tiny, quiet, home, mo
 
 def test_without_tokens_it_tells_what_needs_none(planned, tmp_path, home):
     training = training_of(planned())
-    assert training.steps is training.time is training.disk is training.memory.peak is None
+    assert training.tokens is training.time is training.disk is training.memory.peak is None
+    assert training.steps == 12
+    assert training_of(planned("stages.pretrain.train.duration=2 epochs")).steps is None
     assert training.memory.weights == 4 * training.parameters > 0
     assert training.memory.optimizer == 8 * training.parameters
     assert "--prepare" in training.memory.how
@@ -160,7 +164,7 @@ def test_json_has_all_of_it(planned, polyana, tiny):
     assert told["seconds"] == training["time"]["total"] > training["steps"] * training["time"]["step"] > 0
     assert told["cost"] == pytest.approx(told["seconds"])
     reasons = {choice["what"]: choice["reason"] for choice in training["choices"]}
-    assert set(reasons) == {"precision", "attention", "packing", "strategy", "micro-batch"}
+    assert set(reasons) == {"precision", "attention", "packing", "strategy", "micro-batch", "checkpointing", "compile"}
     assert all(reasons.values())
     shown = polyana("plan", tiny, "--price", "3600").stdout
     for word in ("cached", "to run", "weights", "warm-up", "fp32: as the recipe says", "at the price given"):
@@ -190,8 +194,7 @@ def test_a_recipe_that_cannot_run_ends_with_2_and_a_letter(polyana, tiny, change
 def test_too_little_memory_is_said_with_what_to_write(planned, monkeypatch):
     whole = training_of(planned(prepare=True)).memory
     report = Report(
-        100, 3200, 1, 4, 0, {"step": 10**9, "evaluation": 10**8},
-        {"evaluation": 10**6},
+        100, 3200, 1, 8, ("none", "enough"), 0, 0, {"step": 10**9, "evaluation": 10**8}, {"evaluation": 10**6}, [10**9],
         {"step": 1.0, "start": 1.0, "evaluation": 1.0, "sample": 1.0}, 100, 0, 0,
     )  # fmt: skip
     asked = []
@@ -212,7 +215,7 @@ def test_too_little_memory_is_said_with_what_to_write(planned, monkeypatch):
     assert not plan.fits
     assert "`micro_batch: 2 sequences`" in training.warnings[0]
     assert "`optimizer: adafactor`" in training.warnings[0]
-    assert training.time.step == 1.0  # a rehearsed one of 4 parts of 2 is more than the 4 sequences of the run's
+    assert training.time.step == 1.0  # a rehearsed one of 8 sequences is more than the 4 of the run's
     monkeypatch.setattr(planning, "available_bytes", lambda _: whole.weights)
     training = training_of(planned())
     assert len(asked) == 2  # it was not even tried
@@ -221,9 +224,91 @@ def test_too_little_memory_is_said_with_what_to_write(planned, monkeypatch):
     assert training.warnings
 
 
+@pytest.mark.parametrize("strategy", ["auto", "fsdp2"])
+def test_several_processes_rehearse_together(planned, home, load, tiny, quiet, strategy):
+    change = f"stages.pretrain.train.strategy={strategy}"
+    training = training_of(planned(change, prepare=True, processes=2))
+    memory = training.memory
+    shapes = [each.shape for each in Pipeline(load(tiny, change), home, quiet).task("pretrain").model.parameters()]
+    rows = 2 if strategy == "fsdp2" else 1  # of which a process has one part, and no less than torch.chunk's first
+    held = 4 * sum(torch.empty(shape, device="meta").chunk(rows)[0].numel() for shape in shapes)
+    assert (memory.weights, memory.gradients, memory.optimizer) == (held, held, 2 * held)
+    assert (training.batch, training.micro_batch, training.parts) == (4, 2, 1)
+    assert "of 2 processes" in memory.how
+    assert memory.peak < memory.together < 2 * memory.peak  # the libraries' code is there once
+    assert training.time.step > 0
+    (spread,) = [choice for choice in training.choices if choice.what == "strategy"]
+    assert (spread.chosen, spread.reason[:11]) == ("ddp" if strategy == "auto" else strategy, "2 processes")
+
+
+def test_one_process_alone_cannot_be_planned_for_two(planned):
+    with pytest.raises(UserError, match="`strategy: single` is for one process, and 2 were started"):
+        planned("stages.pretrain.train.strategy=single", prepare=True, processes=2)
+
+
+@pytest.mark.slow
+def test_compiling_is_rehearsed_and_what_it_costs(planned):
+    training = training_of(planned("stages.pretrain.train.compile=true", "stages.pretrain.model.dropout=0",
+                                   prepare=True))  # fmt: skip
+    assert training.time.compile > 1
+    assert training.time.total > training.time.compile
+    (choice,) = [choice for choice in training.choices if choice.what == "compile"]
+    assert "in the first steps" in choice.reason
+
+
+@pytest.mark.parametrize(
+    ("compiled", "compiled_step", "words"),
+    [
+        ("false", 0.5, "measured 0.5 s a step instead of 1, for 3 s once: pays after 6 steps, and there are 12; "
+         "`compile: true` saves 0:03"),
+        ("true", 0.5, "measured 0.5 s a step instead of 1, for 3 s once: pays after 6 steps, and there are 12"),
+        ("true", 0.875, "measured 0.875 s a step instead of 1, for 3 s once: pays after 24 steps, and there are 12; "
+         "`compile: false` saves 0:02"),
+        ("false", 1.5, "measured 1.5 s a step instead of 1, for 3 s once: never pays"),
+    ],
+)  # fmt: skip
+def test_whether_compiling_pays_is_measured(planned, monkeypatch, compiled, compiled_step, words):
+    def rehearse(order):
+        seconds = {"start": 1.0, "evaluation": 1.0, "sample": 1.0, "step": compiled_step if order.compile else 1.0}
+        seconds |= {"compile": 3.0} if order.compile else {}
+        return Report(100, 3200, 4, 4, 0, 0, {"step": 10**9, "evaluation": 10**8}, {"evaluation": 10**6}, [10**9],
+                      seconds, 100, 0, 0)  # fmt: skip
+
+    planned(prepare=True, stage="corpus")
+    monkeypatch.setattr(planning, "rehearse", rehearse)
+    change = f"stages.pretrain.train.compile={compiled}"
+    training = training_of(planned(change, prepare=True, compare_compiled=True))
+    (choice,) = [choice for choice in training.choices if choice.what == "compile"]
+    assert (choice.chosen, choice.reason) == (compiled, words)
+    if compiled == "false":
+        guessed = training_of(planned(change, "stages.pretrain.train.duration=1000 steps", prepare=True))
+        assert "saves 0:58 at best, nothing at worst; `--compile` measures it" in guessed.choices[-1].reason
+        assert "could not pay within" in training_of(planned(change, prepare=True)).choices[-1].reason
+        packed = training_of(planned("stages.pretrain.train.packing=documents", prepare=True, compare_compiled=True))
+        assert "needs texts of one length" in packed.choices[-1].reason
+
+
+@pytest.mark.parametrize(
+    ("sequences", "batch", "micro_batch", "processes", "sizes"),
+    [(64, 8, 8, 1, {8}), (60, 8, 8, 1, {8, 4}), (64, 8, 3, 1, {3, 2}), (64, 8, 8, 2, {4}), (64, 5, 8, 2, {2, 3})],
+)
+def test_parts_are_counted_by_their_sizes(sequences, batch, micro_batch, processes, sizes):
+    """Against what ranks take."""
+    plan = TrainingPlan(sequences, batch, micro_batch, 100, 3200, -(-sequences // batch), 0, 0)
+    taken, seen = set(), 0
+    while seen < sequences:
+        count = plan.batch_at(seen)
+        for rank in range(processes):
+            share = Strategy(World(rank, processes), torch.device("cpu")).share(seen, count, micro_batch)
+            taken |= {min(micro_batch, share.count - at) for at in range(0, share.count, micro_batch)}
+        seen += count
+    assert planning._sizes_of_parts(plan, processes) == taken
+    assert sizes <= taken
+
+
 def test_too_small_a_disk_is_said(planned, monkeypatch):
     planned(prepare=True)
-    monkeypatch.setattr(planning, "_free", lambda _: 10**6)
+    monkeypatch.setattr(planning, "free_bytes", lambda _: 10**6)
     (warning,) = training_of(planned()).warnings
     assert warning.startswith("disk: ")
 

@@ -1,9 +1,9 @@
 """Is `polyana plan` right? Plans trainings of several shapes, then does them, and compares: `make bench-plan
 [ARGS=--quick]`.
 
-Each training is a process of its own; its memory is compared by what it grew by once all libraries were there, its time
-by run.json's begin and end. Other programs on the machine make both planned and real times longer, but hardly ever
-alike: run it on a quiet machine.
+Each training is a process of its own, or several, of which the one counts that took most; its memory is compared by
+what it grew by once all libraries were there, its time by run.json's begin and end. Other programs on the machine make
+both planned and real times longer, but hardly ever alike: run it on a quiet machine.
 """
 
 from __future__ import annotations
@@ -26,13 +26,14 @@ MEMORY, TIME = (0.85, 1.15), (0.75, 1.25)  # planned by real
 
 @dataclass(frozen=True)
 class Shape:
-    """A training to plan and to do. `quick`: whether --quick has it."""
+    """A training to plan and to do, in so many processes. `quick`: whether --quick has it."""
 
     name: str
     vocabulary: int
     model: dict[str, Any]
     train: dict[str, Any]
     quick: bool = True
+    processes: int = 1
 
     def recipe(self) -> dict[str, Any]:
         duration = self.train.get("duration", "12 steps")
@@ -64,13 +65,17 @@ SHAPES = [
     Shape("llama-30m-512-muon", 30_000, _shape("llama", 8, 448, 7, 512, tie_embeddings=False),
           {"batch": "16 sequences", "optimizer": "muon"}, quick=False),
     Shape("llama-50m-1024-documents", 50_000, _shape("llama", 8, 512, 8, 1024, key_value_heads=4),
-          {"batch": "12 sequences", "micro_batch": "4 sequences", "packing": "documents"}, quick=False),
+          {"batch": "12 sequences", "micro_batch": "4 sequences", "packing": "documents", "duration": "8 steps"},
+          quick=False),
     Shape("gpt2-124m-512-adafactor", 50_000, _shape("gpt2", 12, 768, 12, 512),
           {"batch": "8 sequences", "micro_batch": "4 sequences", "optimizer": "adafactor", "duration": "6 steps"}),
+    Shape("gpt2-22m-1024-ddp", 30_000, _shape("gpt2", 6, 384, 6, 1024), {"batch": "8 sequences"}, False, 2),
+    Shape("gpt2-22m-1024-fsdp2", 30_000, _shape("gpt2", 6, 384, 6, 1024), {"batch": "8 sequences", "strategy": "fsdp2"},
+          False, 2),
 ]  # fmt: skip
 
 TRAINING = """
-import json, sys, torch
+import json, os, sys, torch
 from pathlib import Path
 from transformers import AutoTokenizer, GPT2LMHeadModel, LlamaForCausalLM
 from polyana.recipe import load_recipe
@@ -79,7 +84,8 @@ def line(name):
     return int(Path("/proc/self/status").read_text().split(name + ":")[1].split()[0]) * 1024
 before = line("VmRSS")
 summary = run_recipe(load_recipe(sys.argv[1]), fresh=True)["pretrain"]
-json.dump({"growth": line("VmHWM") - before, "whole": line("VmHWM"), "run": summary["run"]}, sys.stdout)
+found = {"growth": line("VmHWM") - before, "run": summary["run"]}
+Path(sys.argv[1] + ".rank-" + os.environ.get("RANK", "0")).write_text(json.dumps(found))
 """
 
 
@@ -104,20 +110,27 @@ def _compare(shape: Shape) -> bool:
         shutil.rmtree(HOME / what, ignore_errors=True)
     for made in (HOME / "stages").glob("pretrain-*"):
         shutil.rmtree(made)
-    planned = json.loads(_run("-m", "polyana", "plan", str(path), "--prepare", "--json"))
+    several = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={shape.processes}"]
+    planned = json.loads(
+        _run("-m", "polyana", "plan", str(path), "--prepare", "--json", f"--processes={shape.processes}")
+    )
     (training,) = [each["training"] for each in planned["stages"] if each["training"]]
     memory, time = training["memory"], training["time"]
-    real = json.loads(_run("-c", TRAINING, str(path)))
-    about = json.loads((HOME / "runs" / real["run"] / "run.json").read_text())
+    script = HOME / "training.py"
+    script.write_text(TRAINING)
+    _run(*(several if shape.processes > 1 else []), str(script), str(path))
+    ranks = [json.loads(Path(f"{path}.rank-{rank}").read_text()) for rank in range(shape.processes)]
+    real = max(rank["growth"] for rank in ranks)
+    about = json.loads((HOME / "runs" / ranks[0]["run"] / "run.json").read_text())
     seconds = about["finished"] - about["started"]
     growth, whole = memory["peak"] - memory["libraries"], time["total"] - time["start"]
     step = about["training_seconds"] / about["steps"]
     print(
         f"{shape.name}: {training['parameters'] / 1e6:.1f}M parameters; memory planned {growth / 1e6:,.0f} MB, really "
-        f"{real['growth'] / 1e6:,.0f} MB; time planned {whole:.1f} s, really {seconds:.1f} s; a step planned "
+        f"{real / 1e6:,.0f} MB; time planned {whole:.1f} s, really {seconds:.1f} s; a step planned "
         f"{time['step']:.2f} s, really {step:.2f} s; load {os.getloadavg()[0]:.1f}"
     )
-    good = _bar(f"plan-memory-{shape.name}", growth / real["growth"], MEMORY)
+    good = _bar(f"plan-memory-{shape.name}", growth / real, MEMORY)
     return _bar(f"plan-time-{shape.name}", whole / seconds, TIME) and good
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,14 +14,20 @@ __all__ = ["StageReference", "references_of"]
 
 @dataclass(frozen=True, slots=True)
 class StageReference:
-    """Marks a field as the name of a stage of the given kind: `Annotated[str, StageReference("corpus")]`."""
+    """Marks a field as the name of a stage of one of the kinds: `Annotated[str, StageReference(("corpus",))]`.
 
-    kind: str
+    `stage_of`: the stage's name in what is written, or None where that is something else.
+    """
+
+    kinds: tuple[str, ...]
+    stage_of: Callable[[str], str | None] = str
 
 
-def references_of(kind: type[Config], settings: Mapping[str, Any]) -> Iterator[tuple[KeyPath, str, str]]:
-    """(path, name of the stage, kind it must have) for each reference in a stage's settings, checked or not yet."""
+def references_of(kind: type[Config], settings: Mapping[str, Any]) -> Iterator[tuple[KeyPath, str, tuple[str, ...]]]:
+    """(path, name of the stage, kinds it may have) for each reference in a stage's settings, checked or not yet."""
     for name, field in kind.model_fields.items():
         for mark in field.metadata:
             if isinstance(mark, StageReference) and isinstance(settings.get(name), str):
-                yield (name,), settings[name], mark.kind
+                stage = mark.stage_of(settings[name])
+                if stage is not None:
+                    yield (name,), stage, mark.kinds

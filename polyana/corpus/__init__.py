@@ -1,21 +1,34 @@
 """Raw files to clean documents, with a reason for every drop."""
 
 from polyana.corpus.build import VERSION, build_corpus, corpus_inputs, split_of
-from polyana.corpus.config import CorpusConfig, SourceConfig
+from polyana.corpus.compressed import open_file
+from polyana.corpus.config import FORMATS, CorpusConfig, SourceConfig
+from polyana.corpus.decode import decode
 from polyana.corpus.document import Document, Split
+from polyana.corpus.packages import package_version
+from polyana.corpus.readers import DAMAGE, Row, files_of, read_source, rows_of
 from polyana.corpus.report import CorpusReport, report_lines
 from polyana.corpus.store import Corpus
 
 __all__ = [
+    "DAMAGE",
+    "FORMATS",
     "VERSION",
     "Corpus",
     "CorpusConfig",
     "CorpusReport",
     "Document",
+    "Row",
     "SourceConfig",
     "Split",
     "build_corpus",
     "corpus_inputs",
+    "decode",
+    "files_of",
+    "open_file",
+    "package_version",
+    "read_source",
     "report_lines",
+    "rows_of",
     "split_of",
 ]

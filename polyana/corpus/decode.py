@@ -12,7 +12,7 @@ from resiliparse.parse.encoding import detect_encoding
 
 from polyana.corpus.compressed import CHUNK, chunks_of
 
-__all__ = ["decode", "decode_stream", "find_encoding"]
+__all__ = ["decode", "decode_stream", "find_encoding", "lines_of"]
 
 _WORD = re.compile(r"(?<!\w)(?:[А-ЯЁ]?[а-яё]+|[АВИКОСУЯ])(?!\w)")  # Russian as it is written, capitals in front only
 
@@ -68,3 +68,15 @@ def decode_stream(stream: io.BufferedIOBase, encoding: str = "auto") -> Iterator
     for chunk in chain([head], chunks):
         yield decoder.decode(chunk)
     yield decoder.decode(b"", final=True)
+
+
+def lines_of(pieces: Iterator[str]) -> Iterator[str]:
+    """Lines without their ends, from pieces cut anywhere; only \\n and \\r\\n end one."""
+    parts: list[str] = []
+    for piece in pieces:
+        first, *rest = piece.replace("\r\n", "\n").split("\n")
+        parts.append(first)
+        for line in rest:
+            yield "".join(parts)
+            parts = [line]
+    yield "".join(parts)

@@ -13,7 +13,8 @@ import json
 import os
 import sys
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,20 +22,34 @@ import zstandard
 
 from polyana.corpus.compressed import CHUNK, chunks_of, open_file
 from polyana.corpus.config import FORMATS, SourceConfig, before_wildcard
-from polyana.corpus.decode import decode, decode_stream, find_encoding
+from polyana.corpus.decode import decode, decode_stream, find_encoding, lines_of
 from polyana.corpus.document import Document, Dropped, utf8_length
 from polyana.corpus.packages import package_documents
 from polyana.errors import UserError
 
-__all__ = ["files_of", "format_of", "read_source"]
+__all__ = ["DAMAGE", "Row", "files_of", "format_of", "read_source", "rows_of"]
 
 Item = Document | Dropped
 
+DAMAGE = (OSError, EOFError, zlib.error, zstandard.ZstdError, csv.Error)
+"""What reading a damaged file raises."""
 
-def files_of(source: SourceConfig, base: Path) -> list[tuple[str, Path]]:
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A table's row, or a JSON line. `number` counts from 1; `line` is where it begins in the file (in Parquet, which
+    has no lines, its number); `size`: bytes of UTF-8, 0 for Parquet. `values` is None where it is no JSON."""
+
+    number: int
+    line: int
+    values: Any
+    size: int
+
+
+def files_of(source: SourceConfig, base: Path, endings: Mapping[str, str] = FORMATS) -> list[tuple[str, Path]]:
     """(name, path) of each file of a source, sorted by name; the name is relative to the source's own directory.
 
-    Raises UserError when there is none.
+    `endings` are those that are read in a directory. Raises UserError when there is no file.
     """
     given = Path(str(source.path)).expanduser()
     path = base / given
@@ -43,7 +58,7 @@ def files_of(source: SourceConfig, base: Path) -> list[tuple[str, Path]]:
     if path.is_file():
         return [(path.name, path)]
     if path.is_dir():
-        found = [file for file in _walk(path) if _is_read(file, source)]
+        found = [file for file in _walk(path) if _is_read(file, source, endings)]
         root = path
     elif pattern:
         root = base.joinpath(*fixed)
@@ -52,8 +67,8 @@ def files_of(source: SourceConfig, base: Path) -> list[tuple[str, Path]]:
         raise UserError(f"`{given}` does not exist (looked for {path})")
     if not found:
         what = "matches no file" if pattern else "holds no file that can be read"
-        endings = ", ".join(ending for ending in FORMATS if ending)
-        raise UserError(f"`{given}` {what} (looked in {root}; endings read: {endings}, each also with .gz or .zst)")
+        read = ", ".join(ending for ending in endings if ending)
+        raise UserError(f"`{given}` {what} (looked in {root}; endings read: {read}, each also with .gz or .zst)")
     return sorted((_name(file.relative_to(root)), file) for file in found)
 
 
@@ -73,10 +88,10 @@ def _walk(root: Path) -> Iterator[Path]:
         entered.add(place)
 
 
-def _is_read(file: Path, source: SourceConfig) -> bool:
+def _is_read(file: Path, source: SourceConfig, endings: Mapping[str, str] = FORMATS) -> bool:
     """Whether a file found in a directory is read: its ending says how, or the recipe does."""
     ending = _ending(file)
-    return file.is_file() and ending in FORMATS and (ending != "" or source.format != "auto")
+    return file.is_file() and ending in endings and (ending != "" or source.format != "auto")
 
 
 def _passed_over(source: SourceConfig, base: Path) -> list[tuple[str, Path]]:
@@ -113,7 +128,7 @@ def read_source(source: SourceConfig, base: Path) -> Iterator[Item]:
             yield from _READERS[format_of(path, source)](path, identifier, source)
         except UnicodeError:  # utf-16 that the recipe promised and the file does not hold, for example
             yield Dropped(identifier, f"is not {source.encoding}", path.stat().st_size)
-        except (OSError, EOFError, zlib.error, zstandard.ZstdError, csv.Error):
+        except DAMAGE:
             yield Dropped(identifier, "damaged file", path.stat().st_size)
 
 
@@ -123,7 +138,7 @@ def _text(path: Path, identifier: str, source: SourceConfig) -> Iterator[Item]:
         if source.document == "file":
             yield Document(identifier, "".join(pieces))
             return
-        lines = _lines(pieces)
+        lines = lines_of(pieces)
         if source.document == "line":
             texts = lines
         elif source.document_bytes is None:
@@ -133,18 +148,6 @@ def _text(path: Path, identifier: str, source: SourceConfig) -> Iterator[Item]:
         for number, text in enumerate(texts, 1):
             if text.strip():
                 yield Document(f"{identifier}#{number}", text)
-
-
-def _lines(pieces: Iterator[str]) -> Iterator[str]:
-    """Lines without their ends, from pieces cut anywhere."""
-    parts: list[str] = []
-    for piece in pieces:
-        first, *rest = piece.replace("\r\n", "\n").split("\n")
-        parts.append(first)
-        for line in rest:
-            yield "".join(parts)
-            parts = [line]
-    yield "".join(parts)
 
 
 def _paragraphs(lines: Iterator[str]) -> Iterator[str]:
@@ -195,63 +198,85 @@ def _html(path: Path, identifier: str, source: SourceConfig) -> Iterator[Item]:
     yield Document(identifier, extract_plain_text(markup, main_content=True, preserve_formatting=True))
 
 
-def _jsonl(path: Path, identifier: str, source: SourceConfig) -> Iterator[Item]:
-    encoding = "utf-8" if source.encoding == "auto" else source.encoding
+def _table(path: Path, identifier: str, source: SourceConfig) -> Iterator[Item]:
+    columns = [name for name in (source.text, source.id) if name is not None]
+    for row in rows_of(path, format_of(path, source), source.encoding, columns):
+        if row.values is None:
+            yield Dropped(f"{identifier}#{row.number}", "broken JSON", row.size)
+            continue
+        text = row.values.get(source.text) if isinstance(row.values, dict) else None
+        if not isinstance(text, str):
+            yield Dropped(f"{identifier}#{row.number}", f"no text under `{source.text}`", row.size)
+            continue
+        name = row.values.get(source.id) if source.id is not None else None
+        # JSON can hold half a character
+        part = str(row.number if name is None else name).encode("utf-8", "replace").decode()
+        yield Document(f"{identifier}#{part}", text)
+
+
+def rows_of(path: Path, format: str, encoding: str = "auto", columns: list[str] | None = None) -> Iterator[Row]:
+    """The rows of a JSONL, CSV, TSV or Parquet file, in order; of Parquet only `columns`, where they are given.
+
+    Raises one of DAMAGE where the file is damaged, after the rows before it.
+    """
+    if format == "jsonl":
+        yield from _jsonl(path, encoding)
+    elif format == "parquet":
+        yield from _parquet(path, columns)
+    else:
+        yield from _csv(path, encoding, tabs=format == "tsv")
+
+
+def _jsonl(path: Path, encoding: str) -> Iterator[Row]:
     with open_file(path) as stream:
-        for number, line in enumerate(_lines(decode_stream(stream, encoding)), 1):
+        for number, line in enumerate(lines_of(decode_stream(stream, "utf-8" if encoding == "auto" else encoding)), 1):
             if not line.strip():
                 continue
             try:
-                row = json.loads(line.lstrip("\ufeff"))
+                values = json.loads(line.lstrip("\ufeff"))
             except (ValueError, RecursionError):
-                yield Dropped(f"{identifier}#{number}", "broken JSON", utf8_length(line))
-                continue
-            yield _row(row, identifier, number, source, utf8_length(line))
+                values = None
+            yield Row(number, number, values, utf8_length(line))
 
 
-def _row(row: Any, identifier: str, number: int, source: SourceConfig, size: int) -> Item:
-    """A table's row, or a JSON line, as a document."""
-    text = row.get(source.text) if isinstance(row, dict) else None
-    if not isinstance(text, str):
-        return Dropped(f"{identifier}#{number}", f"no text under `{source.text}`", size)
-    name = row.get(source.id) if source.id is not None else None
-    part = str(number if name is None else name).encode("utf-8", "replace").decode()  # JSON can hold half a character
-    return Document(f"{identifier}#{part}", text)
-
-
-def _csv(path: Path, identifier: str, source: SourceConfig) -> Iterator[Item]:
+def _csv(path: Path, encoding: str, *, tabs: bool) -> Iterator[Row]:
     with open_file(path) as stream:
         head = next(chunks_of(stream))
-    encoding = find_encoding(head, len(head) < CHUNK) if source.encoding == "auto" else source.encoding
+    encoding = find_encoding(head, len(head) < CHUNK) if encoding == "auto" else encoding
     if codecs.lookup(encoding).name == "utf-8":
         encoding = "utf-8-sig"  # a byte order mark would be part of the first column's name
     csv.field_size_limit(sys.maxsize)  # the default, 128 KiB, is less than a long document
     dialect: dict[str, Any] = {}
-    if format_of(path, source) == "tsv":  # as it is written in practice: a quotation mark is only a character
+    if tabs:  # as it is written in practice: a quotation mark is only a character
         dialect = {"delimiter": "\t", "quoting": csv.QUOTE_NONE}
     with open_file(path) as stream, io.TextIOWrapper(stream, encoding, "replace", newline="") as text:
-        for number, row in enumerate(csv.DictReader(text, **dialect), 1):
-            yield _row(row, identifier, number, source, sum(utf8_length(str(value)) for value in row.values()))
+        rows = csv.DictReader(text, **dialect)
+        _ = rows.fieldnames  # asking for the names reads them
+        line = rows.line_num + 1
+        for number, row in enumerate(rows, 1):
+            yield Row(number, line, row, sum(utf8_length(str(value)) for value in row.values()))
+            line = rows.line_num + 1
 
 
-def _parquet(path: Path, identifier: str, source: SourceConfig) -> Iterator[Item]:
+def _parquet(path: Path, columns: list[str] | None) -> Iterator[Row]:
     try:
         import pyarrow
         from pyarrow import parquet
     except ImportError:
         raise UserError("reading Parquet needs pyarrow; run: pip install 'polyana[parquet]'") from None
+    number = 0
     try:
         with open_file(path) as stream, parquet.ParquetFile(stream) as table:
-            columns = [name for name in (source.text, source.id) if name in table.schema_arrow.names]
-            number = 0
-            for batch in table.iter_batches(batch_size=1024, columns=columns):
+            names = table.schema_arrow.names
+            wanted = None if columns is None else [name for name in columns if name in names]
+            for batch in table.iter_batches(batch_size=1024, columns=wanted):
                 for row in batch.to_pylist():
                     number += 1
-                    yield _row(row, identifier, number, source, 0)
-    except (pyarrow.ArrowException, UnicodeDecodeError):
-        yield Dropped(identifier, "damaged file", path.stat().st_size)
+                    yield Row(number, number, row, 0)
+    except (pyarrow.ArrowException, UnicodeDecodeError) as error:
+        raise OSError(f"{path} is damaged after row {number}: {error}") from error
 
 
 _READERS: dict[str, Callable[[Path, str, SourceConfig], Iterator[Item]]] = {
-    "text": _text, "html": _html, "jsonl": _jsonl, "csv": _csv, "tsv": _csv, "parquet": _parquet,
+    "text": _text, "html": _html, "jsonl": _table, "csv": _table, "tsv": _table, "parquet": _table,
 }  # fmt: skip

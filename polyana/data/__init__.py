@@ -5,7 +5,7 @@ from polyana.data.order import ShuffledOrder
 from polyana.data.packing import best_fit
 from polyana.data.sequences import EvalSequences, Packing, TrainSequences
 from polyana.data.shards import ShardWriter, TokenShards
-from polyana.data.tokenise import VERSION, TokenData, tokenise
+from polyana.data.tokenise import VERSION, TokenData, tokenise, write_examples
 
 __all__ = [
     "VERSION",
@@ -19,4 +19,5 @@ __all__ = [
     "TrainSequences",
     "best_fit",
     "tokenise",
+    "write_examples",
 ]

@@ -16,7 +16,7 @@ class Batch:
 
     tokens_N: int64, the input.
     targets_N: int64, the token that should follow.
-    loss_mask_N: bool, where a target counts.
+    weight_N: float32, what a target counts in the loss; 0 for not at all.
     position_N: int64, the place of a token in its text, from 0 on.
     document_N: int64, the number of the document each token comes from.
     texts: the lengths of the texts that each sequence is made of. A token attends to those before it in its own text.
@@ -24,7 +24,7 @@ class Batch:
 
     tokens_N: torch.Tensor
     targets_N: torch.Tensor
-    loss_mask_N: torch.Tensor
+    weight_N: torch.Tensor
     position_N: torch.Tensor
     document_N: torch.Tensor
     texts: tuple[tuple[int, ...], ...]
@@ -40,7 +40,7 @@ class Batch:
     @property
     def labelled(self) -> int:
         """Tokens whose target counts."""
-        return int(self.loss_mask_N.sum())
+        return int(self.weight_N.count_nonzero())
 
     @property
     def lengths(self) -> tuple[int, ...]:
@@ -59,12 +59,14 @@ class Batch:
         last = min(first + tokens, self.tokens)
         ends = list(accumulate(self.lengths))
         inside = [min(end, last) - max(end - length, first) for end, length in zip(ends, self.lengths, strict=True)]
-        tokens_N, targets, mask, position, document = (column[first:last] for column in self._columns())
-        return Batch(tokens_N, targets, mask, position, document, (tuple(length for length in inside if length > 0),))
+        tokens_N, targets, weight, position, document = (column[first:last] for column in self._columns())
+        return Batch(tokens_N, targets, weight, position, document, (tuple(length for length in inside if length > 0),))
 
     def to(self, device: torch.device) -> Batch:
-        tokens, targets, mask, position, document = (column.to(device, non_blocking=True) for column in self._columns())
-        return Batch(tokens, targets, mask, position, document, self.texts)
+        tokens, targets, weight, position, document = (
+            column.to(device, non_blocking=True) for column in self._columns()
+        )
+        return Batch(tokens, targets, weight, position, document, self.texts)
 
     def _columns(self) -> tuple[torch.Tensor, ...]:
-        return self.tokens_N, self.targets_N, self.loss_mask_N, self.position_N, self.document_N
+        return self.tokens_N, self.targets_N, self.weight_N, self.position_N, self.document_N

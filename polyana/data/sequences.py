@@ -10,7 +10,8 @@ What a sequence is, `packing` says:
     none        one document, or one piece of a longer one
 
 A document's first token is predicted from the end-of-text token before it, so that every token is learned, and
-end-of-text is what a text begins with.
+end-of-text is what a text begins with. An example (TokenShards.weighted) stands for itself: its first token is given,
+its targets count what their weights say, and it is never cut or run on.
 """
 
 from __future__ import annotations
@@ -150,9 +151,11 @@ class EvalSequences:
 
 
 def _pieces(shards: TokenShards, context: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """First and last position of every document, in pieces of at most `context` tokens."""
+    """First and last position of what is predicted of every document, in pieces of at most `context` tokens."""
     starts = shards.document_starts()
     lengths = np.diff(starts, append=len(shards))
+    if shards.weighted:
+        starts, lengths = starts + 1, lengths - 1
     counts = -(-lengths // context)
     within = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
     first = np.repeat(starts, counts) + within * context
@@ -161,7 +164,7 @@ def _pieces(shards: TokenShards, context: int) -> tuple[NDArray[np.int64], NDArr
 
 def _lay_out(shards: TokenShards, sequences: list[list[tuple[int, int]]], whole_documents: bool) -> Batch:
     """A batch of the sequences, each given by the spans of its texts."""
-    tokens, targets, documents, positions = [], [], [], []
+    tokens, targets, weights, documents, positions = [], [], [], [], []
     for first, last in (span for spans in sequences for span in spans):
         before, stretch = max(first - 1, 0), last - first
         text, document = shards.read(before, last)
@@ -170,9 +173,9 @@ def _lay_out(shards: TokenShards, sequences: list[list[tuple[int, int]]], whole_
             document = np.concatenate([document[:1], document])
         tokens.append(text[:-1])
         targets.append(text[1:])
+        weights.append(shards.weights(first, last) if shards.weighted else np.ones(stretch, dtype=np.float32))
         documents.append(document[1:] if whole_documents else document[:-1])
         positions.append(np.arange(stretch))
-    columns = [torch.from_numpy(np.concatenate(column)) for column in (tokens, targets, positions, documents)]
-    mask = torch.ones(columns[0].shape, dtype=torch.bool)
+    columns = [torch.from_numpy(np.concatenate(column)) for column in (tokens, targets, weights, positions, documents)]
     texts = tuple(tuple(last - first for first, last in spans) for spans in sequences)
-    return Batch(columns[0], columns[1], mask, columns[2], columns[3], texts)
+    return Batch(columns[0], columns[1], columns[2], columns[3], columns[4], texts)

@@ -2,7 +2,8 @@
 
 A shard file: 32 bytes of header (magic "polytoks", version, bytes per token, number of tokens, number of documents; the
 last two 64-bit, little-endian), then the tokens, then from the next multiple of 8 bytes on the position of each
-document's first token as 64-bit numbers. Every document ends with the end-of-text token. Checksums are the artifact's.
+document's first token as 64-bit numbers. Every document of plain text ends with the end-of-text token. Examples have a
+weights file beside the shard: what each token counts in the loss, as 32-bit floats. Checksums are the artifact's.
 """
 
 from __future__ import annotations
@@ -33,22 +34,28 @@ class ShardWriter:
         self._dtype: np.dtype[np.unsignedinteger] = np.dtype("<u2" if vocab_size <= 1 << 16 else "<u4")
         self._ids = (directory / f"{split}.ids").open("w", encoding="utf-8", errors="replace", newline="\n")
         self._stream: BinaryIO | None = None
+        self._weights: BinaryIO | None = None
         self._starts: list[int] = []
         self._number = self._tokens = 0
 
-    def write(self, identifier: str, tokens: NDArray[np.uint32]) -> None:
-        """Append one document, its end-of-text token included."""
+    def write(self, identifier: str, tokens: NDArray[np.uint32], weights: NDArray[np.float32] | None = None) -> None:
+        """Append one document, its end-of-text token included; or an example, with the weight of each of its tokens."""
         if self._stream is None or self._tokens >= self._limit:
-            self._next()
+            self._next(weights is not None)
         assert self._stream is not None
+        if weights is not None:
+            assert self._weights is not None
+            self._weights.write(weights.astype("<f4").tobytes())
         self._starts.append(self._tokens)
         self._stream.write(tokens.astype(self._dtype).tobytes())
         self._tokens += len(tokens)
         self._ids.write(identifier.replace("\n", " ") + "\n")
 
-    def _next(self) -> None:
+    def _next(self, weighted: bool) -> None:
         self._finish()
-        self._stream = (self._directory / f"{self._split}-{self._number:05d}.tokens").open("wb")
+        path = self._directory / f"{self._split}-{self._number:05d}.tokens"
+        self._stream = path.open("wb")
+        self._weights = path.with_suffix(".weights").open("wb") if weighted else None
         self._stream.write(bytes(_HEADER.size))
         self._number, self._tokens, self._starts = self._number + 1, 0, []
 
@@ -61,6 +68,8 @@ class ShardWriter:
         self._stream.write(_HEADER.pack(_MAGIC, _VERSION, self._dtype.itemsize, self._tokens, len(self._starts)))
         self._stream.close()
         self._stream = None
+        if self._weights is not None:
+            self._weights.close()
 
     def close(self) -> None:
         self._finish()
@@ -68,7 +77,7 @@ class ShardWriter:
 
 
 class _Shard:
-    """One mapped file: `tokens` and the starts of its documents."""
+    """One mapped file: `tokens`, their `weights` if it has any, and the starts of its documents."""
 
     def __init__(self, path: Path) -> None:
         with path.open("rb") as stream:
@@ -85,6 +94,10 @@ class _Shard:
             raise Damaged(f"{path} is damaged: its size is not the one its header gives")
         self.tokens = np.memmap(path, dtype=f"<u{width}", mode="r", offset=_HEADER.size, shape=(count,))
         self.starts = np.memmap(path, dtype="<u8", mode="r", offset=starts_at, shape=(documents,))
+        weights = path.with_suffix(".weights")
+        self.weights = np.memmap(weights, dtype="<f4", mode="r") if weights.exists() else None
+        if self.weights is not None and len(self.weights) != count:
+            raise Damaged(f"{weights} is damaged: it has {len(self.weights)} weights for {count} tokens")
 
 
 class TokenShards:
@@ -104,6 +117,21 @@ class TokenShards:
     @property
     def documents(self) -> int:
         return int(self._first_document[-1])
+
+    @property
+    def weighted(self) -> bool:
+        """Whether these are examples, whose tokens count more or less or not at all, and not plain text."""
+        return any(shard.weights is not None for shard in self._shards)
+
+    def weights(self, start: int, stop: int) -> NDArray[np.float32]:
+        """What the tokens [start, stop) count as targets."""
+        parts = [np.empty(0, dtype=np.float32)]
+        for index, shard in self._covering(start, stop):
+            first = int(self._first_token[index])
+            low, high = max(start - first, 0), min(stop - first, len(shard.tokens))
+            ones = np.ones(high - low, dtype=np.float32)
+            parts.append(ones if shard.weights is None else np.asarray(shard.weights[low:high], dtype=np.float32))
+        return np.concatenate(parts)
 
     def document_starts(self) -> NDArray[np.int64]:
         """The position of each document's first token."""

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import closing
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from polyana.corpus import Corpus, Document, Split
 from polyana.data.shards import ShardWriter, TokenShards
@@ -15,7 +16,7 @@ from polyana.storage import read_json, write_json
 from polyana.tokenizer import TextTokenizer
 from polyana.tracking import Console
 
-__all__ = ["VERSION", "TokenData", "tokenise"]
+__all__ = ["VERSION", "TokenData", "tokenise", "write_examples"]
 
 VERSION = 1
 
@@ -39,6 +40,20 @@ def tokenise(corpus: Corpus, tokenizer: TextTokenizer, directory: Path, console:
                     done += len(batch)
                     gauge.show(done, f"{tokens:,} tokens")
             about[split] = {"tokens": tokens, "documents": documents, "bytes": size}
+    write_json(directory / "tokens.json", about)
+
+
+def write_examples(
+    examples: Iterable[tuple[Split, str, NDArray[np.uint32], NDArray[np.float32]]], vocab_size: int, directory: Path
+) -> None:
+    """Write (split, id, tokens, weight of each token) as shards and tokens.json into `directory`."""
+    about = {split: {"tokens": 0, "documents": 0, "bytes": 0} for split in ("train", "eval")}
+    with ExitStack() as stack:
+        writers = {split: stack.enter_context(closing(ShardWriter(directory, split, vocab_size))) for split in about}
+        for split, identifier, tokens, weights in examples:
+            writers[split].write(identifier, tokens, weights)
+            about[split]["tokens"] += len(tokens)
+            about[split]["documents"] += 1
     write_json(directory / "tokens.json", about)
 
 

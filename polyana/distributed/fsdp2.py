@@ -31,6 +31,7 @@ class FSDP2(DDP):
 
     def __init__(self, world: World, device: torch.device) -> None:
         super().__init__(world, device)
+        self.weights_cut_into = world.size
         # Shards are written in the background, so their messages must not mix with those of training.
         self._background = dist.new_group(backend="gloo")
 

@@ -26,7 +26,7 @@ _TIME_TO_SAVE = 600  # seconds from a stop signal to SIGKILL, for a save of what
 
 
 def launch(processes: int, restarts: int, arguments: Sequence[str]) -> int:
-    """Run `polyana ARGUMENTS` in so many processes; the exit code to end with, after saying why if they did not."""
+    """Run `python ARGUMENTS` in so many processes; the exit code to end with, after saying why if they did not."""
     from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
@@ -49,7 +49,7 @@ def launch(processes: int, restarts: int, arguments: Sequence[str]) -> int:
             logs_specs=DefaultLogsSpecs(log_dir=scratch), shutdown_timeout=_TIME_TO_SAVE,
         )  # fmt: skip
         try:
-            elastic_launch(config, sys.executable)("-m", "polyana", *arguments)
+            elastic_launch(config, sys.executable)(*arguments)
         except SignalException as stopped:
             return 128 + stopped.sigval
         except ChildFailedError as failed:

@@ -65,6 +65,9 @@ class Strategy:
     averaged_over = 1
     """What gradients are too small by once they are exchanged: DDP and FSDP2 average them over the ranks."""
 
+    weights_cut_into = 1
+    """Parts of weights, gradients and optimizer state of which a rank holds one."""
+
     def __init__(self, world: World, device: torch.device) -> None:
         self.world, self.device = world, device
 

@@ -44,12 +44,14 @@ _HOLD_STILL = 10.0  # seconds for the agent, which looks every 0.1 s, to find th
 
 @dataclass(frozen=True)
 class World:
-    """`rank` of `size` processes; `local_rank` counts those on this machine. `restarts`: how often all were started
+    """`rank` of `size` processes; `local_rank` counts the
+    `local_size` on this machine. `restarts`: how often all were started
     again because one had died."""
 
     rank: int = 0
     size: int = 1
     local_rank: int = 0
+    local_size: int = 1
     restarts: int = 0
     control: dist.ProcessGroup | None = None
 
@@ -168,7 +170,8 @@ def open_world() -> Iterator[World]:
         finally:
             _close()  # a strategy of a world of one may have asked for a group
         return
-    rank, size, local_rank = (int(os.environ[name]) for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"))
+    names = "RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE"
+    rank, size, local_rank, local_size = (int(os.environ[name]) for name in names)
     restarts = int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"))
     if torch.cuda.is_available():
         torch.cuda.set_device(local_rank)
@@ -178,7 +181,7 @@ def open_world() -> Iterator[World]:
         dist.init_process_group(backend(), store=store, rank=rank, world_size=size)
     control = dist.new_group(backend="gloo", timeout=_NO_LIMIT) if size > 1 else None
     try:
-        yield World(rank, size, local_rank, restarts, control)
+        yield World(rank, size, local_rank, local_size, restarts, control)
     except PolyanaError:  # which `lead` has told the others; after any other error they may be gone
         _close()
         raise

@@ -1,14 +1,55 @@
-"""How good a model is: perplexity and bits per byte, the baseline beside them, and what it writes."""
+"""How good a model is: perplexity and bits per byte, the baseline beside them, translations, and what it writes."""
 
 from polyana.evaluate.baseline import trigram_bits_per_byte
+from polyana.evaluate.decoding import (
+    BeamConfig,
+    Decoding,
+    GreedyConfig,
+    MbrConfig,
+    Prompt,
+    Translated,
+    translate_documents,
+)
 from polyana.evaluate.generation import GenerationConfig, SampleConfig, generate, load_for_generation
 from polyana.evaluate.perplexity import evaluate_language_model
+from polyana.evaluate.realignment import realign
+from polyana.evaluate.terminology import TermConsistency, term_consistency
+from polyana.evaluate.translation import (
+    CometConfig,
+    Comparison,
+    Score,
+    Translation,
+    TranslationScores,
+    comet_scores,
+    compare_translations,
+    score_translations,
+)
+from polyana.evaluate.translation_page import write_translation_page
 
 __all__ = [
+    "BeamConfig",
+    "CometConfig",
+    "Comparison",
+    "Decoding",
     "GenerationConfig",
+    "GreedyConfig",
+    "MbrConfig",
+    "Prompt",
     "SampleConfig",
+    "Score",
+    "TermConsistency",
+    "Translated",
+    "Translation",
+    "TranslationScores",
+    "comet_scores",
+    "compare_translations",
     "evaluate_language_model",
     "generate",
     "load_for_generation",
+    "realign",
+    "score_translations",
+    "term_consistency",
+    "translate_documents",
     "trigram_bits_per_byte",
+    "write_translation_page",
 ]

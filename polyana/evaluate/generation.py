@@ -13,7 +13,7 @@ from pydantic import Field
 from polyana.config import Config, Every
 from polyana.models import writing
 
-__all__ = ["GenerationConfig", "SampleConfig", "generate", "load_for_generation"]
+__all__ = ["GenerationConfig", "SampleConfig", "generate", "load_for_generation", "seeded"]
 
 
 class GenerationConfig(Config):
@@ -34,7 +34,7 @@ class SampleConfig(GenerationConfig):
 
 
 @contextmanager
-def _seeded(seed: int) -> Iterator[None]:
+def seeded(seed: int) -> Iterator[None]:
     """Random numbers of their own, so that sampling leaves a training run's untouched."""
     with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
         torch.manual_seed(seed)
@@ -68,16 +68,16 @@ class _Stream:
 def generate(
     model: Any,
     tokenizer: Any,
-    prompt: str,
+    prompt: str | list[int],
     config: GenerationConfig,
     write: Callable[[str], None] | None = None,
 ) -> str:
-    """The text that follows `prompt`; with `write` also piece by piece as it comes.
+    """The text that follows `prompt`, a text or token ids; with `write` also piece by piece as it comes.
 
     Both must fit into the model's context: fewer tokens are written, at least half a context, for which the beginning
     of a longer prompt is left out.
     """
-    ids = tokenizer.encode(prompt) or [tokenizer.eos_token_id]
+    ids = (tokenizer.encode(prompt) if isinstance(prompt, str) else prompt) or [tokenizer.eos_token_id]
     longest = model.config.max_position_embeddings
     ids = ids[-(longest - min(config.max_tokens, longest // 2)) :]
     count = min(config.max_tokens, longest - len(ids))
@@ -89,7 +89,7 @@ def generate(
         }  # fmt: skip
     tokens = torch.tensor([ids], device=model.device)
     # inference mode would spoil weights that FSDP2 gathers meanwhile
-    with torch.no_grad(), _seeded(config.seed), writing(model):
+    with torch.no_grad(), seeded(config.seed), writing(model):
         written = model.generate(
             tokens,
             attention_mask=torch.ones_like(tokens),

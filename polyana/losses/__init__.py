@@ -1,5 +1,10 @@
 """Losses: pure functions that return sums; who calls them knows the counts."""
 
-from polyana.losses.cross_entropy import linear_cross_entropy_and_z_sum, linear_cross_entropy_sum, logits_bytes
+from polyana.losses.cross_entropy import (
+    head_bytes,
+    linear_cross_entropy_and_z_sum,
+    linear_cross_entropy_sum,
+    logits_bytes,
+)
 
-__all__ = ["linear_cross_entropy_and_z_sum", "linear_cross_entropy_sum", "logits_bytes"]
+__all__ = ["head_bytes", "linear_cross_entropy_and_z_sum", "linear_cross_entropy_sum", "logits_bytes"]

@@ -14,47 +14,64 @@ from polyana.models.adapter import (
     using_adapter,
     weights_file,
 )
+from polyana.models.base import BASE_VERSION, BaseReference, base_inputs, convert_base, parse_base
 from polyana.models.build import (
     build_model,
     count_parameters,
     head_weight,
     hidden_matrices,
     hidden_states,
+    packs_texts,
     save_model,
     transformer_blocks,
     writing,
 )
-from polyana.models.compiled import compile_blocks, has_compiler
+from polyana.models.checkpointing import Activations, activation_bytes, checkpoint_blocks
+from polyana.models.compiled import CompilerMissing, compile_blocks, try_compiler
 from polyana.models.config import ModelConfig
 from polyana.models.flops import training_flops
+from polyana.models.load import load_base
 from polyana.models.packed_attention import attention_on, packed_causal_attention
 from polyana.models.self_test import check_packing
+from polyana.models.vocabulary import extend_vocabulary
 
 __all__ = [
+    "BASE_VERSION",
+    "Activations",
     "AdapterConfig",
+    "BaseReference",
+    "CompilerMissing",
     "Merged",
     "ModelConfig",
+    "activation_bytes",
     "adapter_parameters",
     "adapter_problems",
     "attach_adapter",
     "attention_on",
+    "base_inputs",
     "build_model",
     "check_packing",
+    "checkpoint_blocks",
     "compile_blocks",
+    "convert_base",
     "count_parameters",
+    "extend_vocabulary",
     "has_adapter",
-    "has_compiler",
     "head_weight",
     "hidden_matrices",
     "hidden_states",
+    "load_base",
     "merge_adapter",
     "packed_causal_attention",
+    "packs_texts",
+    "parse_base",
     "put_adapter",
     "save_adapter",
     "save_model",
     "stored_weights",
     "training_flops",
     "transformer_blocks",
+    "try_compiler",
     "using_adapter",
     "weights_file",
     "writing",

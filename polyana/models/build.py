@@ -21,6 +21,7 @@ __all__ = [
     "head_weight",
     "hidden_matrices",
     "hidden_states",
+    "packs_texts",
     "save_model",
     "transformer_blocks",
     "writing",
@@ -60,12 +61,23 @@ def build_model(config: ModelConfig, vocab_size: int, end_of_text: int, seed: in
 def hidden_states(model: Any, tokens_N: torch.Tensor, position_N: torch.Tensor, lengths: Sequence[int]) -> torch.Tensor:
     """The states that the output layer reads, [N, D]; texts of `lengths` lie one behind the other, each seen alone.
 
-    Neither mask nor cache is passed, so transformers has nothing to guess packed texts from.
+    Neither mask nor cache is passed, so transformers has nothing to guess packed texts from. A pretrained model that
+    keeps an attention of its own is given one text at a time.
     """
+    if not packs_texts(model):
+        texts = torch.split(tokens_N, list(lengths))
+        return torch.cat(
+            [model.base_model(input_ids=text[None], use_cache=False).last_hidden_state[0] for text in texts]
+        )
     output = model.base_model(
         input_ids=tokens_N[None], position_ids=position_N[None], use_cache=False, lengths=tuple(lengths)
     )
     return output.last_hidden_state[0]  # type: ignore[no-any-return]
+
+
+def packs_texts(model: Any) -> bool:
+    """Whether many texts can be given to the model at once, as every model that is built here can."""
+    return bool(model.config._attn_implementation == ATTENTION)
 
 
 def head_weight(model: Any) -> torch.Tensor:
@@ -104,6 +116,9 @@ def save_model(model: Any, directory: Path, weights: Mapping[str, torch.Tensor])
 def writing(model: Any) -> Iterator[None]:
     """While it lasts, a model in training can write: with transformers' own attention, which reads a cache."""
     before = model.config._attn_implementation
+    if not packs_texts(model):
+        yield
+        return
     model.set_attn_implementation("sdpa")
     try:
         yield

@@ -4,18 +4,45 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
+import sys
+import sysconfig
+import tempfile
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
-__all__ = ["compile_blocks", "has_compiler"]
+__all__ = ["CompilerMissing", "compile_blocks", "try_compiler"]
 
 
-def has_compiler() -> bool:
-    """Whether torch.compile finds the C++ compiler that it needs on a CPU."""
-    return any(shutil.which(name) for name in (os.environ.get("CXX", ""), "c++", "g++", "clang++") if name)
+class CompilerMissing(Exception):
+    """Says what is missing for torch.compile on a CPU."""
+
+
+def try_compiler() -> str:
+    """The C++ compiler that torch.compile uses on a CPU, tried on one line: it must find Python's headers and OpenMP.
+
+    Takes about a second. Raises CompilerMissing.
+    """
+    name = os.environ.get("CXX") or ("clang++" if sys.platform == "darwin" else "g++")  # torch/_inductor/config.py
+    compiler = shutil.which(name)
+    if compiler is None:
+        raise CompilerMissing(f"no compiler `{name}`")
+    openmp = ["-fopenmp"] if sys.platform == "linux" else []
+    header = "#include <omp.h>\n" if openmp else ""
+    with tempfile.TemporaryDirectory() as directory:
+        source = Path(directory) / "trial.cpp"
+        source.write_text(f"#include <Python.h>\n{header}int one() {{ return 1; }}\n")
+        include = f"-I{sysconfig.get_paths()['include']}"
+        command = [compiler, "-shared", "-fPIC", *openmp, include, str(source), "-o", f"{directory}/trial.so"]
+        process = subprocess.run(command, capture_output=True, text=True, check=False)
+    if process.returncode:
+        errors = [line.rpartition("error:")[2] for line in process.stderr.splitlines() if "error:" in line]
+        raise CompilerMissing(f"{compiler} fails: {(errors or ['it says no more'])[0].strip()}")
+    return compiler
 
 
 def compile_blocks(blocks: Sequence[nn.Module]) -> None:

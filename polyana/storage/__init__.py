@@ -2,7 +2,7 @@
 
 from polyana.storage.artifact import Artifact, ArtifactStore, Making, Step, changes, fingerprint
 from polyana.storage.digest import ContentDigests
-from polyana.storage.disk import disk_used, is_disk_full, retry_when_full, show_bytes, wait_for_room
+from polyana.storage.disk import disk_used, free_bytes, is_disk_full, retry_when_full, show_bytes, wait_for_room
 from polyana.storage.durable import building, flush_to_disk, read_json, sha256_of, write_file, write_json
 from polyana.storage.home import home_directory
 from polyana.storage.lock import is_held, locked
@@ -18,6 +18,7 @@ __all__ = [
     "disk_used",
     "fingerprint",
     "flush_to_disk",
+    "free_bytes",
     "home_directory",
     "is_disk_full",
     "is_held",

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
-__all__ = ["disk_used", "retry_when_full", "show_bytes", "wait_for_room"]
+__all__ = ["disk_used", "free_bytes", "retry_when_full", "show_bytes", "wait_for_room"]
 
 T = TypeVar("T")
 
@@ -38,10 +38,16 @@ def disk_used(*directories: Path) -> int:
     return sum(seen.values())
 
 
+def free_bytes(place: Path) -> int:
+    """Bytes free on the disk where `place` is or will be."""
+    there = next(path for path in (place, *place.parents) if path.is_dir())
+    return shutil.disk_usage(there).free
+
+
 def wait_for_room(directory: Path, needed: int, say: Callable[[str], None]) -> None:
     """Return when `needed` bytes and a margin are free on the disk of `directory`; say why while they are not."""
     told = False
-    while (free := shutil.disk_usage(directory).free) < needed + _margin(directory):
+    while (free := free_bytes(directory)) < needed + _margin(directory):
         if not told:
             say(
                 f"paused: the disk of {directory} is full: {show_bytes(needed)} are needed to save and "

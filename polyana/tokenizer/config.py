@@ -19,7 +19,7 @@ class TokenizerConfig(Config):
     """Train a tokenizer on a corpus, or load one and report how it fits the corpus."""
 
     kind: Literal["tokenizer"]
-    corpus: Annotated[str, StageReference("corpus")] = Field(description="the stage whose text it learns from")
+    corpus: Annotated[str, StageReference(("corpus",))] = Field(description="the stage whose text it learns from")
     load: str | None = Field(
         None,
         description="a directory with tokenizer.json: use it, train nothing",

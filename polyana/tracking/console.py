@@ -42,7 +42,8 @@ class Gauge:
     def __init__(self, console: Console, label: str, total: int, progress: Progress | None, start: int) -> None:
         self._console, self._label, self._total, self._progress = console, label, total, progress
         self._task = progress.add_task(label, total=total, completed=start, text="", eta="") if progress else None
-        self._start, self._began, self._last_plain = start, time.monotonic(), time.monotonic()
+        self._last_plain = time.monotonic()
+        self._first: tuple[int, float] | None = None  # done, and when: what comes before it is not like what follows
 
     def show(self, done: int, text: str) -> None:
         """`done` of the total are done; `text` says how it stands."""
@@ -54,9 +55,12 @@ class Gauge:
             self._console.say(f"{self._label}  {done:,}/{self._total:,}  {text}  {eta}".rstrip())
 
     def _eta(self, done: int) -> str:
-        if done <= self._start or done >= self._total:
+        if self._first is None:
+            self._first = done, time.monotonic()
+        start, began = self._first
+        if done <= start or done >= self._total:
             return ""
-        seconds = (time.monotonic() - self._began) * (self._total - done) / (done - self._start)
+        seconds = (time.monotonic() - began) * (self._total - done) / (done - start)
         hours, rest = divmod(round(seconds), 3600)
         return f"ETA {hours}:{rest // 60:02d}:{rest % 60:02d}" if hours else f"ETA {rest // 60}:{rest % 60:02d}"
 

@@ -1,7 +1,8 @@
 """One training loop for every task, and the contract between them."""
 
+from polyana.train.checkpointing import Checkpointing, choose_checkpointing
 from polyana.train.config import AdafactorConfig, SaveConfig, TrainConfig
-from polyana.train.memory import available_bytes, held_bytes
+from polyana.train.memory import available_bytes, held_bytes, shared_bytes, system_memory
 from polyana.train.optimizer import Optimizers, build_optimizer, optimizer_bytes
 from polyana.train.plan import Cadence, TrainingPlan, micro_batch_of, sequences_in
 from polyana.train.precision import DeviceFacts, Precision, choose_precision, this_device
@@ -15,6 +16,7 @@ from polyana.train.trainer import Trainer
 __all__ = [
     "AdafactorConfig",
     "Cadence",
+    "Checkpointing",
     "Costs",
     "DeviceFacts",
     "LossOutput",
@@ -30,6 +32,7 @@ __all__ = [
     "TrainingPlan",
     "available_bytes",
     "build_optimizer",
+    "choose_checkpointing",
     "choose_precision",
     "cut_short",
     "held_bytes",
@@ -38,5 +41,7 @@ __all__ = [
     "optimizer_bytes",
     "probe",
     "sequences_in",
+    "shared_bytes",
+    "system_memory",
     "this_device",
 ]

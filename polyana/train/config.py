@@ -12,7 +12,7 @@ from pydantic import Field
 from polyana.config import Batch, Config, Duration, Every, KeyPath, Portion, Quantity, Share, of_kind
 from polyana.data import Packing
 from polyana.distributed import StrategyName
-from polyana.models import has_compiler
+from polyana.models import CompilerMissing, try_compiler
 from polyana.registry import KeepConfig
 from polyana.train.precision import PrecisionWish
 
@@ -130,6 +130,12 @@ class TrainConfig(Config):
     precision: PrecisionWish = Field(
         "auto", description="of matrix products; weights, sums and softmax stay in fp32; fp8 needs torchao and an H100"
     )
+    checkpointing: Literal["auto"] | bool | Annotated[int, Field(ge=0)] = Field(
+        "auto",
+        json_schema_extra={"watching": True},  # what is learned is the same, bit for bit
+        description="layers that keep only their input and are computed again in the backward pass: `true` for all, a "
+        "number, or `auto` for as few as memory asks for",
+    )
     compile: bool = Field(
         False,
         json_schema_extra={"watching": True},  # what is learned is the same but for rounding
@@ -170,11 +176,14 @@ class TrainConfig(Config):
                 ("compile",),
                 f"`compile: true` needs texts of one length, and with `packing: {self.packing}` they differ",
             )
-        if self.compile and not has_compiler():
-            yield (
-                ("compile",),
-                "`compile: true` needs a C++ compiler; run: apt install g++ (macOS: xcode-select --install)",
-            )
+        if self.compile:
+            try:
+                try_compiler()
+            except CompilerMissing as missing:
+                yield (
+                    ("compile",),
+                    f"`compile: true` needs a C++ compiler: {missing}; `polyana doctor` says what to run",
+                )
         whole = {"%": 100.0, self.duration.unit: self.duration.amount}
         for name in ("warmup", *(name for name, schedule in _ONLY_FOR.items() if schedule == self.schedule)):
             portion = getattr(self, name)

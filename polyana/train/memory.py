@@ -17,7 +17,16 @@ from pathlib import Path
 
 import torch
 
-__all__ = ["KeptMemory", "available_bytes", "forget_peak", "held_bytes", "keep_freed_memory", "peak_bytes"]
+__all__ = [
+    "KeptMemory",
+    "available_bytes",
+    "forget_peak",
+    "held_bytes",
+    "keep_freed_memory",
+    "peak_bytes",
+    "shared_bytes",
+    "system_memory",
+]
 
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # malloc.h of glibc
 _MOST_KEPT = 1.15  # as near as `polyana plan` promises to be
@@ -35,28 +44,48 @@ def keep_freed_memory() -> bool:
 
 
 class KeptMemory:
-    """Bounds what is kept: `after_step` gives the holes back when more than `_MOST_KEPT` times what a step needs is
-    held. The step after it takes a sixth longer (measured on the GPT-2 above, where one in nine does)."""
+    """Bounds what is kept: a step begins with at most `_MOST_KEPT` times what one needs that begins without holes;
+    where more is held, the holes are given back first. Such a step takes a sixth longer (measured on the GPT-2 above,
+    where one in nine does)."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, differing: bool) -> None:
+        """`differing`: whether texts differ in length. The first two steps, in a heap without holes, then need less
+        than any later one (5 to 16 % on an 8M GPT-2), so the third begins without them and says how much."""
         self._keeps = keep_freed_memory()
-        self._needed = 0  # held after a step that began without holes, the largest seen
-        self._fresh = 2  # steps to come that tell what is needed; the first one of a process finds no kernels made yet
+        self._learning = 3 if differing else 2  # steps; the first one of a process finds no kernels made yet
+        self._taken = 0
+        self._needed = 0  # held after a step that began without holes
+        self._held = self._grown = 0  # before this step; by how much more after any that began with holes
+        self._trimmed = False  # before this step
 
     @property
-    def bound(self) -> int:
-        """Bytes that training comes near to, in time, where texts differ in length; 0 where nothing is kept."""
+    def most(self) -> int:
+        """Bytes that training comes to, in time, where texts differ in length: the bound, and the new holes of the
+        step that goes beyond it. 0 where nothing is kept."""
+        return self._bound + self._grown
+
+    @property
+    def _bound(self) -> int:
         return round(_MOST_KEPT * self._needed)
+
+    def before_step(self) -> None:
+        if not self._keeps:
+            return
+        self._held = _status("VmRSS") or 0
+        learned = self._taken >= self._learning
+        self._trimmed = self._held > self._bound if learned else self._taken == 2
+        if self._trimmed:
+            ctypes.CDLL(None).malloc_trim(0)  # malloc_trim(3)
 
     def after_step(self) -> None:
         if not self._keeps:
             return
         held = _status("VmRSS") or 0
-        if self._fresh:
-            self._needed, self._fresh = max(self._needed, held), self._fresh - 1
-        elif held > self.bound:
-            ctypes.CDLL(None).malloc_trim(0)  # malloc_trim(3)
-            self._fresh = 1
+        self._taken += 1
+        if self._taken <= self._learning or (self._trimmed and held > self._bound):
+            self._needed = max(self._needed, held)
+        elif not self._trimmed:
+            self._grown = max(self._grown, held - self._held)
 
 
 def held_bytes(device: torch.device) -> int:
@@ -65,6 +94,11 @@ def held_bytes(device: torch.device) -> int:
     if device.type == "cuda":
         return torch.cuda.memory_allocated(device)
     return _status("VmRSS") or _largest_ever()
+
+
+def shared_bytes(device: torch.device) -> int:
+    """What of `held_bytes` other processes of this program hold together with this one: the libraries' files."""
+    return 0 if device.type == "cuda" else _status("RssFile") or 0
 
 
 def peak_bytes(device: torch.device) -> int:
@@ -83,23 +117,31 @@ def forget_peak(device: torch.device) -> None:
 
 
 def available_bytes(device: torch.device) -> int:
-    """What this process can still have of `device`'s memory without swapping, and within its container's limit."""
+    """What this process can still have of `device`'s memory."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
+    return system_memory()[1]
+
+
+def system_memory() -> tuple[int, int]:
+    """Bytes of this machine, and what of them can still be had without swapping: of its container where that has less.
+    On systems other than Linux nothing is taken to be in use."""
     meminfo = Path("/proc/meminfo")
     if not meminfo.is_file():
-        return int(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+        whole = int(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+        return whole, whole
     lines = dict(line.split(":", 1) for line in meminfo.read_text().splitlines())
-    free = [int(lines["MemAvailable"].split()[0]) * 1024]
+    total, free = ([int(lines[name].split()[0]) * 1024] for name in ("MemTotal", "MemAvailable"))
     for limit, used in (
         ("memory.max", "memory.current"),  # control groups of version 2, and of version 1
         ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"),
     ):
         paths = [Path("/sys/fs/cgroup", name) for name in (limit, used)]
         if all(path.is_file() for path in paths):
-            whole, taken = (path.read_text().strip() for path in paths)
-            free += [int(whole) - int(taken)] if whole.isdigit() else []
-    return max(min(free), 0)
+            most, taken = (path.read_text().strip() for path in paths)
+            if most.isdigit():
+                total, free = [*total, int(most)], [*free, int(most) - int(taken)]
+    return min(total), max(min(free), 0)
 
 
 def _status(name: str) -> int | None:

@@ -47,7 +47,7 @@ def probe(task: Task, where: str) -> None:
 def _step(task: Task, precision: Precision) -> None:
     model = precision.prepare(task.model)
     sequence = task.batch(0, 1)
-    labelled = int(sequence.loss_mask_N.int().argmax())  # the first place that has a loss
+    labelled = int(sequence.weight_N.ne(0).int().argmax())  # the first place that has a loss
     batch = sequence.window(max(0, labelled - _TOKENS // 2), _TOKENS)
     with _unchanged(model, precision.device), _computed_in(task, precision):
         model.train()

@@ -25,35 +25,37 @@ __all__ = ["Costs", "Rehearsal", "cut_short"]
 _STEP_SECONDS = 4.0  # that a step of the rehearsal should take; guess: short, and long against the clock's noise
 _SHARE_OF_RATE = 0.4  # of the rate of matrix products that a step reaches, about: docs/performance.md
 _LEAST, _MOST, _ENOUGH = 3, 12, 12.0  # steps, and seconds of timed steps after which no more are taken; guess
+_LEAST_DIFFERING = 8  # steps, where texts differ in length: guess: holes grow in every second or third
 _LOOK_AT = 64  # micro-batches, among which the heaviest is looked for; guess
 
 
 @dataclass
 class Costs:
-    """What each of evaluation, sample, step and save has cost.
+    """What each of evaluation, sample, step and save has cost, in this process.
 
     peaks: bytes of all memory that the process held. growth: by how much the peak was above what was held before, the
-    first time. seconds: of one time; a step has `parts` parts, a save is without the evaluation in it.
+    first time. seconds: of one time, by rank 0's clock; a step has `sequences` sequences, a save is without the
+    evaluation in it; `compile` is what the first step took beyond the others, where layers are compiled.
     """
 
-    parts: int
+    sequences: int
     peaks: dict[str, int] = field(default_factory=dict)
     growth: dict[str, int] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
 
 
-def cut_short(task: Task, plan: TrainingPlan, micro_batch: int) -> TrainingPlan:
+def cut_short(task: Task, plan: TrainingPlan, micro_batch: int, processes: int = 1) -> TrainingPlan:
     """A plan of a few short steps, whose parts are of `micro_batch` sequences.
 
-    At least two parts, where the run has them: the second adds to gradients that are there already.
+    At least two parts a process, where the run has them: the second adds to gradients that are there already.
     """
-    parts = -(-plan.batch // micro_batch)
+    parts = -(-plan.batch // (micro_batch * processes))
     first = task.batch(0, 1)
     flops = task.flops(first) / first.tokens * plan.tokens_per_epoch / plan.per_epoch * micro_batch
     precision = task.precision
     part = flops / (_SHARE_OF_RATE * matmul_rate(precision.device, precision.dtype))
     taken = min(parts, max(2, int(_STEP_SECONDS / part)))
-    batch = min(plan.batch, taken * micro_batch)
+    batch = min(plan.batch, taken * micro_batch * processes)
     sequences = _LOOK_AT * micro_batch + (_MOST + 1) * batch  # it may begin anywhere among those looked at
     return replace(plan, sequences=sequences, batch=batch, micro_batch=micro_batch, steps=_MOST)
 
@@ -67,20 +69,24 @@ class Rehearsal(Trainer):
         self._saves = plan.cadence(None)  # only at the end
         self._saves_once = saves
         self._heaviest = _heaviest(task, plan.micro_batch)
-        self._costs = Costs(-(-plan.batch // plan.micro_batch))
+        self._differing = self.config.packing != "concat"  # texts, in their lengths
+        self._costs = Costs(plan.batch)
         self._timed: list[float] = []
 
     def rehearse(self) -> Costs:
         """Raises what training raises."""
         self.fit()
-        self._costs.seconds["step"] = median(self._timed[1:])
-        if len(set(self.task.batch(0, self.plan.micro_batch).lengths)) > 1:
-            self._costs.peaks["step"] = max(self._costs.peaks["step"], self._memory.bound)
+        step = self._costs.seconds["step"] = median(self._timed[1:])
+        if self.config.compile:
+            self._costs.seconds["compile"] = max(self._timed[0] - step, 0.0)
+        if self._differing:
+            self._costs.peaks["step"] = max(self._costs.peaks["step"], self._memory.most)
         return self._costs
 
     def _finished(self) -> bool:
         taken = self._timed[1:]  # the first one also finds memory and chooses kernels
-        return len(taken) >= _MOST - 1 or (len(taken) >= _LEAST - 1 and sum(taken) > _ENOUGH)
+        least = _LEAST_DIFFERING if self._differing else _LEAST
+        return len(taken) >= _MOST - 1 or (len(taken) >= least - 1 and sum(taken) > _ENOUGH)
 
     def _step(self, gauge: Any) -> None:
         if not self._timed:
@@ -88,7 +94,7 @@ class Rehearsal(Trainer):
         before = self.position.seconds
         with self._watched("step"):
             super()._step(gauge)
-        self._timed.append(self.position.seconds - before)
+        self._timed.append(self.world.agree(self.position.seconds - before, None)[0])
 
     def _evaluate(self) -> dict[str, float]:
         if self._evaluated[0] == self.position.step:

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import torch
 
 from polyana.data import Batch
+from polyana.models import Activations
 from polyana.train.precision import Precision
 
 __all__ = ["LossOutput", "SumOver", "Task"]
@@ -26,7 +27,7 @@ class LossOutput:
     """
 
     total: torch.Tensor
-    count: int
+    count: float
     added: Mapping[str, torch.Tensor] = field(default_factory=dict)
 
     @property
@@ -63,6 +64,9 @@ class Task(Protocol):
 
     def loss(self, batch: Batch) -> LossOutput:
         """The loss of a part of a batch, with its graph."""
+
+    def activations(self, sequences: int) -> Activations:
+        """What so many sequences, each as long as may be, keep for their backward pass; losses included."""
 
     def flops(self, batch: Batch) -> float:
         """Floating point operations of training on a batch, forward and backward."""

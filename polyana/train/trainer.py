@@ -15,10 +15,11 @@ import torch
 from polyana.config import Quantity
 from polyana.distributed import Strategy
 from polyana.errors import Interrupted, TrainingFailed
-from polyana.models import compile_blocks, count_parameters, weights_file
+from polyana.models import checkpoint_blocks, compile_blocks, count_parameters, weights_file
 from polyana.registry import Commit, Repository, apply_retention, best_commits
 from polyana.storage import retry_when_full, wait_for_room
 from polyana.tracking import Console, Gauge, MetricLog, RunDirectory, SilentMetricLog
+from polyana.train.checkpointing import choose_checkpointing
 from polyana.train.config import SaveConfig, TrainConfig
 from polyana.train.find_lr import find_lr, put_back
 from polyana.train.loss_scale import first_scale, next_scale
@@ -62,10 +63,12 @@ class Trainer:
         self.run, self.repository, self.console = run, repository, console
         self.precision, self.seed, self.recipe_hash = precision, seed, recipe_hash
         self.plan, self.strategy, self.world = plan, strategy, strategy.world
-        self._memory = KeptMemory()
+        self._memory = KeptMemory(differing=config.packing != "concat")
         self.model = precision.prepare(task.model)
+        self.checkpointing = choose_checkpointing(config, plan, task, strategy)
         if config.compile:
             compile_blocks(task.blocks)
+        checkpoint_blocks(task.blocks[: self.checkpointing.recomputed])
         strategy.prepare(self.model, task.blocks)
         self.optimizer = build_optimizer(self.model, config)
         self.step = TrainingStep(task, plan, config, precision, strategy, self.optimizer)
@@ -140,6 +143,7 @@ class Trainer:
         position = self.position
         sequences = self.plan.batch_at(position.sequences)
         lr, scale = learning_rate(position.step, self.config, self.plan), position.loss_scale
+        self._memory.before_step()
         measured = self._take(position.sequences, sequences, lr)
         self._memory.after_step()
         metrics = measured.metrics

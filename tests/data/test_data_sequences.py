@@ -24,7 +24,7 @@ def shards(tmp_path):
     return make(tmp_path, 1007)
 
 
-COLUMNS = ("tokens_N", "targets_N", "loss_mask_N", "position_N", "document_N")
+COLUMNS = ("tokens_N", "targets_N", "weight_N", "position_N", "document_N")
 
 
 def equal(one, other):
@@ -55,7 +55,7 @@ def test_an_epoch_shows_every_block_once(tmp_path_factory, tokens, context, seed
     assert shown[-1] + context < tokens
     assert torch.equal(batch.targets_N, batch.tokens_N + 1)
     assert torch.equal(batch.document_N, batch.tokens_N // 13)
-    assert batch.loss_mask_N.all()
+    assert (batch.weight_N == 1).all()
     assert batch.tokens_N.dtype == batch.targets_N.dtype == batch.document_N.dtype == torch.int64
 
 

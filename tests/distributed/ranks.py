@@ -21,13 +21,13 @@ from adapted import train_an_adapter
 from polyana.errors import PolyanaError
 from polyana.recipe import load_recipe
 from polyana.run import run_recipe
-from polyana.tasks import PretrainTask
+from polyana.tasks import LanguageModelTask
 from polyana.tracking import Console
 from polyana.train import Trainer
 
 LAST = int(os.environ["RANK"]) == int(os.environ["WORLD_SIZE"]) - 1
-between_steps, loss = Trainer._between_steps, PretrainTask.loss
-begin, save = PretrainTask.__init__, PretrainTask.save
+between_steps, loss = Trainer._between_steps, LanguageModelTask.loss
+begin, save = LanguageModelTask.__init__, LanguageModelTask.save
 
 
 def run(case: dict) -> None:
@@ -44,8 +44,8 @@ def run(case: dict) -> None:
             raise LookupError("this rank's own mistake")
         return output
 
-    Trainer._between_steps, PretrainTask.loss = stopping, troubled
-    PretrainTask.__init__, PretrainTask.save = begin, save
+    Trainer._between_steps, LanguageModelTask.loss = stopping, troubled
+    LanguageModelTask.__init__, LanguageModelTask.save = begin, save
     if case["adapter"]:
         train_an_adapter(setattr, case["adapter"])
     os.environ["POLYANA_HOME"] = case["home"]

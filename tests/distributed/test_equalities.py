@@ -177,3 +177,14 @@ def test_a_world_of_one_is_a_single_device(strategy, optimizer, workshop):
     name = f"{strategy} {optimizer} alone"
     workshop.alone(name, settings | {"train.strategy": strategy}, stop_after=5)
     assert_same(workshop.alone(name, settings), workshop.alone(f"1 {optimizer}", settings), exactly=True)
+
+
+def test_layers_computed_again_change_nothing_where_the_model_is_cut_up(workshop, torchrun):
+    settings = CASES["llama"] | {"train.strategy": "fsdp2"}
+    cases = [
+        workshop.case(f"checkpointing {wanted}", settings | {"train.checkpointing": wanted})
+        for wanted in ("false", "true")
+    ]
+    process = torchrun(2, cases)
+    assert process.returncode == 0, process.stderr
+    assert_same(*(Path(case["home"]) for case in cases), exactly=True)

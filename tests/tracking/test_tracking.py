@@ -108,6 +108,18 @@ def test_plain_lines_when_stderr_is_no_terminal(tmp_path):
     assert (tmp_path / "log.txt").read_text().endswith("  [bold] is text, not markup\n")
 
 
+def test_the_time_left_is_reckoned_from_the_first_report(monkeypatch):
+    """What comes before it, as a range test or an evaluation, says nothing about what is left."""
+    now = 0.0
+    monkeypatch.setattr("time.monotonic", lambda: now)
+    stream = io.StringIO()
+    with Console(stream).gauge("train", 10, start=4) as gauge:
+        for done, now in ((5, 1000.0), (6, 1020.0), (7, 1060.0), (10, 1100.0)):  # noqa: B007
+            gauge.show(done, "")
+    said = [line.partition("ETA ")[2] for line in stream.getvalue().splitlines()]
+    assert said == ["", "1:20", "1:30", ""]
+
+
 def test_a_curve_in_one_line():
     assert sparkline([0.0, 1.0, 2.0, 3.0]) == "▁▃▆█"
     assert sparkline([]) == ""

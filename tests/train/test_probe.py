@@ -11,14 +11,14 @@ from polyana.errors import UserError
 from polyana.models import hidden_states
 from polyana.run import Pipeline, run_recipe
 from polyana.storage import home_directory
-from polyana.tasks import PretrainTask
+from polyana.tasks import LanguageModelTask
 from polyana.tracking import Console
 from polyana.train import LossOutput, choose_precision, probe
 
 QUIET = Console(io.StringIO())
 
 
-class UniformTask(PretrainTask):
+class UniformTask(LanguageModelTask):
     """Pushes states apart too (uniformity: Wang and Isola 2020, section 4.1.2), by torch's pdist: on CPUs torch 2.13
     has it in fp32 only, and autocast does not know it."""
 
@@ -37,7 +37,7 @@ def task(tiny, load):
 
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
 def test_an_operation_without_a_kernel_is_named_with_the_line_and_what_works(precision, tiny, home, load, monkeypatch):
-    monkeypatch.setattr("polyana.runs.PretrainTask", UniformTask)
+    monkeypatch.setattr("polyana.tasks.pretrain.LanguageModelTask", UniformTask)
     began = time.monotonic()
     with pytest.raises(UserError) as caught:
         run_recipe(load(tiny, f"stages.pretrain.train.precision={precision}"), console=QUIET)
@@ -54,7 +54,7 @@ def test_an_operation_without_a_kernel_is_named_with_the_line_and_what_works(pre
 
 
 def test_the_letter_has_the_line_of_the_recipe(tiny, load, monkeypatch):
-    monkeypatch.setattr("polyana.runs.PretrainTask", UniformTask)
+    monkeypatch.setattr("polyana.tasks.pretrain.LanguageModelTask", UniformTask)
     tiny.write_text(tiny.read_text().replace("precision: fp32", "precision: bf16"))
     with pytest.raises(UserError) as caught:
         run_recipe(load(tiny), console=QUIET)
@@ -65,7 +65,7 @@ def test_an_error_of_every_precision_passes_as_it_is(task, monkeypatch):
     def broken(self, batch):
         raise ValueError("no such thing")
 
-    monkeypatch.setattr(PretrainTask, "loss", broken)
+    monkeypatch.setattr(LanguageModelTask, "loss", broken)
     for wanted in ("fp32", "bf16"):
         task.precision = choose_precision(wanted)
         with pytest.raises(ValueError, match="no such thing"):
@@ -96,8 +96,8 @@ def test_it_changes_nothing(task, works):
 
 def test_it_is_short(task, monkeypatch):
     seen = []
-    original = PretrainTask.loss
-    monkeypatch.setattr(PretrainTask, "loss", lambda self, batch: seen.append(batch) or original(self, batch))
+    original = LanguageModelTask.loss
+    monkeypatch.setattr(LanguageModelTask, "loss", lambda self, batch: seen.append(batch) or original(self, batch))
     probe(task, "here")
     (batch,) = seen
     assert batch.sequences == 1

@@ -19,7 +19,7 @@ from polyana.models import writing
 from polyana.registry import Repository
 from polyana.run import Pipeline, run_recipe
 from polyana.storage import home_directory
-from polyana.tasks import PretrainTask
+from polyana.tasks import LanguageModelTask
 from polyana.tracking import Console, read_events
 
 
@@ -129,7 +129,7 @@ def test_watching_does_not_change_what_is_learned(train, home):
 
 
 def test_a_loss_that_is_not_finite_stops_with_step_batch_and_documents(tiny, home, load, quiet, monkeypatch):
-    original = PretrainTask.loss
+    original = LanguageModelTask.loss
     count = 0
 
     def poisoned(self, batch):
@@ -141,7 +141,7 @@ def test_a_loss_that_is_not_finite_stops_with_step_batch_and_documents(tiny, hom
         return output
 
     with monkeypatch.context() as patch:
-        patch.setattr(PretrainTask, "loss", poisoned)
+        patch.setattr(LanguageModelTask, "loss", poisoned)
         with pytest.raises(TrainingFailed) as caught:
             run_recipe(load(tiny), console=quiet)
     message = str(caught.value)
@@ -280,7 +280,7 @@ def test_a_finished_run_whose_result_was_lost_is_not_trained_again(tiny, home, l
 def test_a_run_interrupted_with_other_settings_is_named(tiny, home, load, monkeypatch):
     stream = io.StringIO()
     with monkeypatch.context() as patch:
-        patch.setattr(PretrainTask, "sample", lambda _: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr(LanguageModelTask, "sample", lambda _: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             run_recipe(load(tiny), console=Console(io.StringIO()))
     first = newest_run(home).name

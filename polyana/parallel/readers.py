@@ -1,0 +1,520 @@
+"""Files of parallel text to segments: two files of lines, TSV, CSV, JSONL, TMX, PO, and HTML with paragraph ids."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import sys
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import zip_longest
+from pathlib import Path
+from typing import Any
+
+import zstandard
+
+from polyana.corpus.compressed import CHUNK, chunks_of, open_file
+from polyana.corpus.config import before_wildcard
+from polyana.corpus.decode import decode, decode_stream, find_encoding, lines_of
+from polyana.errors import Problem, UserError
+from polyana.parallel.alignment import ShiftWatch, slip
+from polyana.parallel.apt import help_directories
+from polyana.parallel.config import FORMATS, LanguagesConfig, ParallelSource
+from polyana.parallel.segment import Rejected, Segment
+from polyana.parallel.tmx import Broken, translation_units
+
+__all__ = ["ParallelFile", "files_of", "knows_paragraphs", "read_source"]
+
+
+@dataclass(frozen=True, slots=True)
+class ParallelFile:
+    """`paths`: the file that holds both languages, or that of the source and that of the target language.
+
+    `name` is relative to the directory the recipe gives, `shown` are the paths as messages show them.
+    """
+
+    name: str
+    format: str
+    paths: tuple[Path, ...]
+    shown: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    """A pair as a reader finds it; `document` and `paragraph` are what the file itself says of them."""
+
+    source: str
+    target: str
+    where: str
+    document: str | None = None
+    paragraph: object = None
+
+
+_Item = _Row | Rejected
+_Reader = Callable[[ParallelFile, ParallelSource, LanguagesConfig], Iterator[_Item]]
+
+
+def read_source(
+    source: ParallelSource, languages: LanguagesConfig, base: Path, cache: Path
+) -> Iterator[Segment | Rejected]:
+    """Every pair of a source in its order; relative paths start at `base`, packages are unpacked below `cache`.
+
+    Raises UserError when there is no such file, when two files are not aligned, when one is damaged, when a column is
+    missing and when the rows of a document do not stand together.
+    """
+    files, missing = files_of(source, languages, base, cache)
+    yield from missing
+    for file in files:
+        yield from _segments(_rows(file, source, languages), f"{source.label}/{file.name}", source, file.format)
+
+
+def knows_paragraphs(source: ParallelSource, format_: str) -> bool:
+    """Whether a file of this format says which paragraph a pair belongs to."""
+    if source.paragraph == "auto":
+        return format_ == "html" or (format_ in ("tsv", "csv", "jsonl") and source.columns.paragraph is not None)
+    return source.paragraph != "unknown"
+
+
+def _segments(rows: Iterator[_Item], name: str, source: ParallelSource, format_: str) -> Iterator[Segment | Rejected]:
+    """Rows with their document, and the numbers of segment and paragraph in it."""
+    known = knows_paragraphs(source, format_)
+    each = source.paragraph == "line" or (source.paragraph == "auto" and format_ == "html")
+    seen: set[str] = set()
+    document: str | None = None
+    number, paragraph, last = 0, -1, object()
+    for row in rows:
+        if isinstance(row, Rejected):
+            yield row
+            continue
+        alone = row.document is None and source.document == "line"
+        part = row.where.rpartition(":")[2] if alone else row.document or ""
+        if part != document:
+            if row.document is not None and part in seen:
+                what = f"document `{part}` began further up; put the rows of a document together, in their order"
+                raise UserError(Problem(row.where, what))
+            if row.document is not None:
+                seen.add(part)
+            document, number, paragraph, last = part, 0, -1, object()
+        if known and (each or row.paragraph != last):
+            paragraph, last = paragraph + 1, row.paragraph
+        whole = f"{name}#{part}" if part else name
+        yield Segment(whole, number, row.source, row.target, row.where, paragraph if known else None)
+        number += 1
+
+
+def _rows(file: ParallelFile, source: ParallelSource, languages: LanguagesConfig) -> Iterator[_Item]:
+    try:
+        yield from _READERS[file.format](file, source, languages)
+    except (OSError, EOFError, zlib.error, zstandard.ZstdError) as error:
+        raise UserError(Problem(" and ".join(file.shown), f"cannot be read to its end: {error}")) from None
+    except UnicodeError:
+        raise UserError(Problem(" and ".join(file.shown), f"is not {source.encoding}")) from None
+
+
+def _clean(text: str) -> str:
+    """One line, single blanks."""
+    return " ".join(text.replace("\ufeff", "").split())
+
+
+# Two files of lines
+
+
+def _lines(file: ParallelFile, source: ParallelSource, _: LanguagesConfig) -> Iterator[_Item]:
+    """Pairs of lines; a line that is blank in both files is no pair, but may end a document or a paragraph."""
+    document = paragraph = 0
+    blank = False
+    watch = ShiftWatch()
+    with open_file(file.paths[0]) as left, open_file(file.paths[1]) as right:
+        pairs = zip_longest(_file_lines(left, source), _file_lines(right, source))
+        for number, (one, other) in enumerate(pairs, 1):
+            if one is None or other is None:
+                raise UserError(_parting(file, source, number, 0))
+            shift = watch.see(len(one), len(other)) if source.check_alignment else None
+            if shift is not None:
+                raise UserError(_parting(file, source, number, shift))
+            if not one and not other:
+                blank = True
+                continue
+            if blank:
+                document, paragraph, blank = document + 1, paragraph + 1, False
+            name = str(document + 1) if source.document == "blank_line" else None
+            yield _Row(one, other, f"{file.shown[0]}:{number}", name, paragraph)
+
+
+def _file_lines(stream: io.BufferedIOBase, source: ParallelSource) -> Iterator[str]:
+    """As `lines_of`, without the empty rest after the last line end."""
+    waiting: str | None = None
+    for line in lines_of(decode_stream(stream, source.encoding)):
+        if waiting is not None:
+            yield _clean(waiting)
+        waiting = line
+    if waiting:
+        yield _clean(waiting)
+
+
+def _parting(file: ParallelFile, source: ParallelSource, number: int, shift: int) -> Problem:
+    """A letter about two files that were found not to be aligned by line `number`, where they seem `shift` apart."""
+    texts: list[list[str]] = []
+    for path in file.paths:
+        with open_file(path) as stream:
+            texts.append(list(_file_lines(stream, source)))
+    short, long = (0, 1) if len(texts[0]) < len(texts[1]) else (1, 0)
+    more = len(texts[long]) - len(texts[short])
+    if not more:
+        what = (
+            f"by their lengths, the lines around here belong to those {_count(abs(shift))} further "
+            f"{'down' if shift > 0 else 'up'} in {file.shown[1]}: look above for a line that is missing or too many; "
+            "if all is well, write `check_alignment: false`"
+        )
+        return Problem(f"{file.shown[0]}:{number}", what)
+    at = slip([len(line) for line in texts[0]], [len(line) for line in texts[1]])
+    end = len(texts[short])
+    what = f"has {end:,} lines and {file.shown[long]} {len(texts[long]):,}: they are not aligned; "
+    if at >= end:
+        what += "they agree to the end of the shorter one, so its last lines are missing"
+    else:
+        what += (
+            f"by the lengths, {file.shown[long]} has {_count(more)} too many at line {at + 1:,}: "
+            f"`{texts[long][at][:60]}`"
+        )
+    return Problem(f"{file.shown[short]}:{at + 1}", what)
+
+
+def _count(count: int) -> str:
+    return "1 line" if count == 1 else f"{count:,} lines"
+
+
+# Rows
+
+
+def _names(column: str | int | None, side: str, code: str) -> tuple[str, ...]:
+    """What a column may be called: as the recipe says, else after its side or its language."""
+    return (str(column),) if column is not None else (side, code)
+
+
+def _table(file: ParallelFile, source: ParallelSource, languages: LanguagesConfig) -> Iterator[_Item]:
+    """TSV and CSV, with a header or without."""
+    path = file.paths[0]
+    with open_file(path) as stream:
+        head = next(chunks_of(stream))
+    encoding = find_encoding(head, len(head) < CHUNK) if source.encoding == "auto" else source.encoding
+    csv.field_size_limit(sys.maxsize)  # the default, 128 KiB, is less than a long document
+    # TSV as it is written in practice: a quotation mark is only a character
+    dialect: dict[str, Any] = {"delimiter": "\t", "quoting": csv.QUOTE_NONE} if file.format == "tsv" else {}
+    with open_file(path) as stream, io.TextIOWrapper(stream, encoding, "replace", newline="") as text:
+        rows = csv.reader(text, **dialect)
+        places: list[int | None] = []
+        while True:
+            line = rows.line_num + 1
+            try:
+                row = next(rows)
+            except StopIteration:
+                return
+            except csv.Error as error:
+                yield Rejected(f"{file.shown[0]}:{line}", f"no {file.format.upper()}: {error}", malformed=True)
+                continue
+            row = [_clean(cell) for cell in row]
+            if not any(row):
+                continue
+            where = f"{file.shown[0]}:{line}"
+            if not places:
+                places, header = _places(row, source, languages, where)
+                if header:
+                    continue
+            least = max(place for place in places if place is not None)
+            if len(row) <= least:
+                yield Rejected(where, f"{len(row)} columns, not {least + 1}", malformed=True)
+                continue
+            one, other, document, paragraph = (None if place is None else row[place] for place in places)
+            yield _Row(one or "", other or "", where, document, paragraph)
+
+
+def _places(
+    row: Sequence[str], source: ParallelSource, languages: LanguagesConfig, where: str
+) -> tuple[list[int | None], bool]:
+    """The columns of source, target, document and paragraph, from 0; and whether `row` is a header."""
+    columns = source.columns
+    given = [columns.source, columns.target, columns.document, columns.paragraph]
+    if any(isinstance(column, int) for column in given):
+        defaults: list[int | None] = [1, 2, None, None]
+        numbers = [
+            fallback if column is None else int(column) for column, fallback in zip(given, defaults, strict=True)
+        ]
+        return [None if number is None else number - 1 for number in numbers], False
+    names = [name.casefold() for name in row]
+    wanted = [
+        _names(columns.source, "source", languages.source), _names(columns.target, "target", languages.target),
+        *((str(name),) if name is not None else () for name in (columns.document, columns.paragraph)),
+    ]  # fmt: skip
+    places = [
+        next((names.index(name.casefold()) for name in names_of_it if name.casefold() in names), None)
+        for names_of_it in wanted
+    ]
+    if given == [None] * 4 and None in places[:2]:
+        return [0, 1, None, None], False
+    absent = [name for name, place in zip(wanted, places, strict=True) if name and place is None]
+    if absent:
+        missing = ", ".join(" or ".join(f"`{name}`" for name in one) for one in absent)
+        what = f"there is no column {missing}; the first line has: {', '.join(row)}. Name it in `columns`, or by number"
+        raise UserError(Problem(where, what))
+    return places, True
+
+
+def _jsonl(file: ParallelFile, source: ParallelSource, languages: LanguagesConfig) -> Iterator[_Item]:
+    """One JSON object a line; both texts may also stand one level deeper, under `translation`."""
+    columns = source.columns
+    if any(isinstance(getattr(columns, name), int) for name in type(columns).model_fields):
+        raise UserError(Problem(file.shown[0], "JSONL has no numbered columns; write the names of its keys"))
+    wanted = (_names(columns.source, "source", languages.source), _names(columns.target, "target", languages.target))
+    encoding = "utf-8" if source.encoding == "auto" else source.encoding
+    with open_file(file.paths[0]) as stream:
+        for number, line in enumerate(lines_of(decode_stream(stream, encoding)), 1):
+            where = f"{file.shown[0]}:{number}"
+            if not line.strip():
+                continue
+            try:
+                row = json.loads(line.lstrip("\ufeff"))
+            except (ValueError, RecursionError):
+                row = None
+            if not isinstance(row, dict):
+                yield Rejected(where, "no JSON object", malformed=True)
+                continue
+            inner = row.get("translation")
+            row |= inner if isinstance(inner, dict) else {}
+            texts = [next((row[name] for name in names if isinstance(row.get(name), str)), None) for names in wanted]
+            if None in texts:
+                missing = wanted[texts.index(None)]
+                yield Rejected(where, f"no text under {' or '.join(f'`{name}`' for name in missing)}", malformed=True)
+                continue
+            one, other = (_clean(text.encode("utf-8", "replace").decode()) for text in texts if text is not None)
+            document, paragraph = (
+                None if key is None else row.get(str(key)) for key in (columns.document, columns.paragraph)
+            )
+            yield _Row(one, other, where, None if document is None else str(document), paragraph)
+
+
+# Translators' formats
+
+
+def _tmx(file: ParallelFile, source: ParallelSource, languages: LanguagesConfig) -> Iterator[_Item]:
+    kind = source.columns.document
+    with open_file(file.paths[0]) as stream:
+        try:
+            for unit in translation_units(stream):
+                where = f"{file.shown[0]}:{unit.line}"
+                one, other = unit.text(languages.source), unit.text(languages.target)
+                if one is None or other is None:
+                    yield Rejected(where, f"no `{languages.source if one is None else languages.target}` in it")
+                    continue
+                yield _Row(_clean(one), _clean(other), where, unit.props.get(str(kind)) if kind is not None else None)
+        except Broken as error:
+            raise UserError(Problem(f"{file.shown[0]}:{error.line}", f"is no whole TMX: {error}")) from None
+
+
+def _po(file: ParallelFile, _: ParallelSource, languages: LanguagesConfig) -> Iterator[_Item]:
+    """Messages and their translations; a document is the file that a message's comment `#:` names, if one does.
+
+    Of a message with plural forms the singular and the first form count.
+    """
+    try:
+        from babel.messages.pofile import PoFileError, read_po
+    except ImportError:
+        raise UserError("reading PO needs babel; run: pip install 'polyana[translate]'") from None
+    with open_file(file.paths[0]) as stream:
+        try:
+            catalog = read_po(io.BytesIO(stream.read()), abort_invalid=True)
+        except PoFileError as error:
+            where = f"{file.shown[0]}:{error.lineno + 1}"
+            raise UserError(Problem(where, f"is no PO: {error.args[0]}")) from None
+    language = str(catalog.locale_identifier or "")
+    if language and language.lower().split("_")[0] != languages.target.lower().replace("-", "_").split("_")[0]:
+        what = f"its translations are `{language}` by its header, not `{languages.target}`"
+        raise UserError(Problem(file.shown[0], what))
+    rows: dict[str | None, list[_Item]] = {}  # messages of one file may stand apart
+    for message in catalog:
+        one, other = (text[0] if isinstance(text, list | tuple) else text for text in (message.id, message.string))
+        if not one:
+            continue  # the header
+        where = f"{file.shown[0]}:{message.lineno}"
+        document = message.locations[0][0] if message.locations else None
+        if message.fuzzy or not other:
+            rows.setdefault(document, []).append(
+                Rejected(where, "marked fuzzy" if other else "not translated", one, other)
+            )
+            continue
+        rows.setdefault(document, []).append(_Row(_clean(one), _clean(other), where, document))
+    for items in rows.values():
+        yield from items
+
+
+# HTML whose paragraphs carry ids
+
+_BLOCKS = (
+    "p",
+    "h1",
+    "h2",
+    "h3",
+    "h4",
+    "h5",
+    "h6",
+    "li",
+    "td",
+    "th",
+    "dt",
+    "dd",
+    "caption",
+    "figcaption",
+    "blockquote",
+    "pre",
+)
+_SELECTOR = ", ".join(f"{tag}[id]" for tag in _BLOCKS)
+
+
+def _html(file: ParallelFile, source: ParallelSource, _: LanguagesConfig) -> Iterator[_Item]:
+    """Paragraphs whose `id` stands in both pages, in the order of the source's."""
+    pages = []
+    for path in file.paths:
+        with open_file(path) as stream:
+            pages.append(_paragraphs(decode(stream.read(), source.encoding)))
+    theirs = dict(reversed(pages[1]))  # of an id that stands twice the first counts
+    used: set[str] = set()
+    for identifier, text in pages[0]:
+        where = f"{file.shown[0]}#{identifier}"
+        if identifier in used:
+            yield Rejected(where, "its id stands twice in the page", text)
+        elif identifier not in theirs:
+            yield Rejected(where, "no paragraph of its id on the other side", text)
+        else:
+            yield _Row(text, theirs[identifier], where)
+        used.add(identifier)
+
+
+def _paragraphs(markup: str) -> list[tuple[str, str]]:
+    """(id, text) of each innermost block of text that has an id."""
+    from resiliparse.parse.html import HTMLTree
+
+    body = HTMLTree.parse(markup).body
+    if body is None:
+        return []
+    found = [
+        (node.getattr("id"), _clean(node.text or ""))
+        for node in body.query_selector_all(_SELECTOR)[:]  # one by one takes time quadratic in their number
+        if node.query_selector(_SELECTOR) is None
+    ]
+    return [(identifier, text) for identifier, text in found if identifier and text]
+
+
+_READERS: dict[str, _Reader] = {
+    "lines": _lines, "tsv": _table, "csv": _table, "jsonl": _jsonl, "tmx": _tmx, "po": _po, "html": _html,
+}  # fmt: skip
+
+
+# Finding the files
+
+
+def files_of(
+    source: ParallelSource, languages: LanguagesConfig, base: Path, cache: Path
+) -> tuple[list[ParallelFile], list[Rejected]]:
+    """The files of a source, sorted by name; and what has no counterpart in the other language's directory.
+
+    Raises UserError when there is none.
+    """
+    if source.package is not None:
+        roots = help_directories(source.package, (languages.source, languages.target), cache)
+        return _pairs_below(roots, (languages.source, languages.target), source, languages)
+    if source.path is not None:
+        found = _found(source.path, base)
+        return [ParallelFile(name, _format(path, source), (path,), (shown,)) for name, path, shown in found], []
+    given = (str(source.source), str(source.target))
+    one, other = (base / Path(text).expanduser() for text in given)
+    for text, path in zip(given, (one, other), strict=True):
+        if not path.exists():
+            raise UserError(f"`{text}` does not exist (looked for {path})")
+    if one.is_dir() != other.is_dir():
+        raise UserError(f"one of `{given[0]}` and `{given[1]}` is a file and the other a directory; give two of a kind")
+    if one.is_dir():
+        return _pairs_below((one, other), given, source, languages)
+    format_ = "html" if _format(one, source) == "html" else "lines"
+    return [ParallelFile(one.name, format_, (one, other), given)], []
+
+
+def _ending(path: Path) -> str:
+    """The name's ending once .gz or .zst is taken off, in small letters."""
+    return Path(path.stem if path.suffix.lower() in (".gz", ".zst") else path.name).suffix.lower()
+
+
+def _format(path: Path, source: ParallelSource) -> str:
+    """Raises UserError when a file that should hold both languages has an ending that tells nothing."""
+    if source.format != "auto":
+        return source.format
+    format_ = FORMATS.get(_ending(path))
+    if format_ is None and source.path is not None:
+        known = ", ".join(FORMATS)
+        what = f"`{path.name}`: its ending does not say how it holds two languages ({known} do); write `format: ...`"
+        raise UserError(what)
+    return format_ or "lines"
+
+
+def _found(given: str, base: Path) -> list[tuple[str, Path, str]]:
+    """(name, path, path as the recipe gives it) of the files that a file, a directory or a glob stands for."""
+    pattern = Path(given).expanduser()
+    path, fixed = base / pattern, before_wildcard(pattern)
+    if path.is_file():
+        return [(path.name, path, given)]
+    if path.is_dir():
+        root, files = path, [file for file in path.rglob("*") if file.is_file() and _ending(file) in FORMATS]
+    elif len(fixed) < len(pattern.parts):
+        root = base.joinpath(*fixed)
+        files = [file for file in root.glob(str(Path(*pattern.parts[len(fixed) :]))) if file.is_file()]
+    else:
+        raise UserError(f"`{given}` does not exist (looked for {path})")
+    if not files:
+        raise UserError(f"`{given}` stands for no file (looked in {root}; endings read: {', '.join(FORMATS)})")
+    names = sorted((file.relative_to(root).as_posix(), file) for file in files)
+    shown = Path(given) if root == path else Path(*fixed)
+    return [(name, file, (shown / name).as_posix()) for name, file in names]
+
+
+def _pairs_below(
+    roots: tuple[Path, Path], shown: tuple[str, str], source: ParallelSource, languages: LanguagesConfig
+) -> tuple[list[ParallelFile], list[Rejected]]:
+    """Files of two directories that have one name, but for the language's code in front of or as its ending."""
+    named: list[dict[str, Path]] = []
+    for root, code in zip(roots, (languages.source, languages.target), strict=True):
+        files = sorted(file for file in root.rglob("*") if file.is_file() and not file.name.startswith("."))
+        by_name: dict[str, Path] = {}
+        for file in files:
+            first = by_name.setdefault(_without_code(file.relative_to(root).as_posix(), code), file)
+            if first != file:
+                raise UserError(f"{first} and {file} have one name but for the language's code; rename one of them")
+        named.append(by_name)
+    both = [name for name in named[0] if name in named[1]]
+    if source.format == "html" or source.package is not None:
+        both = [name for name in both if FORMATS.get(_ending(named[0][name])) == "html"]
+    if not both:
+        raise UserError(f"no file of `{shown[0]}` has one of its name in `{shown[1]}`")
+    pairs = []
+    for name in both:
+        paths = (named[0][name], named[1][name])
+        names = tuple(
+            f"{where}/{path.relative_to(root).as_posix()}"
+            for where, path, root in zip(shown, paths, roots, strict=True)
+        )
+        pairs.append(ParallelFile(name, "html" if _format(paths[0], source) == "html" else "lines", paths, names))
+    alone = [
+        Rejected(f"{shown[side]}/{name}", "no file of its name on the other side")
+        for side in (0, 1)
+        for name in named[side]
+        if name not in named[1 - side]
+        and (source.format != "html" or FORMATS.get(_ending(named[side][name])) == "html")
+    ]
+    return pairs, alone
+
+
+def _without_code(name: str, code: str) -> str:
+    """`a.en`, `a.en.txt` and `a.en.gz` are `a`, `a.txt` and `a.gz` in every language."""
+    directory, slash, file = name.rpartition("/")
+    first, *endings = file.split(".")
+    return directory + slash + ".".join([first, *(ending for ending in endings if ending.lower() != code.lower())])
