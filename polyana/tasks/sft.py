@@ -75,6 +75,11 @@ class SftConfig(ExamplesConfig, TrainingStageConfig):
             parse_base(self.base)
         except ValueError as error:
             yield ("base",), str(error)
+        if self.adapter.kind == "dora" and self.train.compile:
+            what = "layers with dora cannot be compiled (peft 0.21); leave `compile` out, or write `adapter: lora`"
+            yield ("train", "compile"), what
+        if self.adapter.kind == "qlora" and self.train.precision == "fp8":
+            yield ("train", "precision"), "a base in 4 bits has no layers for fp8; write bf16, or `adapter: lora`"
         if not self.held_out:
             for path, value in {
                 ("train", "patience"): self.train.patience,

@@ -190,6 +190,14 @@ LETTERS = {
 }
 
 
+@pytest.mark.parametrize(("adapter", "train", "says"), [
+    ("dora", "compile=true", "layers with dora cannot be compiled"), ("qlora", "precision=fp8", "no layers for fp8"),
+])  # fmt: skip
+def test_an_adapter_that_cannot_be_trained_so(adapter, train, says, recipe, load):
+    with pytest.raises(UserError, match=says):
+        load(recipe, f"stages.chat.adapter={adapter}", f"stages.chat.train.{train}")
+
+
 @pytest.mark.parametrize("change", LETTERS)
 def test_what_is_wrong_is_said_before_anything_is_trained(change, recipe, load, home):
     with pytest.raises(UserError) as caught:
