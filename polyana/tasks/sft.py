@@ -106,6 +106,11 @@ class SftConfig(ExamplesConfig, TrainingStageConfig):
 def build_examples(config: SftConfig, recipe_base: Path, base: Path, directory: Path) -> dict[str, Any]:
     """Write the shards of the examples, the tokenizer with its template, and report.json; the report."""
     template = ChatTemplate(base, config.template, recipe_base)
+    if template.new_tokens and config.adapter.kind != "full":
+        raise UserError(
+            f"`template: {config.template}` needs tokens that the base does not have ({', '.join(template.new_tokens)}), "
+            "and an adapter trains no embeddings; write `adapter: full`, or a template that adds none: zephyr, alpaca, raw"
+        )
     limit = read_json(base / "config.json").get("max_position_embeddings")
     if limit is not None and config.context > limit:
         raise UserError(f"`context: {config.context}` is more than the {limit} tokens that the base reads; write less")
