@@ -108,7 +108,7 @@ def build_examples(config: SftConfig, recipe_base: Path, base: Path, directory: 
     template = ChatTemplate(base, config.template, recipe_base)
     if template.new_tokens and config.adapter.kind != "full":
         raise UserError(
-            f"`template: {config.template}` needs tokens that the base lacks ({', '.join(template.new_tokens)}), and an "
+            f"`template: {config.template}` adds tokens ({', '.join(template.new_tokens)}), and an "
             "adapter trains no embeddings; write `adapter: full`, or a template that adds none: zephyr, alpaca, raw"
         )
     limit = read_json(base / "config.json").get("max_position_embeddings")
