@@ -138,8 +138,9 @@ def train(
             run.note(outcome="failed", why=str(error))
             raise
         best = repository.resolve("best")
+        more = baseline | task.conclude(run.path, best.step)
         summary = {
-            "run": run.name, "steps": position.step, "best_step": best.step, "metrics": best.metrics, **baseline,
+            "run": run.name, "steps": position.step, "best_step": best.step, "metrics": best.metrics, **more,
             "tokens_per_second": position.tokens / max(position.seconds, 1e-9),
             "training_seconds": position.seconds, "disk_bytes": disk_used(run.path, repository.path),
         }  # fmt: skip

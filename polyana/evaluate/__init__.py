@@ -2,7 +2,7 @@
 
 from polyana.evaluate.baseline import trigram_bits_per_byte
 from polyana.evaluate.decoding import BeamConfig, Decoding, GreedyConfig, MbrConfig, Prompt, translate_documents
-from polyana.evaluate.generation import GenerationConfig, SampleConfig, generate, load_for_generation
+from polyana.evaluate.generation import GenerationConfig, SampleConfig, as_question, generate, load_for_generation
 from polyana.evaluate.perplexity import evaluate_language_model
 from polyana.evaluate.realignment import realign
 from polyana.evaluate.terminology import TermConsistency, term_consistency
@@ -32,6 +32,7 @@ __all__ = [
     "TermConsistency",
     "Translation",
     "TranslationScores",
+    "as_question",
     "comet_scores",
     "compare_translations",
     "evaluate_language_model",
