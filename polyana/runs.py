@@ -123,7 +123,8 @@ def train(
         world.send((ingredients, run.path))
         trainer = _trainer(run, recipe, ingredients.stage, task, world, console)
         repository = trainer.repository
-        run.note(strategy=str(trainer.strategy), recomputed_layers=trainer.checkpointing.recomputed)
+        about = {"strategy": str(trainer.strategy), "recomputed_layers": trainer.checkpointing.recomputed}
+        run.note(**about, start=ingredients.start.name)
         trigram = baseline.get("trigram_bits_per_byte")
         bar = [] if trigram is None else [f"to beat: {trigram:.3f} bits per byte, a character trigram's"]
         spread = [str(trainer.strategy)] if world.size > 1 else []

@@ -12,8 +12,8 @@ from polyana.tasks.translate import (
     TranslateTask,
     TranslationSettings,
     build_units,
-    read_translations,
-    translate,
+    compare_saved,
+    translate_lines,
 )
 from polyana.tokenizer import TextTokenizer
 from polyana.train import choose_precision
@@ -30,10 +30,10 @@ __all__ = [
     "TranslationSettings",
     "build_examples",
     "build_units",
+    "compare_saved",
     "make_task",
     "outline",
-    "read_translations",
-    "translate",
+    "translate_lines",
 ]
 
 

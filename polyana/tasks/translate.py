@@ -66,8 +66,9 @@ __all__ = [
     "TranslateTask",
     "TranslationSettings",
     "build_units",
+    "compare_saved",
     "read_translations",
-    "translate",
+    "translate_lines",
 ]
 
 _AT_ONCE = 256  # units given to the tokenizer at once: keeps its threads busy; guess
@@ -252,6 +253,17 @@ def translate(
     return translate_documents(model, tokenizer, documents, ask, settings.decoding, settings.context)
 
 
+def translate_lines(
+    model: Any, tokenizer: Any, directory: Path, settings: TranslationSettings, text: str,
+    direction: tuple[str, str],
+) -> str:  # fmt: skip
+    """As `translate`, each line of a text for itself; blank lines part documents and stay where they are."""
+    lines = text.replace("\r\n", "\n").removesuffix("\n").split("\n")
+    documents = [list(found) for _, found in groupby(lines, lambda line: not line.strip())]
+    written = translate(model, tokenizer, directory, settings, documents, direction)
+    return "".join(" ".join(text.split()) + "\n" for texts in written for text in texts)
+
+
 class TranslateTask(FineTuneTask):
     """Cross entropy of translations, and scores of those that the model writes."""
 
@@ -336,6 +348,27 @@ def read_translations(run: Path, step: int) -> list[Translation]:
             f"{run.name} has kept no translations of step {step}; `kind: translate` keeps those of each save"
         )
     return [Translation(**json.loads(line)) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def compare_saved(systems: Mapping[str, tuple[Path, int, Path]], page: Path | None = None) -> list[Comparison]:
+    """Was it chance that the first of two is better than the second? (directory of the run, step, of the save) by name.
+
+    Raises UserError where they have not translated the same text in the same direction.
+    """
+    directions = [TranslationSettings.read(saved).direction(None) for _, _, saved in systems.values()]
+    if directions[0] != directions[1]:
+        raise UserError(
+            "the two have learned different languages: " + " and ".join("-".join(one) for one in directions)
+        )
+    new, old = (read_translations(run, step) for run, step, _ in systems.values())
+    found = compare_translations(old, new, directions[0][1])
+    if page is not None:
+        scored = {
+            name: (written, score_translations(written, *directions[0]))
+            for name, written in zip(systems, (new, old), strict=True)
+        }
+        write_translation_page(page, " against ".join(systems), directions[0], scored, found)
+    return found
 
 
 def _translations(run: Path, step: int) -> Path:

@@ -101,3 +101,76 @@ def test_it_learns_and_unmodified_peft_translates_the_same(recipe, home, tmp_pat
             do_sample=False, eos_token_id=tokenizer.eos_token_id, pad_token_id=0,
         )  # fmt: skip
         assert tokenizer.decode(written[0, ids.shape[1] :], skip_special_tokens=True).strip() == each["hypothesis"]
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """(directory, environment's home) of a finished run of both directions in a chat with context."""
+    from conftest import SHARED
+
+    if not SHARED.is_dir():
+        pytest.skip("../shared/data is not beside the checkout")
+    place = tmp_path_factory.mktemp("trained")
+    for name, text in zip(("a.en", "a.de"), toy(), strict=True):
+        (place / name).write_text(text)
+    text = RECIPE.replace("BASE", str(SHARED / "stories260k" / "hf")).replace(
+        "    prompt: tags\n",
+        "    prompt: {kind: chat, instruction: '{target_language}: {text}'}\n    template: chatml\n"
+        "    both_directions: true\n    unit: {kind: sentence, context: 1}\n",
+    )
+    text = text.replace("sentences: 6", "sentences: 6, decoding: {max_ratio: 1.5}").replace("30 steps", "2 steps")
+    (place / "toy.yaml").write_text(text.replace("15 steps", "1 step, keep: {last: 2}"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("POLYANA_HOME", str(place / "home"))
+        run(place / "toy.yaml")
+    return place
+
+
+@pytest.fixture
+def saved(trained, monkeypatch):
+    """(name of the run, its directory), in the home where it is."""
+    monkeypatch.setenv("POLYANA_HOME", str(trained / "home"))
+    directory = newest_run(trained / "home")
+    return directory.name, directory
+
+
+def test_the_commands_use_what_was_saved(trained, saved, polyana, tmp_path):
+    name, directory = saved
+    kept = [json.loads(line) for line in (directory / "translations" / "step-00000002.jsonl").read_text().splitlines()]
+    documents = [[each["source"] for each in kept if each["document"] == one]
+                 for one in dict.fromkeys(each["document"] for each in kept)]  # fmt: skip
+    (tmp_path / "held.en").write_text("\n\n".join("\n".join(each) for each in documents))
+    polyana("translate", f"{name}@step-2", "held.en", "--output", "held.de")
+    written = (tmp_path / "held.de").read_text().split("\n")
+    assert [line for line in written if line] == [" ".join(each["hypothesis"].split()) for each in kept]
+    assert written[len(documents[0])] == ""
+    back = polyana("translate", name, "held.en", "--into", "en").stdout
+    assert back.count("\n") == len(written) - 1
+    assert back != (tmp_path / "held.de").read_text()
+    refused = polyana("translate", name, "held.en", "--into", "fr", check=2).stderr
+    assert "has not learned to translate into `fr`; it has learned en to de and back" in refused
+    compared = json.loads(polyana("compare", f"{name}@step-1", f"{name}@step-2", "--json", "--page", "a.html").stdout)
+    assert [each["name"] for each in compared] == ["BLEU", "chrF2++", "document BLEU", "document chrF2++"]
+    assert f"{name}@step-2" in (tmp_path / "a.html").read_text()
+
+
+def test_an_adapter_writes_and_is_merged(trained, saved, polyana, tmp_path, monkeypatch):
+    """The template has added two tokens to the base's, whose rows no file of the adapter holds."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    name, _ = saved
+    greedy = ("--temperature", "0", "--max-tokens", "12")
+    answer = polyana("generate", name, "Tom saw a cat.", *greedy).stdout
+    raw = polyana("generate", name, "Tom saw a cat.", "--raw", *greedy).stdout
+    assert raw.startswith("Tom saw a cat.")
+    assert not answer.startswith("Tom saw a cat.")
+    told = polyana("models", "merge", name, "merged").stdout
+    assert "float32; log probabilities differ from the adapter's by at most" in told
+    model, tokenizer = (kind.from_pretrained(tmp_path / "merged") for kind in (AutoModelForCausalLM, AutoTokenizer))
+    ids = tokenizer.apply_chat_template(
+        [{"role": "user", "content": "Tom saw a cat."}], add_generation_prompt=True, return_tensors="pt"
+    )
+    written = model.generate(**ids, max_new_tokens=12, do_sample=False)
+    text = tokenizer.decode(written[0, ids["input_ids"].shape[1] :], skip_special_tokens=True)
+    assert text + "\n" == answer
+    assert "is not empty" in polyana("models", "merge", name, "merged", check=2).stderr
