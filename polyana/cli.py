@@ -313,8 +313,8 @@ def translate(
     if decoding is not None:
         settings = settings.model_copy(update={"decoding": kinds[decoding]()})
     direction = settings.direction(into)
-    loaded, tokenizer = load_for_generation(revision.directory, revision.base(Console()))
-    written = translate_lines(loaded, tokenizer, revision.directory, settings, text, direction)
+    loaded, _ = load_for_generation(revision.directory, revision.base(Console()))
+    written = translate_lines(loaded, revision.directory, settings, text, direction)
     if output is None:
         sys.stdout.write(written)
     else:

@@ -42,6 +42,7 @@ from polyana.storage import (
     write_json,
 )
 from polyana.tasks import (
+    UNITS_VERSION,
     FineTuneConfig,
     LanguageModelTask,
     PretrainConfig,
@@ -251,7 +252,7 @@ class Pipeline:
             self._tell([*report["units"], *examples.report_lines(report)])
 
         settings = config.units_identity() | {"seed": self.recipe.seed}
-        return self._step("units", Making("units", 1, settings, inputs), fill)
+        return self._step("units", Making("units", UNITS_VERSION, settings, inputs), fill)
 
     def before(self, name: str, config: TrainingStageConfig) -> dict[str, Step]:
         """What a training stage needs and no stage of the recipe is: `data`, its shards; `start`, what its model begins

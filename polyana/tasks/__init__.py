@@ -8,6 +8,7 @@ from polyana.tasks.language_model import EvalConfig, LanguageModelTask, Training
 from polyana.tasks.pretrain import VERSION, PretrainConfig, pretrain_task
 from polyana.tasks.sft import SftConfig, build_examples
 from polyana.tasks.translate import (
+    UNITS_VERSION,
     TranslateConfig,
     TranslateTask,
     TranslationSettings,
@@ -19,6 +20,7 @@ from polyana.tokenizer import TextTokenizer
 from polyana.train import choose_precision
 
 __all__ = [
+    "UNITS_VERSION",
     "VERSION",
     "EvalConfig",
     "FineTuneConfig",

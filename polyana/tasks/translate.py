@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from itertools import groupby, islice
-from operator import attrgetter
+from operator import attrgetter, itemgetter
 from pathlib import Path
 from typing import Any, Literal
 
@@ -62,6 +62,7 @@ from polyana.tasks.fine_tune import FineTuneConfig, FineTuneTask, check_context,
 from polyana.tasks.language_model import EvalConfig
 
 __all__ = [
+    "UNITS_VERSION",
     "TranslateConfig",
     "TranslateTask",
     "TranslationSettings",
@@ -70,6 +71,8 @@ __all__ = [
     "read_translations",
     "translate_lines",
 ]
+
+UNITS_VERSION = 1
 
 _AT_ONCE = 256  # units given to the tokenizer at once: keeps its threads busy; guess
 _TOO_LONG = "longer than the context"
@@ -241,26 +244,28 @@ class TranslationSettings(Config):
 
 
 def translate(
-    model: Any, tokenizer: Any, directory: Path, settings: TranslationSettings, documents: Sequence[Sequence[str]],
+    model: Any, template: ChatTemplate, settings: TranslationSettings, documents: Sequence[Sequence[str]],
     direction: tuple[str, str],
 ) -> list[list[str]]:  # fmt: skip
-    """What each text of each document becomes. `directory`: where the tokenizer was saved, with its chat template."""
-    writer = _Writer(ChatTemplate(directory), settings.prompt)
+    """What each text of each document becomes."""
+    writer = _Writer(template, settings.prompt)
 
     def ask(earlier: Sequence[tuple[str, str]], source: str) -> list[int]:
         return writer.question(direction, earlier, source)
 
-    return translate_documents(model, tokenizer, documents, ask, settings.decoding, settings.context)
+    return translate_documents(model, template.tokenizer, documents, ask, settings.decoding, settings.context)
 
 
 def translate_lines(
-    model: Any, tokenizer: Any, directory: Path, settings: TranslationSettings, text: str,
-    direction: tuple[str, str],
-) -> str:  # fmt: skip
-    """As `translate`, each line of a text for itself; blank lines part documents and stay where they are."""
+    model: Any, directory: Path, settings: TranslationSettings, text: str, direction: tuple[str, str]
+) -> str:
+    """As `translate`, each line of a text for itself; blank lines part documents and stay where they are.
+
+    `directory`: of the save, which holds the tokenizer with its chat template.
+    """
     lines = text.replace("\r\n", "\n").removesuffix("\n").split("\n")
     documents = [list(found) for _, found in groupby(lines, lambda line: not line.strip())]
-    written = translate(model, tokenizer, directory, settings, documents, direction)
+    written = translate(model, ChatTemplate(directory), settings, documents, direction)
     return "".join(" ".join(text.split()) + "\n" for texts in written for text in texts)
 
 
@@ -273,10 +278,11 @@ class TranslateTask(FineTuneTask):
         super().__init__(*others)
         self._settings = TranslationSettings.of(self._config)
         self._direction = self._settings.direction(None)
+        self._template = ChatTemplate(self._data)
         self._written: list[Translation] = []
 
     def prompt(self, text: str) -> str | list[int]:
-        return _Writer(ChatTemplate(self._data), self._config.prompt).question(self._direction, [], text)
+        return _Writer(self._template, self._config.prompt).question(self._direction, [], text)
 
     def score_answers(self) -> dict[str, float]:
         """BLEU and chrF++ of the held-out sentences; what was written for a longer unit is cut where they are."""
@@ -284,7 +290,7 @@ class TranslateTask(FineTuneTask):
         if not documents:
             return {}
         written = translate(
-            self.model, self._tokenizer, self._data, self._settings,
+            self.model, self._template, self._settings,
             [[unit.source for unit in found] for found in documents], self._direction,
         )  # fmt: skip
         self._written = [
@@ -301,13 +307,10 @@ class TranslateTask(FineTuneTask):
         """The units of each document that is translated. Of a mix of units the first."""
         named = groupby(ParallelText(self._data).segments("eval"), attrgetter("document"))
         left, chosen = self._config.eval.sentences, list[Segment]()
-        for _, found in sorted((_hash(name), list(found)) for name, found in named):
+        for _, found in sorted(((_hash(name), list(found)) for name, found in named), key=itemgetter(0)):
             chosen += found[: left - len(chosen)]
-        template, alone = ChatTemplate(self._data), {"unit": self._config.unit[:1]}
-        cut = units(
-            chosen, self._config.model_copy(update=alone), 0, lambda text: len(template.opening(text)), UnitReport(),
-            training=False,
-        )  # fmt: skip
+        alone = self._config.model_copy(update={"unit": self._config.unit[:1]})
+        cut = units(chosen, alone, 0, lambda text: len(self._template.opening(text)), UnitReport(), training=False)
         return [list(found) for _, found in groupby(cut, attrgetter("document"))]
 
     def keep_answers(self, run: Path, step: int) -> None:
@@ -320,7 +323,7 @@ class TranslateTask(FineTuneTask):
     def conclude(self, run: Path, step: int) -> dict[str, Any]:
         """Write translations.html, where what the best revision wrote stands beside what the base did; scores with
         their signatures, for the summary."""
-        if not self._written:
+        if not self._config.eval.sentences:
             return {}
         first = min(int(path.stem.removeprefix("step-")) for path in _translations(run, 0).parent.iterdir())
         ours, before = read_translations(run, step), read_translations(run, first)
