@@ -141,6 +141,7 @@ def _read_stages(source: Source, problems: list[Problem]) -> dict[str, StageConf
 def _check_references(source: Source, stages: dict[str, StageConfig], problems: list[Problem]) -> None:
     listed = source.data.get("stages")
     written = listed if isinstance(listed, dict) else {}
+    known = len(problems)
     kinds = {name: str(settings.get("kind")) for name, settings in written.items() if isinstance(settings, dict)}
     for name, given in kinds.items():
         if given not in KINDS:
@@ -153,10 +154,11 @@ def _check_references(source: Source, stages: dict[str, StageConfig], problems: 
             elif kinds[reference] in KINDS and kinds[reference] not in needed:  # an unknown kind was named before
                 what = f"stage `{reference}` is of kind {kinds[reference]}; a {' or '.join(needed)} is needed"
                 problems.append(Problem(where, what))
-    problems += [
-        Problem(source.where(("stages", name)), f"stage `{name}` waits for itself, by way of what it reads")
-        for name in _in_circles(stages)
-    ]
+    if len(problems) == known:  # each names what it may
+        problems += [
+            Problem(source.where(("stages", name)), f"stage `{name}` waits for itself, by way of what it reads")
+            for name in _in_circles(stages)
+        ]
     for name, config in stages.items():
         corpus = stages.get(config.corpus) if isinstance(config, PretrainConfig) else None
         if isinstance(config, PretrainConfig) and isinstance(corpus, CorpusConfig) and corpus.eval == 0:

@@ -12,6 +12,7 @@ import pytest
 from conftest import CLOCKED, metrics_of, newest_run
 
 from polyana.config import Config, config_classes, kind_of
+from polyana.errors import UserError
 from polyana.recipe import KINDS
 from polyana.registry import Repository
 from polyana.run import run_recipe
@@ -119,6 +120,42 @@ CHANGES: dict[str, tuple[list[str], str]] = {
     "name": ([], "name=other"),
 }
 
+DATA = "stages.chat.data=[{{path: rows.jsonl{}}}]".format
+ADAPTER = "stages.chat.adapter={{rank: 4{}}}".format
+SHORT = "stages.chat.context=24"
+# of a stage that learns on from the others
+CHANGES |= {
+    "sft.data.path": ([], "stages.chat.data=[{path: other.jsonl}]"),
+    "sft.data.hub": ([], "stages.chat.data=[{hub: org/name}]"),
+    "sft.data.package": ([], "stages.chat.data=[{package: nowhere}]"),
+    "sft.data.files": (
+        ["stages.chat.data=[{hub: org/name}]"],
+        "stages.chat.data=[{hub: org/name, files: train.jsonl}]",
+    ),
+    "sft.data.name": ([], DATA(", name: other")),
+    "sft.data.form": ([], DATA(", form: text")),
+    "sft.data.columns": ([], DATA(", columns: {completion: other}")),
+    "sft.data.weight": (  # of one of two: what weighs all alike changes nothing
+        ["stages.chat.data=[{path: rows.jsonl}, {path: other.jsonl}]"],
+        "stages.chat.data=[{path: rows.jsonl}, {path: other.jsonl, weight: 3}]",
+    ),
+    "sft.template": ([], "stages.chat.template=alpaca"),
+    "sft.turns": (["stages.chat.data=[{path: turns.jsonl}]", "stages.chat.template=zephyr"], "stages.chat.turns=last"),
+    "sft.truncate": ([SHORT], "stages.chat.truncate=drop"),
+    "sft.max_bad": (["stages.chat.data=[{path: broken.jsonl}]"], "stages.chat.max_bad=90%"),
+    "sft.base": ([], "stages.chat.base=pretrain@step-4"),
+    "sft.adapter.kind": ([], ADAPTER(", kind: dora")),
+    "sft.adapter.rank": ([], "stages.chat.adapter={rank: 2}"),
+    "sft.adapter.alpha": ([], ADAPTER(", alpha: 99")),
+    "sft.adapter.dropout": ([], ADAPTER(", dropout: 0.5")),
+    "sft.adapter.targets": ([], ADAPTER(", targets: [c_attn]")),
+    "sft.context": ([], SHORT),
+    "sft.held_out": ([], "stages.chat.held_out=50%"),
+    "sft.train.packing": ([], "stages.chat.train.packing=none"),
+}
+# Those of every training stage: tried once, with pretrain; they are read in one place.
+SHARED = ("sft.train.", "sft.eval.", "sft.save.", "sft.sample.")
+
 
 def fields(config: type[Config], path: str) -> list[str]:
     """Every leaf field below a config, as kind.group.field; of several kinds as kind.group.{kind}.field."""
@@ -133,10 +170,12 @@ def fields(config: type[Config], path: str) -> list[str]:
 
 def test_every_field_is_tried():
     known = {path for kind, config in KINDS.items() for path in fields(config, kind)} - {
-        "pretrain.train.optimizer.{adamw}.kind",  # what it is anyway
+        *(f"{kind}.train.optimizer.{{adamw}}.kind" for kind in KINDS),  # what it is anyway
         *(f"{kind}.kind" for kind in KINDS),
     }
-    assert set(CHANGES) == known | {"seed", "name"}
+    tried_once = {path for path in known if path.startswith(SHARED)} - set(CHANGES)
+    assert {path.replace("sft.", "pretrain.", 1) for path in tried_once} <= set(CHANGES) | known
+    assert set(CHANGES) == (known - tried_once) | {"seed", "name"}
 
 
 @pytest.fixture
@@ -191,17 +230,74 @@ def ids(home) -> list[str]:
     return (newest / "train.ids").read_text().splitlines() + (newest / "eval.ids").read_text().splitlines()
 
 
+CHAT = """\
+  chat:
+    kind: sft
+    base: pretrain
+    data: [{path: rows.jsonl}]
+    template: raw
+    context: 32
+    held_out: 20%
+    adapter: {rank: 4}
+    train: {duration: 4 steps, batch: 2 sequences, lr: 1e-2, precision: fp32}
+    sample: {prompts: [The people], max_tokens: 5}
+"""
+
+
+@pytest.fixture
+def chat_workshop(tiny, home, load, tmp_path, monkeypatch):
+    """The same of a stage that is fine-tuned; what it begins with is made once."""
+    tiny.write_text(tiny.read_text() + CHAT)
+    words = ("people", "country", "peace", "year", "law", "war")
+    for name, verb in (("rows", "keeps"), ("other", "loses")):
+        rows = [
+            {"prompt": f"The {one}", "completion": f"{verb} the {two}.", "other": f"{verb} a {two}."}
+            for one in words
+            for two in (*words, "people of the United States and of all the countries that are at peace with them")
+        ]
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    rows = (tmp_path / "rows.jsonl").read_text()
+    (tmp_path / "broken.jsonl").write_text(rows + '{"prompt": "The"}\n' * 20)
+    said = [{"role": role, "content": f"the {word}"} for word in words[:2] for role in ("user", "assistant")]
+    (tmp_path / "turns.jsonl").write_text((json.dumps({"messages": said}) + "\n") * 9)
+    snapshot = tmp_path / ("0" * 40)  # a stand-in for the hub: tests/models/test_hub.py has the real client
+    snapshot.mkdir()
+    for name in ("train", "more"):
+        (snapshot / f"{name}.jsonl").write_text(rows if name == "train" else rows.replace("keeps", "has"))
+    monkeypatch.setattr("polyana.examples.rows._snapshot", lambda _: snapshot)
+    run_recipe(load(tiny), stage="pretrain", console=Console(io.StringIO()))
+
+    def observe(*overrides) -> dict:
+        try:
+            made = run_recipe(load(tiny, *overrides), stage="chat", console=Console(io.StringIO()))["chat"]
+        except UserError as error:
+            return {"letter": str(error)}
+        directory = home / "runs" / made["run"]
+        metrics = metrics_of(directory)
+        for name in CLOCKED:
+            metrics.pop(name)
+        newest = max((home / "stages").glob("examples-*"), key=lambda path: path.stat().st_mtime)
+        return {
+            "metrics": json.dumps(metrics),
+            "samples": {path.name: path.read_text() for path in sorted((directory / "samples").iterdir())},
+            "ids": (newest / "train.ids").read_text(),
+        }
+
+    return observe
+
+
 COMPILING = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]  # half a minute, and torch's own warnings
 
 
 @pytest.mark.parametrize(
     "field", [pytest.param(field, marks=COMPILING if field.endswith(".compile") else []) for field in CHANGES]
 )
-def test_the_option_changes_something(workshop, field):
+def test_the_option_changes_something(request, field):
     if "{adamw_8bit}" in field:
         pytest.importorskip("bitsandbytes")
     shared, change = CHANGES[field]
-    assert workshop(*shared) != workshop(*shared, change)
+    observe = request.getfixturevalue("chat_workshop" if field.startswith("sft.") else "workshop")
+    assert observe(*shared) != observe(*shared, change)
 
 
 def test_without_a_change_nothing_changes(workshop):

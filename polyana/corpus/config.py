@@ -12,7 +12,7 @@ from pydantic import AfterValidator, Field
 from polyana.config import Config, KeyPath, Share, closest, parse_quantity
 from polyana.corpus.packages import PACKAGES
 
-__all__ = ["FORMATS", "CorpusConfig", "SourceConfig", "before_wildcard"]
+__all__ = ["FORMATS", "CorpusConfig", "SourceConfig", "before_wildcard", "known_encoding"]
 
 FORMATS = {
     ".txt": "text", ".text": "text", ".md": "text", "": "text",
@@ -38,7 +38,8 @@ def _unit(text: str) -> str:
     return text
 
 
-def _known_encoding(name: str) -> str:
+def known_encoding(name: str) -> str:
+    """`name`, if it is `auto` or an encoding. Raises ValueError if it is neither."""
     import codecs
 
     if name != "auto":
@@ -62,7 +63,7 @@ class SourceConfig(Config):
     format: Literal["auto", "text", "jsonl", "parquet", "csv", "tsv", "html"] = Field(
         "auto", description="auto goes by the file name's ending"
     )
-    encoding: Annotated[str, AfterValidator(_known_encoding)] = Field(
+    encoding: Annotated[str, AfterValidator(known_encoding)] = Field(
         "auto", description="auto detects it for each file; JSONL is UTF-8 unless named here"
     )
     document: Annotated[str, AfterValidator(_unit)] = Field(

@@ -1,7 +1,15 @@
 """How good a model is: perplexity and bits per byte, the baseline beside them, translations, and what it writes."""
 
 from polyana.evaluate.baseline import trigram_bits_per_byte
-from polyana.evaluate.decoding import BeamConfig, Decoding, GreedyConfig, MbrConfig, Prompt, translate_documents
+from polyana.evaluate.decoding import (
+    BeamConfig,
+    Decoding,
+    GreedyConfig,
+    MbrConfig,
+    Prompt,
+    Translated,
+    translate_documents,
+)
 from polyana.evaluate.generation import GenerationConfig, SampleConfig, as_question, generate, load_for_generation
 from polyana.evaluate.perplexity import evaluate_language_model
 from polyana.evaluate.realignment import realign
@@ -30,6 +38,7 @@ __all__ = [
     "SampleConfig",
     "Score",
     "TermConsistency",
+    "Translated",
     "Translation",
     "TranslationScores",
     "as_question",

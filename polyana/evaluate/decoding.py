@@ -17,7 +17,16 @@ from polyana.errors import UserError
 from polyana.evaluate.generation import seeded
 from polyana.models import writing
 
-__all__ = ["BeamConfig", "Decoding", "GreedyConfig", "MbrConfig", "Prompt", "least_risk", "translate_documents"]
+__all__ = [
+    "BeamConfig",
+    "Decoding",
+    "GreedyConfig",
+    "MbrConfig",
+    "Prompt",
+    "Translated",
+    "least_risk",
+    "translate_documents",
+]
 
 _SHORTEST_ANSWER = 16  # tokens that may be written however short the source is; guess
 
@@ -26,7 +35,11 @@ Prompt = Callable[[Sequence[tuple[str, str]], str], list[int]]
 
 
 class _DecodingConfig(Config):
-    max_ratio: float = Field(3.0, gt=0, description="tokens written at most for each token of the source")
+    max_ratio: float = Field(  # guess: between languages that the tokenizer knows equally well it is 1 to 1.5
+        3.0,
+        gt=0,
+        description="tokens written at most for each of the source; more where the tokenizer hardly knows the target",
+    )
     batch: int = Field(16, ge=1, description="segments written at once")
 
     def search(self) -> dict[str, Any]:
@@ -76,6 +89,17 @@ Decoding = Annotated[GreedyConfig | BeamConfig | MbrConfig, Field(discriminator=
 
 
 @dataclass(frozen=True, slots=True)
+class Translated:
+    """What a model made of some documents."""
+
+    texts: list[list[str]]
+    """Each document's segments, translated; empty where there was nothing to translate."""
+    answers: int
+    unfinished: int
+    """Of the answers, those cut off at `max_ratio` before the model ended them: many where it has not learned to."""
+
+
+@dataclass(frozen=True, slots=True)
 class _Piece:
     """A segment, or a part of one that is too long for the model."""
 
@@ -99,8 +123,8 @@ def translate_documents(
     prompt: Prompt,
     decoding: Decoding,
     context: int = 0,
-) -> list[list[str]]:
-    """Each segment's translation; empty where there is nothing to translate.
+) -> Translated:
+    """Each segment's translation.
 
     Each segment is seen beside the `context` last ones of its document and what the model made of them; the oldest are
     left out where they and the answer would not fit into the model's context. A segment that does not fit alone is cut
@@ -120,6 +144,7 @@ def translate_documents(
         if context
         else [[piece for each in pieces for piece in each]]
     )
+    unfinished = 0
     with torch.no_grad(), seeded(decoding.seed if isinstance(decoding, MbrConfig) else 0), writing(model):
         for wave in waves:
             questions = [
@@ -128,9 +153,9 @@ def translate_documents(
             ]
             written: dict[_Piece, str] = {}
             for batch in _batches(questions, decoding.batch, longest):
-                written.update(
-                    zip((each.piece for each in batch), _write(model, tokenizer, batch, decoding), strict=True)
-                )
+                for question, (text, has_ended) in zip(batch, _write(model, tokenizer, batch, decoding), strict=True):
+                    written[question.piece] = text
+                    unfinished += not has_ended
             for piece in wave:
                 done[piece.document].append((piece.source, written[piece]))
     translations = [[""] * len(segments) for segments in documents]
@@ -138,7 +163,7 @@ def translate_documents(
         for piece, (_, text) in zip(parts, answers, strict=True):
             before = translations[piece.document][piece.segment]
             translations[piece.document][piece.segment] = f"{before} {text}".strip()
-    return translations
+    return Translated(translations, sum(map(len, pieces)), unfinished)
 
 
 def least_risk(candidates: Sequence[str]) -> str:
@@ -206,8 +231,8 @@ def _batches(questions: Sequence[_Question], size: int, longest: int) -> Iterato
         yield batch
 
 
-def _write(model: Any, tokenizer: Any, batch: Sequence[_Question], decoding: Decoding) -> list[str]:
-    """One answer to each question."""
+def _write(model: Any, tokenizer: Any, batch: Sequence[_Question], decoding: Decoding) -> list[tuple[str, bool]]:
+    """One answer to each question, and whether the model ended it."""
     ends = _ends(model, tokenizer)
     width = max(len(each.ids) for each in batch)
     # padding stands at the left and is masked out: its token does not matter
@@ -226,10 +251,9 @@ def _write(model: Any, tokenizer: Any, batch: Sequence[_Question], decoding: Dec
     many = len(written) // len(batch)
     answers = []
     for number, each in enumerate(batch):
-        texts = [
-            _text(tokenizer, ids[: each.piece.limit], ends) for ids in written[number * many : (number + 1) * many]
-        ]
-        answers.append(least_risk(texts) if many > 1 else texts[0])
+        drawn = [_answer(tokenizer, ids[: each.piece.limit], ends) for ids in written[number * many :][:many]]
+        best = least_risk([text for text, _ in drawn]) if many > 1 else drawn[0][0]
+        answers.append(next(answer for answer in drawn if answer[0] == best))
     return answers
 
 
@@ -240,6 +264,6 @@ def _ends(model: Any, tokenizer: Any) -> list[int]:
     return sorted(ids)
 
 
-def _text(tokenizer: Any, ids: list[int], ends: Sequence[int]) -> str:
-    end = next((place for place, token in enumerate(ids) if token in ends), len(ids))
-    return str(tokenizer.decode(ids[:end], skip_special_tokens=True)).strip()
+def _answer(tokenizer: Any, ids: list[int], ends: Sequence[int]) -> tuple[str, bool]:
+    end = next((place for place, token in enumerate(ids) if token in ends), None)
+    return str(tokenizer.decode(ids[:end], skip_special_tokens=True)).strip(), end is not None

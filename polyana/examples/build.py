@@ -28,9 +28,13 @@ _TOO_LONG = "longer than the context"
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """`weights[i]` is what predicting `tokens[i]` from those before it counts in the loss; `weights[0]` is 0."""
+    """`weights[i]` is what predicting `tokens[i]` from those before it counts in the loss; `weights[0]` is 0.
+
+    `row`: the id of the row that it is made of, or of a part of it.
+    """
 
     id: str
+    row: str
     tokens: NDArray[np.uint32]
     weights: NDArray[np.float32]
 
@@ -90,7 +94,7 @@ def _parts(
         part = weights[start : start + context].copy()
         part[0] = 0.0
         name = f"{row.id}.{number}" if len(starts) > 1 else row.id
-        example = Example(name, tokens[start : start + context], part)
+        example = Example(name, row.id, tokens[start : start + context], part)
         balance.keep(example.weights)
         yield example
 
@@ -110,6 +114,7 @@ def _cut_all(
         except BadRow as error:
             balance.refuse(error.reason, Problem(row.where, str(error)))
             continue
+        balance.incomplete_rows += not written[-1][2].complete
         balance.special_rows += any(template.has_special(message["content"]) for message in conversation.messages)
     encoded = template.encode([text for _, _, text in written])
     for (row, conversation, _), (tokens, weights) in zip(written, encoded, strict=True):
@@ -126,7 +131,7 @@ def _cut_all(
         if len(kept) < len(tokens):
             balance.shorten(len(tokens) - len(kept), int((weights > 0).sum() - (kept_weights > 0).sum()))
         balance.keep(kept_weights)
-        yield Example(row.id, kept, kept_weights)
+        yield Example(row.id, row.id, kept, kept_weights)
 
 
 def _latest(

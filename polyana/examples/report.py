@@ -20,7 +20,8 @@ class SourceReport:
     """One source's balance. `bad` and `left_out` count rows by reason; `learnt` counts tokens with a weight.
 
     `shortened` conversations lost `cut_tokens`, of which `cut_learnt` would have been learnt; `cut_texts` became
-    several examples and lost nothing; in `special_rows` a message says what the tokenizer reads as a special token.
+    several examples and lost nothing; in `special_rows` a message says what the tokenizer reads as a special token; in
+    `incomplete_rows` the chat template leaves out words of the assistant.
     """
 
     rows: int = 0
@@ -34,6 +35,7 @@ class SourceReport:
     cut_learnt: int = 0
     cut_texts: int = 0
     special_rows: int = 0
+    incomplete_rows: int = 0
     shown: list[Problem] = field(default_factory=list)
 
     @property
@@ -106,4 +108,6 @@ def report_lines(report: dict[str, Any]) -> list[str]:
     lines += [f"  as {one['where']}  {one['what']}" for one in total["shown"]]
     if total["special_rows"]:
         lines.append(f"in {total['special_rows']:,} rows a message says what the tokenizer reads as a special token")
+    if total["incomplete_rows"]:
+        lines.append(f"in {total['incomplete_rows']:,} rows the chat template leaves out words of the assistant")
     return lines

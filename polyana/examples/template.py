@@ -34,10 +34,15 @@ Message = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """What the template made of a conversation; `spans` are (first character, one behind the last, weight)."""
+    """What the template made of a conversation; `spans` are (first character, one behind the last, weight).
+
+    `complete` is False where words of the assistant are not in the text (Llama 3.1 leaves out those beside a tool's
+    call). Thoughts are not looked for: templates take them out on purpose.
+    """
 
     text: str
     spans: list[tuple[int, int, float]]
+    complete: bool = True
 
 
 class ChatTemplate:
@@ -89,10 +94,13 @@ class ChatTemplate:
                     "the base has no chat template; write `template: chatml` (adds two tokens), or `zephyr`, `alpaca`, "
                     "`raw` (add none), or a file `mine.jinja`; rows of the form `text` need none"
                 )
-            first, second = (
-                self._write([{"role": "user", "content": "a"}, {"role": "assistant", "content": probe}], None)
-                for probe in _PROBES
-            )
+            try:
+                first, second = (
+                    self._write([{"role": "user", "content": "a"}, {"role": "assistant", "content": probe}], None)
+                    for probe in _PROBES
+                )
+            except BadRow as error:
+                raise UserError(f"a question and its answer are too much for the chat template: {error}") from None
             closing = first[len(first) - _shared(first[::-1], second[::-1]) :]
             found = re.search(f"(?:{self._special.pattern})+", closing)
             if found is None:
@@ -124,7 +132,7 @@ class ChatTemplate:
                 if call["function"]["name"] not in text[start:end]:
                     raise BadRow("the chat template does not write calls of tools")
             spans.append((start, end, weight))
-        return Written(text, spans)
+        return Written(text, spans, _complete(messages, text))
 
     def encode(self, written: list[Written]) -> Iterator[tuple[NDArray[np.uint32], NDArray[np.float32]]]:
         """Token ids and the weight of each in the loss. A token that stands across a border is learnt; the first of all
@@ -203,7 +211,7 @@ class ChatTemplate:
             ended = last and _past_space(text, last[0]) >= end
             behind = None if ended else self._special.match(text, _past_space(text, end))
             spans.append((start, behind.end() if behind else end, weight))
-        return Written(text, [span for span in spans if span[2]])
+        return Written(text, [span for span in spans if span[2]], _complete(messages, text))
 
     def _plain_turn(
         self, text: str, messages: list[Message], tools: Any, index: int, end_mark: str
@@ -268,6 +276,11 @@ class ChatTemplate:
                 start = _shared(text, first, second)
                 places.append((start, max(len(text) - _shared(text[::-1], first[::-1], second[::-1]), start)))
         return (min(place[0] for place in places), max(place[1] for place in places)) if places else None
+
+
+def _complete(messages: list[Message], text: str) -> bool:
+    said = (message["content"] for message in messages if message["role"] == "assistant")
+    return all(words.rpartition("</think>")[2].strip() in text for words in said)
 
 
 def _say(message: Message, probe: str) -> Message | None:

@@ -130,14 +130,14 @@ def attach_adapter(model: Any, config: AdapterConfig, seed: int, dtype: torch.dt
     `seed` decides A; B begins as zeros. `dtype`: what a base in 4 bits computes in. With `full` nothing is done. Raises
     UserError with all that `adapter_problems` finds.
     """
-    from peft import LoraConfig
-
     if config.kind == "full":
         return
     if problems := [Problem("", f"adapter.{'.'.join(map(str, path))}: {what}") for path, what in
                     adapter_problems(model, config)]:  # fmt: skip
         raise UserError(problems)
     _quiet_bitsandbytes()
+    from peft import LoraConfig
+
     layers = _linear_layers(model)
     chosen = _chosen(layers, config)
     transposed = any(not isinstance(layer, nn.Linear) for layer in chosen.values())  # GPT-2 keeps W^T
@@ -257,9 +257,9 @@ def save_adapter(
 def put_adapter(model: Any, directory: Path, name: str = "default") -> None:
     """Put a saved adapter into `model`, in place, frozen. Several, by `name`, share the model's own weights; the last
     one put in is in use. Raises UserError when it belongs to another base."""
+    _quiet_bitsandbytes()
     from peft import LoraConfig, set_peft_model_state_dict
 
-    _quiet_bitsandbytes()
     weights = load_file(directory / _WEIGHTS)
     settings = LoraConfig.from_pretrained(directory)
     _check_fit(model, weights, settings.base_model_name_or_path, directory)

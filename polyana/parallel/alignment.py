@@ -13,10 +13,10 @@ _WORST = 10.0  # cost of one pair at most, so that a few odd lines do not decide
 
 _BLOCK = 100  # lines judged together
 _FURTHEST = 3  # lines that a shift is looked for
-_LESS = (
-    0.5  # cost of a shift, as a share of straight, that is believed: on 36,000 pairs of help every aligned block has
-)
-_GAIN = 20.0  # at least 2.8, every block shifted by a line at most 0.32 and gains at least 22 (docs/log.md)
+# Measured on 36,000 pairs of help (docs/log.md): a shift of an aligned block costs at least 2.8 times as much as none;
+# in a block that is shifted by a line the right shift costs at most 0.32 times as much, and 22 less.
+_LESS = 0.5
+_GAIN = 20.0
 
 
 def _cost(length: int, other: int, ratio: float) -> float:

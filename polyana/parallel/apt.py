@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -88,7 +89,8 @@ def _unpacked(archive: Path, name: str) -> Path:
                 raise PolyanaError(
                     f"`{archive.name}` cannot be unpacked; delete it and try again: {done.stderr.strip()}"
                 )
-            (Path(temporary) / "usr").rename(place)
+            with suppress(OSError):  # another process was faster
+                (Path(temporary) / "usr").rename(place)
     directories = sorted((place / "share" / "libreoffice" / "help").glob("*/text"))
     if not directories:
         raise PolyanaError(f"`{archive.name}` holds no pages of {name}; delete it and {place} and try again")

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 
 from polyana.config import Config, KeyPath, Share, Tokens, closest, of_kind, parse_quantity
-from polyana.corpus.config import before_wildcard
+from polyana.corpus.config import before_wildcard, known_encoding
 
 __all__ = [
     "FORMATS",
@@ -101,7 +101,7 @@ class ParallelSource(Config):
     format: Literal["auto", "lines", "tsv", "csv", "jsonl", "tmx", "po", "html"] = Field(
         "auto", description="auto goes by the file name's ending; `html` aligns paragraphs by their `id`"
     )
-    encoding: str = Field(
+    encoding: Annotated[str, AfterValidator(known_encoding)] = Field(
         "auto", description="auto detects it for each file; JSONL is UTF-8, TMX and PO say it themselves"
     )
     document: Literal["file", "blank_line", "line"] = Field(
@@ -206,7 +206,7 @@ class _Unit(Config):
 class SentenceUnit(_Unit):
     """One sentence at a time; the ones before it may stand in front as context."""
 
-    kind: Literal["sentence"]
+    kind: Literal["sentence"] = "sentence"
     context: int = Field(
         0, ge=0, description="how many sentences before it, with their translations, it is shown after"
     )
@@ -215,7 +215,7 @@ class SentenceUnit(_Unit):
 class ChunkUnit(_Unit):
     """Some sentences of a document in a row, for text whose paragraphs are unknown."""
 
-    kind: Literal["chunk"]
+    kind: Literal["chunk"] = "chunk"
     min_sentences: int = Field(10, ge=1, description="the fewest sentences; the end of a document may have fewer")
     max_sentences: int = Field(15, ge=1, description="the most; how many is drawn for each chunk")
 
@@ -228,13 +228,13 @@ class ChunkUnit(_Unit):
 class ParagraphUnit(_Unit):
     """One paragraph at a time."""
 
-    kind: Literal["paragraph"]
+    kind: Literal["paragraph"] = "paragraph"
 
 
 class DocumentUnit(_Unit):
     """A whole document, or as many of its paragraphs (sentences, where these are unknown) as fit."""
 
-    kind: Literal["document"]
+    kind: Literal["document"] = "document"
     tokens: Tokens = Field(
         parse_quantity("1000 tokens", ("tokens",)), description="the most tokens, source and target together"
     )
@@ -252,7 +252,7 @@ def _listed(value: Any) -> Any:
 class ChatPrompt(Config):
     """A chat: the user asks for a translation, the assistant gives it; context is earlier turns."""
 
-    kind: Literal["chat"]
+    kind: Literal["chat"] = "chat"
     instruction: str = Field(
         "Translate from {source_language} to {target_language}:\n{text}",
         description="what the user says; {source_language} and {target_language} are English names",
@@ -272,7 +272,7 @@ class ChatPrompt(Config):
 class TagPrompt(Config):
     """Plain text with a tag in front of each language: `<en> ... <ru> ...`."""
 
-    kind: Literal["tags"]
+    kind: Literal["tags"] = "tags"
     tag: str = Field("<{language}>", description="the tag of a language; {language} is its code")
 
     def problems(self) -> Iterator[tuple[KeyPath, str]]:
@@ -300,10 +300,10 @@ class ParallelConfig(Config):
     )
     hygiene: HygieneConfig = HygieneConfig()
     unit: Annotated[list[UnitConfig], BeforeValidator(_listed)] = Field(
-        [SentenceUnit(kind="sentence")], min_length=1, description="what is translated at once; several are a mix"
+        [SentenceUnit()], min_length=1, description="what is translated at once; several are a mix"
     )
     both_directions: bool = Field(False, description="train from target to source, too")
-    prompt: PromptConfig = ChatPrompt(kind="chat")
+    prompt: PromptConfig = ChatPrompt()
 
     def problems(self) -> Iterator[tuple[KeyPath, str]]:
         yield from super().problems()

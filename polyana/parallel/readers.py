@@ -484,7 +484,12 @@ def _pairs_below(
     named: list[dict[str, Path]] = []
     for root, code in zip(roots, (languages.source, languages.target), strict=True):
         files = sorted(file for file in root.rglob("*") if file.is_file() and not file.name.startswith("."))
-        named.append({_without_code(file.relative_to(root).as_posix(), code): file for file in files})
+        by_name: dict[str, Path] = {}
+        for file in files:
+            first = by_name.setdefault(_without_code(file.relative_to(root).as_posix(), code), file)
+            if first != file:
+                raise UserError(f"{first} and {file} have one name but for the language's code; rename one of them")
+        named.append(by_name)
     both = [name for name in named[0] if name in named[1]]
     if source.format == "html" or source.package is not None:
         both = [name for name in both if FORMATS.get(_ending(named[0][name])) == "html"]

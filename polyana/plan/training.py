@@ -188,8 +188,9 @@ class RehearsedTraining:
         training = step - report.libraries
         if self.config.train.find_lr:  # which keeps the first weights
             training += memory.weights
-        evaluation = held + report.growth["evaluation"]
-        saving = held + report.growth.get("save", 0)
+        between = memory.weights + memory.optimizer  # gradients are freed with each step
+        evaluation = between + report.growth["evaluation"]
+        saving = between + report.growth.get("save", 0)
         beyond = max(peak for what, peak in report.peaks.items() if what != "step") - report.libraries
         if len(reports) > 1:  # later phases find what the small steps have freed
             beyond = evaluation

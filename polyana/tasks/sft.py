@@ -47,6 +47,6 @@ def build_examples(config: SftConfig, recipe_base: Path, base: Path, directory: 
     check_context(config, base)
     template, report = ChatTemplate(base, config.template, recipe_base), ExamplesReport()
     found = examples(config, recipe_base, template, config.context, report)
-    split = ((split_of(each.id, config.held_out), each.id, each.tokens, each.weights) for each in found)
+    split = ((split_of(each.row, config.held_out), each.id, each.tokens, each.weights) for each in found)
     write_examples(split, len(template.tokenizer), directory)
     return save_tokenizer(template, directory, report.as_data())

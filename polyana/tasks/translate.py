@@ -25,6 +25,7 @@ from polyana.evaluate import (
     Comparison,
     Decoding,
     GreedyConfig,
+    Translated,
     Translation,
     compare_translations,
     realign,
@@ -130,7 +131,7 @@ class _Writer:
             for unit in given:
                 asked = tagged(self._prompt, unit.direction, unit.context, unit.source)
                 text = PlainText(asked + unit.target, given=len(asked.rstrip()))
-                yield unit, Example(unit.id, *self._template.encode_text(text))
+                yield unit, Example(unit.id, unit.id, *self._template.encode_text(text))
             return
         written = []
         for unit in given:
@@ -140,7 +141,7 @@ class _Writer:
                 yield unit, error
         encoded = self._template.encode([text for _, text in written])
         for (unit, _), (tokens, weights) in zip(written, encoded, strict=True):
-            yield unit, Example(unit.id, tokens, weights)
+            yield unit, Example(unit.id, unit.id, tokens, weights)
 
 
 def build_units(
@@ -246,7 +247,7 @@ class TranslationSettings(Config):
 def translate(
     model: Any, template: ChatTemplate, settings: TranslationSettings, documents: Sequence[Sequence[str]],
     direction: tuple[str, str],
-) -> list[list[str]]:  # fmt: skip
+) -> Translated:  # fmt: skip
     """What each text of each document becomes."""
     writer = _Writer(template, settings.prompt)
 
@@ -266,7 +267,7 @@ def translate_lines(
     lines = text.replace("\r\n", "\n").removesuffix("\n").split("\n")
     documents = [list(found) for _, found in groupby(lines, lambda line: not line.strip())]
     written = translate(model, ChatTemplate(directory), settings, documents, direction)
-    return "".join(" ".join(text.split()) + "\n" for texts in written for text in texts)
+    return "".join(" ".join(text.split()) + "\n" for texts in written.texts for text in texts)
 
 
 class TranslateTask(FineTuneTask):
@@ -295,13 +296,14 @@ class TranslateTask(FineTuneTask):
         )  # fmt: skip
         self._written = [
             Translation(unit.document, source, reference, piece)
-            for found, texts in zip(documents, written, strict=True)
+            for found, texts in zip(documents, written.texts, strict=True)
             for unit, text in zip(found, texts, strict=True)
             for (source, reference), piece in zip(
                 unit.sentences, realign(text, [reference for _, reference in unit.sentences]), strict=True
             )
         ]
-        return score_translations(self._written, *self._direction).metrics()
+        scores = score_translations(self._written, *self._direction)
+        return scores.metrics() | {"eval/unfinished": written.unfinished / max(written.answers, 1)}
 
     def _asked(self) -> list[list[Unit]]:
         """The units of each document that is translated. Of a mix of units the first."""

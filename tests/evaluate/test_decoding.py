@@ -19,6 +19,10 @@ from polyana.evaluate.decoding import least_risk
 SENTENCES = ["Tom had a dog.", "The big red ball", "Once upon a time there was a little girl who liked to", "Mom said"]
 
 
+def translate(model, tokenizer, documents, prompt, decoding, context=0) -> list[list[str]]:
+    return translate_documents(model, tokenizer, documents, prompt, decoding, context).texts
+
+
 @pytest.fixture(scope="module")
 def stories():
     from conftest import SHARED
@@ -57,8 +61,8 @@ def test_what_is_written_does_not_depend_on_the_batch(name, request):
     model, tokenizer = request.getfixturevalue(name)
     rows = SENTENCES + [sentence[:7].strip() for sentence in SENTENCES]
     prompt = Spy(tokenizer)
-    together = translate_documents(model, tokenizer, [rows], prompt, GreedyConfig(max_ratio=1.5))
-    single = translate_documents(model, tokenizer, [rows], prompt, GreedyConfig(max_ratio=1.5, batch=1))
+    together = translate(model, tokenizer, [rows], prompt, GreedyConfig(max_ratio=1.5))
+    single = translate(model, tokenizer, [rows], prompt, GreedyConfig(max_ratio=1.5, batch=1))
     assert together == single
     for row, written in zip(rows, together[0], strict=True):
         limit = max(16, math.ceil(1.5 * len(tokenizer.encode(row, add_special_tokens=False))))
@@ -69,22 +73,30 @@ def test_what_is_written_does_not_depend_on_the_batch(name, request):
 def test_beam_search_is_transformers_own_one_by_one(stories):
     model, tokenizer = stories
     beam = BeamConfig(beams=3, length_penalty=0.5, max_ratio=0.1)  # 16 tokens each
-    written = translate_documents(model, tokenizer, [SENTENCES], Spy(tokenizer), beam)[0]
+    written = translate(model, tokenizer, [SENTENCES], Spy(tokenizer), beam)[0]
     for sentence, text in zip(SENTENCES, written, strict=True):
         ids = tokenizer(sentence, return_tensors="pt")
         theirs = model.generate(**ids, max_new_tokens=16, num_beams=3, length_penalty=0.5, do_sample=False)
         assert text == tokenizer.decode(theirs[0, ids["input_ids"].shape[1] :], skip_special_tokens=True).strip()
-    assert written != translate_documents(model, tokenizer, [SENTENCES], Spy(tokenizer), GreedyConfig(max_ratio=0.1))[0]
+    assert written != translate(model, tokenizer, [SENTENCES], Spy(tokenizer), GreedyConfig(max_ratio=0.1))[0]
 
 
 def test_an_answer_ends_where_the_model_says(stories, monkeypatch):
     model, tokenizer = stories
-    full = translate_documents(model, tokenizer, [SENTENCES], Spy(tokenizer), GreedyConfig())[0]
+    full = translate(model, tokenizer, [SENTENCES], Spy(tokenizer), GreedyConfig())[0]
     (stop,) = tokenizer.encode(".", add_special_tokens=False)[-1:]
     monkeypatch.setattr(model.generation_config, "eos_token_id", [2, stop])
-    ended = translate_documents(model, tokenizer, [SENTENCES], Spy(tokenizer), GreedyConfig())[0]
-    assert ended == [text.split(".")[0] for text in full]
-    assert ended != full
+    ended = translate_documents(model, tokenizer, [SENTENCES], Spy(tokenizer), GreedyConfig())
+    assert ended.texts == [[text.split(".")[0] for text in full]]
+    assert ended.texts != [full]
+    assert ended.answers == 4
+    assert ended.unfinished == sum("." not in text for text in full)
+
+
+def test_answers_that_never_end_are_counted(stories):
+    model, tokenizer = stories
+    done = translate_documents(model, tokenizer, [SENTENCES, [""]], Spy(tokenizer), GreedyConfig(max_ratio=0.1))
+    assert (done.answers, done.unfinished) == (4, 4)
 
 
 def test_least_risk_is_the_text_most_like_the_others():
@@ -105,7 +117,7 @@ def test_mbr_is_repeatable_and_leaves_random_numbers_alone(stories):
 
     def draw(**settings):
         config = MbrConfig(**{"samples": 4, "max_ratio": 0.1, "epsilon": 0.0} | settings)
-        return translate_documents(model, tokenizer, [SENTENCES], Spy(tokenizer), config)[0]
+        return translate(model, tokenizer, [SENTENCES], Spy(tokenizer), config)[0]
 
     first = draw()
     assert first == draw()
@@ -122,7 +134,7 @@ def test_context_slides_over_a_document_longer_than_the_models(stories):
     assert len(tokenizer.encode(" ".join(document))) > 512
     prompt = Spy(tokenizer)
     config = GreedyConfig(max_ratio=2.0)
-    long, short = translate_documents(model, tokenizer, [document, document[:3]], prompt, config, context=8)
+    long, short = translate(model, tokenizer, [document, document[:3]], prompt, config, context=8)
     assert long[:3] == short  # documents side by side do not disturb each other
     asked = [each for each in prompt.asked if each[1] == document[-1] and each[0]]
     pairs = list(zip(document, long, strict=True))
@@ -139,7 +151,7 @@ def test_what_is_asked_and_answered_fits(learned_positions):
     """With learned positions a token too far raises."""
     model, tokenizer = learned_positions
     document = ["Tom ran.", "A dog", "Lily saw a cat and it was big", "Yes"] * 3
-    written = translate_documents(model, tokenizer, [document, document[:5]], Spy(tokenizer), GreedyConfig(), context=3)
+    written = translate(model, tokenizer, [document, document[:5]], Spy(tokenizer), GreedyConfig(), context=3)
     assert [len(each) for each in written] == [12, 5]
     assert all(all(each) for each in written)
 
@@ -148,7 +160,7 @@ def test_a_segment_too_long_is_cut_at_sentence_ends_and_nothing_is_lost(learned_
     model, tokenizer = learned_positions
     text = " ".join(["Tom ran far away.", "He saw a cat!", "Was it big? It was.", " ".join(map(str, range(40))) + "."])
     prompt = Spy(tokenizer)
-    (written,) = translate_documents(model, tokenizer, [[text, "Yes"]], prompt, GreedyConfig(max_ratio=1.0))
+    (written,) = translate(model, tokenizer, [[text, "Yes"]], prompt, GreedyConfig(max_ratio=1.0))
     assert len(written) == 2
     parts, rest = [], text  # a part that was not cut further is the shortest asked for
     while rest:
@@ -156,7 +168,7 @@ def test_a_segment_too_long_is_cut_at_sentence_ends_and_nothing_is_lost(learned_
         parts.append(part)
         rest = rest[len(part) :].strip()
     assert len(parts) > 4
-    alone = translate_documents(model, tokenizer, [parts], Spy(tokenizer), GreedyConfig(max_ratio=1.0))[0]
+    alone = translate(model, tokenizer, [parts], Spy(tokenizer), GreedyConfig(max_ratio=1.0))[0]
     assert written[0] == " ".join(alone)
     assert any(part.endswith(("!", "away.", "was.")) for part in parts)
 
@@ -164,15 +176,15 @@ def test_a_segment_too_long_is_cut_at_sentence_ends_and_nothing_is_lost(learned_
 def test_a_prompt_that_leaves_no_room_is_named(learned_positions):
     model, tokenizer = learned_positions
     with pytest.raises(UserError, match="context of 64 tokens is too short"):
-        translate_documents(model, tokenizer, [["Yes"]], Spy(tokenizer, frame="word " * 60), GreedyConfig())
+        translate(model, tokenizer, [["Yes"]], Spy(tokenizer, frame="word " * 60), GreedyConfig())
 
 
 def test_what_is_blank_stays_blank(stories):
     model, tokenizer = stories
     prompt = Spy(tokenizer)
-    written = translate_documents(model, tokenizer, [["", "Tom", "  "], []], prompt, GreedyConfig(), context=1)
+    written = translate(model, tokenizer, [["", "Tom", "  "], []], prompt, GreedyConfig(), context=1)
     assert written[0][0] == written[0][2] == ""
     assert written[0][1]
     assert written[1] == []
     assert {source for _, source in prompt.asked} == {"Tom"}
-    assert translate_documents(model, tokenizer, [], prompt, GreedyConfig(), context=1) == []
+    assert translate(model, tokenizer, [], prompt, GreedyConfig(), context=1) == []

@@ -144,7 +144,11 @@ def test_the_report_says_where_every_row_went(tmp_path, template):
     report = ExamplesReport()
     config = ExamplesConfig(data=[ExampleSource(path="a.jsonl")], max_bad=0.5)
     made = list(examples(config, tmp_path, template, 100, report))
-    lines = report_lines(json.loads(json.dumps(report.as_data())))
+    data = json.loads(json.dumps(report.as_data()))
+    assert report_lines({"total": {**data["total"], "incomplete_rows": 2}})[-1].startswith(
+        "in 2 rows the chat template"
+    )
+    lines = report_lines(data)
     assert lines[0].startswith(f"4 rows, {len(made)} examples, ")
     assert "1 were longer than the context: 45 tokens were cut" in lines[1]
     assert lines[2:] == [

@@ -72,6 +72,7 @@ def test_what_is_learnt_is_what_trl_learns(tmp_path, family, row):
     assert {template.tokenizer.decode([ids[at] for at in run]) for run in runs(beyond)} <= BEYOND[family]
     ends = {ids[run[-1]] for run in runs(ours)}
     assert template.end_of_turn[-1] in ends  # or generation would never stop
+    assert template.write(conversation_of(given, ExampleSource(path="x"))).complete
 
 
 def test_a_text_prompt_is_continued_as_in_trl(tmp_path):
@@ -195,6 +196,17 @@ def test_a_base_without_a_template_or_an_end_of_turn_is_refused(tmp_path):
     endless = "{% for message in messages %}{{ message.role + ': ' + message.content + '\n' }}{% endfor %}"
     with pytest.raises(UserError, match="generation would never stop"):
         ChatTemplate(byte_tokenizer(tmp_path / "endless", (), endless)).write(Conversation(TURNS, [0.0, 1.0, 0.0, 1.0]))
+
+
+def test_a_broken_template_and_one_that_leaves_words_out(tmp_path):
+    with pytest.raises(UserError, match=r"too much for the chat template: .*Encountered unknown tag"):
+        ChatTemplate(byte_tokenizer(tmp_path / "broken", (), "{% fro x in y %}")).write(
+            Conversation(TURNS, [0, 1, 0, 1])
+        )
+    first = "{% for message in messages %}{{ message.content.split()[0] }}</s>{% endfor %}"
+    template = ChatTemplate(byte_tokenizer(tmp_path / "first", (), first))
+    assert not template.write(Conversation(TURNS, [0.0, 1.0, 0.0, 1.0])).complete
+    assert template.write(Conversation(TURNS[2:], [0.0, 1.0])).complete
 
 
 def test_a_text_is_learnt_whole_and_does_not_end_where_it_says_so(tmp_path):

@@ -19,6 +19,7 @@ from polyana.models import (
     check_packing,
     count_parameters,
     head_weight,
+    hidden_matrices,
     hidden_states,
     merge_adapter,
     put_adapter,
@@ -265,6 +266,17 @@ def test_a_base_in_half_precision_is_merged_in_its_own(base, tmp_path):
     assert merged.off < 0.02
 
 
+@pytest.mark.parametrize("kind", ["lora", "dora"])
+def test_an_adapter_with_numbers_that_are_not_is_not_merged(base, kind, tmp_path):
+    model = adapted(base, kind)
+    with torch.no_grad():
+        model.get_submodule(adapted_places(model)[-1]).lora_B["default"].weight[0, 0] = torch.nan
+    save(model, tmp_path / "adapter", base)
+    with pytest.raises(UserError, match=r"adapter_model.safetensors: `.*1.mlp.*NaNs detected"):
+        merge_adapter(base, tmp_path / "adapter", tmp_path / "merged")
+    assert not (tmp_path / "merged").exists()
+
+
 def test_a_real_model_learns_is_saved_and_merged(stories, tmp_path):
     from peft import PeftModel
 
@@ -385,3 +397,69 @@ def test_a_frozen_head_gives_the_same_gradient_to_what_is_below_it(z_loss):
     torch.testing.assert_close(found[0], found[1], rtol=0, atol=0)
     with torch.no_grad():
         assert linear_cross_entropy_sum(states, weight, targets, torch.float32) > 0
+
+
+@pytest.fixture
+def quantisable(tmp_path):
+    """The directory of a llama whose matrices are whole blocks of 64 numbers."""
+    pytest.importorskip("bitsandbytes")
+    model = build_model(ModelConfig(architecture="llama", layers=2, width=64, heads=2, context=16), 97, 0, seed=3)
+    save_model(model, tmp_path / "base", model.state_dict())
+    return tmp_path / "base"
+
+
+def test_a_base_in_4_bits_is_the_one_transformers_makes(quantisable, tmp_path):
+    from peft import PeftModel
+    from transformers import BitsAndBytesConfig
+
+    model = adapted(quantisable, "qlora")
+    train(model)
+    save(model, tmp_path / "adapter", quantisable)
+    settings = BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True,
+                                  bnb_4bit_compute_dtype=torch.float32)  # fmt: skip
+    theirs = plain(quantisable, quantization_config=settings, dtype=torch.float32, device_map="cpu")
+    for layer in theirs.modules():
+        layer.support_avx512bf16_for_cpu = False  # which computes in bf16 in place of what was asked for
+    theirs = PeftModel.from_pretrained(theirs, tmp_path / "adapter").eval()
+    torch.testing.assert_close(logits_of_each(theirs), logits(model), rtol=1e-4, atol=1e-4)
+
+
+def test_gradients_over_4_bits_are_those_over_the_numbers_they_stand_for(quantisable):
+    from bitsandbytes.functional import dequantize_4bit
+
+    model, whole = adapted(quantisable, "qlora"), adapted(quantisable)
+    stored = 0
+    for name in adapted_places(model):
+        packed_weight = model.get_submodule(name).base_layer.weight
+        stored += packed_weight.numel()
+        whole.get_submodule(name).base_layer.weight.data = dequantize_4bit(packed_weight, packed_weight.quant_state)
+    found = []
+    for each in (model, whole):
+        with torch.no_grad():
+            for name, weight in each.named_parameters():
+                if "lora_B" in name:
+                    weight.normal_(std=0.1, generator=torch.Generator().manual_seed(len(name)))
+        each.eval()
+        with torch.no_grad():
+            logits(each)  # as evaluation does between steps
+        each.train()
+        torch.nn.functional.cross_entropy(logits(each), tokens_of(each).roll(7)).backward()
+        found.append({name: weight.grad for name, weight in each.named_parameters() if weight.requires_grad})
+    for name, gradient in found[0].items():
+        torch.testing.assert_close(gradient, found[1][name], rtol=1e-4, atol=1e-6, msg=name)
+    assert stored == sum(each.numel() for each in hidden_matrices(packed(quantisable))) / 2
+    assert training_flops(model, LENGTHS, 7) == training_flops(whole, LENGTHS, 7)
+
+
+def test_gpt2s_own_layers_cannot_be_kept_in_4_bits():
+    model = build_model(ModelConfig(layers=1, width=32, heads=2, context=16), 50, 0, seed=0)
+    ((path, what),) = adapter_problems(model, AdapterConfig(kind="qlora"))
+    assert path == ("kind",)
+    assert "write `lora`" in what
+
+
+def test_settings_of_an_adapter_mean_nothing_without_one():
+    assert [path for path, _ in AdapterConfig(kind="full", rank=4, dropout=0.1).problems()] == [("rank",), ("dropout",)]
+    assert not list(AdapterConfig(kind="full").problems())
+    assert not list(AdapterConfig(rank=8, targets=["q_proj"]).problems())
+    assert [path for path, _ in AdapterConfig(targets=[]).problems()] == [("targets",)]

@@ -87,3 +87,16 @@ def test_stretched_positions_are_not_packed(tmp_path):
     stretched = {"rope_type": "dynamic", "factor": 2.0, "rope_theta": 1e4, "original_max_position_embeddings": 64}
     directory = save(tmp_path, small_model(rope_parameters=stretched), small_tokenizer())
     assert not packs_texts(load_base(directory))
+
+
+def test_a_real_small_model_is_what_transformers_reads(shared_data):
+    from transformers import AutoModelForCausalLM
+
+    directory = shared_data / "stories260k" / "hf"
+    model, theirs = load_base(directory).eval(), AutoModelForCausalLM.from_pretrained(directory)
+    assert packs_texts(model)
+    tokens = torch.arange(sum(LENGTHS)) * 31 % 512
+    positions = torch.cat([torch.arange(length) for length in LENGTHS])
+    ours = hidden_states(model, tokens, positions, LENGTHS) @ head_weight(model).T
+    expected = torch.cat([logits(theirs, text) for text in tokens.split(LENGTHS)])
+    torch.testing.assert_close(ours, expected, rtol=1e-4, atol=1e-4)

@@ -244,6 +244,7 @@ START = "languages: {source: en, target: ru}\n"
         ("data: [{path: a.tsv, document: blank_line}]", "`document: blank_line` is for two files of lines"),
         ("data: [{path: a.tsv, check_alignment: false}]", "`check_alignment` is for two files of lines"),
         ("data: [{path: a.tmx, format: tmx, encoding: cp1251}]", "a tmx file says its encoding itself"),
+        ("data: [{path: a.tsv, encoding: utf-9}]", "`utf-9` is no encoding that Python knows"),
         ("data: [{path: a.tsv}, {path: a.tsv}]", "two sources are called `a.tsv`"),
         ("data: [{path: a.tsv}]\nheld_out: 0", "r.yaml:3  there is nothing to evaluate on"),
         ("data: [{path: a.tsv}]\nunit: {kind: chunk, max_sentences: 5}", "5` is below `min_sentences: 10`"),

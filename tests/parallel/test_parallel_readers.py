@@ -139,6 +139,30 @@ def test_directories_pair_files_by_name(tmp_path, read):
     ]
 
 
+def test_two_files_of_one_name_are_not_guessed_at(tmp_path, read):
+    for name in ("en/a.en.txt", "en/a.txt", "ru/a.txt"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("a\n")
+    with pytest.raises(UserError, match="have one name but for the language's code"):
+        read(source="en", target="ru")
+
+
+@pytest.mark.parametrize("format_", ["lines", "tsv", "jsonl", "html"])
+def test_an_encoding_that_is_given_is_used(tmp_path, read, format_):
+    """KOI8-R read as CP1251 is other letters: what is given counts, not what a detector would say."""
+    text = "мир"
+    rows = {
+        "lines": text, "tsv": f"peace\t{text}", "jsonl": json.dumps({"en": "peace", "ru": text}, ensure_ascii=False),
+        "html": f"<p id=a>{text}</p>",
+    }  # fmt: skip
+    (tmp_path / "a.ru").write_bytes(rows[format_].encode("koi8-r"))
+    (tmp_path / "a.en").write_text("<p id=a>peace</p>" if format_ == "html" else "peace")
+    files = {"source": "a.en", "target": "a.ru"} if format_ in ("lines", "html") else {"path": "a.ru"}
+    for encoding in ("koi8-r", "cp1251"):
+        found = texts(read(**files, format=format_, encoding=encoding)[0])
+        assert found == [("peace", text.encode("koi8-r").decode(encoding))]
+
+
 def test_tsv_with_and_without_a_header(tmp_path, read):
     (tmp_path / "plain.tsv").write_text('He said "no.\tОн сказал «нет».\nonly one\n', encoding="utf-8")
     segments, rejected = read(path="plain.tsv")

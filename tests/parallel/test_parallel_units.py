@@ -198,21 +198,21 @@ def test_only_a_document_is_held_in_memory():
 
 def test_chat():
     pytest.importorskip("babel")
-    prompt = ChatPrompt(kind="chat", system="You translate.")
+    prompt = ChatPrompt(system="You translate.")
     assert chat(prompt, ("en", "ru"), [("One.", "Раз.")], "Two.") == [
         {"role": "system", "content": "You translate."},
         {"role": "user", "content": "Translate from English to Russian:\nOne."},
         {"role": "assistant", "content": "Раз."},
         {"role": "user", "content": "Translate from English to Russian:\nTwo."},
     ]
-    braces = ChatPrompt(kind="chat", instruction="{text} -> {target_language}")
+    braces = ChatPrompt(instruction="{text} -> {target_language}")
     assert chat(braces, ("ru", "pt_BR"), [], "{text} {0}")[0]["content"] == "{text} {0} -> Portuguese (Brazil)"
 
 
 def test_only_the_translation_of_the_unit_is_learned():
     pytest.importorskip("babel")
     unit = cut(document("a", 3), {"kind": "sentence", "context": 2}, both_directions=True)[5]
-    messages, weights = lesson(ChatPrompt(kind="chat"), unit)
+    messages, weights = lesson(ChatPrompt(), unit)
     assert [message["role"] for message in messages] == ["user", "assistant"] * 3
     learned = [message["content"] for message, weight in zip(messages, weights, strict=True) if weight]
     assert learned == ["a source 2."]
@@ -220,9 +220,9 @@ def test_only_the_translation_of_the_unit_is_learned():
 
 
 def test_tags():
-    prompt = TagPrompt(kind="tags")
+    prompt = TagPrompt()
     assert tagged(prompt, ("en", "ru"), [("One.", "Раз.")], "Two.") == "<en> One.\n<ru> Раз.\n<en> Two.\n<ru> "
-    assert tagged(TagPrompt(kind="tags", tag="[{language}]"), ("ru", "en"), [], "Два.") == "[ru] Два.\n[en] "
+    assert tagged(TagPrompt(tag="[{language}]"), ("ru", "en"), [], "Два.") == "[ru] Два.\n[en] "
 
 
 def test_chunks_are_the_same_on_every_machine():

@@ -1,0 +1,217 @@
+"""Fine-tuning end to end: a pretrained model, examples, an adapter that other tools load, resumed to the last bit."""
+
+import io
+import json
+import signal
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import CLOCKED, metrics_of, newest_run
+
+from polyana.data import TokenData
+from polyana.errors import Interrupted, UserError
+from polyana.models import hidden_states
+from polyana.registry import Repository
+from polyana.run import Pipeline, run_recipe
+from polyana.storage import home_directory, read_json
+from polyana.tracking import Console
+from polyana.train import Trainer
+
+RECIPE = """\
+name: stories
+seed: 3
+stages:
+  chat:
+    kind: sft
+    base: {base}
+    data: [{{path: rows.jsonl}}]
+    template: raw
+    context: 128
+    held_out: 20%
+    adapter: {{rank: 4, targets: [q_proj, v_proj]}}
+    train: {{duration: 8 steps, batch: 4 sequences, lr: 1e-2, precision: fp32}}
+    eval: {{every: 4 steps}}
+    save: {{every: 4 steps}}
+    sample: {{prompts: [Tell me of a cat.], max_tokens: 8}}
+"""
+QUIET = Console(io.StringIO())
+
+
+@pytest.fixture
+def recipe(shared_data, tmp_path, home) -> Path:
+    rows = [
+        {"prompt": f"Tell me of a {what} and {who}.", "completion": f"{who} had a {what}. They played all day."}
+        for what in ("cat", "dog", "ball", "bird", "car", "tree")
+        for who in ("Tom", "Lily", "Ben", "Mia", "Sam", "Anna", "Max", "Sue")
+    ]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    path = tmp_path / "stories.yaml"
+    path.write_text(RECIPE.format(base=shared_data / "stories260k" / "hf"))
+    return path
+
+
+def run(recipe) -> tuple[dict, Path]:
+    summary = run_recipe(recipe, console=QUIET)
+    directory = newest_run(home_directory())
+    return summary, Repository(home_directory() / "hub", directory.name).snapshot(
+        Repository(home_directory() / "hub", directory.name).resolve("main")
+    )
+
+
+@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")  # peft asks transformers by an old name
+def test_it_learns_and_unmodified_peft_loads_what_it_saved(recipe, load, home):
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    summary, saved = run(load(recipe))
+    losses = metrics_of(newest_run(home))["eval/loss"]
+    assert losses[8] < 0.9 * losses[0]
+    assert summary["chat"]["steps"] == 8
+    settings = json.loads((saved / "adapter_config.json").read_text())
+    base = AutoModelForCausalLM.from_pretrained(settings["base_model_name_or_path"], dtype=torch.float32)
+    theirs = PeftModel.from_pretrained(base, str(saved)).eval()
+    tokenizer = AutoTokenizer.from_pretrained(saved)
+    data = next((home / "stages").glob("examples-*"))
+    held_out = TokenData(data).shards("eval")
+    starts = [*held_out.document_starts().tolist(), len(held_out)]
+    nats = count = 0.0
+    for start, end in pairwise(starts):  # an oracle of eval/loss: one example after the other
+        tokens, weights = held_out.read(start, end)[0], torch.from_numpy(held_out.weights(start, end).copy())
+        with torch.no_grad():
+            predicted = theirs(input_ids=torch.from_numpy(tokens)[None]).logits[0, :-1].log_softmax(-1)
+        chosen = predicted.gather(1, torch.from_numpy(tokens)[1:, None])[:, 0]
+        nats, count = nats - float((chosen * weights[1:]).sum()), count + float(weights[1:].sum())
+    assert losses[8] == pytest.approx(nats / count, rel=1e-5)
+    assert tokenizer.chat_template is not None
+
+
+def test_a_killed_run_goes_on_to_the_last_bit(recipe, load, home, monkeypatch):
+    changed = "stages.chat.adapter.dropout=0.1"
+    run_recipe(load(recipe, changed), console=QUIET)
+    whole = metrics_of(newest_run(home))
+    original = Trainer._between_steps
+
+    def stopping(self, signals):
+        if self.position.step == 3:
+            signals.received = signal.SIGTERM
+        original(self, signals)
+
+    monkeypatch.setattr(Trainer, "_between_steps", stopping)
+    with pytest.raises(Interrupted):
+        run_recipe(load(recipe, changed), fresh=True, console=QUIET)
+    monkeypatch.setattr(Trainer, "_between_steps", original)
+    run_recipe(load(recipe, changed), resume=True, console=QUIET)
+    resumed = metrics_of(newest_run(home))
+    for name in set(whole) - CLOCKED:
+        assert {step: resumed[name][step] for step in whole[name]} == whole[name], name
+
+
+def task_of(recipe, load, *overrides):
+    return Pipeline(load(recipe, *overrides), home_directory(), QUIET).task("chat")
+
+
+@pytest.mark.parametrize("packing", ["documents", "none"])
+def test_only_what_the_assistant_says_is_learned(packing, recipe, load):
+    task = task_of(recipe, load, f"stages.chat.train.packing={packing}")
+    batch = task.batch(0, 8)
+    tokenizer = task._tokenizer
+    position = learned = 0
+    for length in batch.lengths:
+        part = slice(position, position + length)
+        counts = batch.weight_N[part] != 0
+        said = tokenizer.decode(batch.targets_N[part][counts], skip_special_tokens=False)
+        text = tokenizer.decode(batch.tokens_N[part])
+        assert "Tell me of a" in text
+        assert "Tell me" not in said
+        assert said.strip().removesuffix("</s>").rstrip().endswith("They played all day.")
+        assert batch.targets_N[part][counts][-1] == tokenizer.eos_token_id  # the end of turn is learned
+        position, learned = position + length, learned + int(counts.sum())
+    assert 0 < batch.labelled == learned < batch.tokens
+
+
+def test_a_message_of_weight_a_half_counts_half(recipe, load, tmp_path):
+    rows = (tmp_path / "rows.jsonl").read_text().splitlines()
+    weighed = [json.dumps({**json.loads(row), "weight": (0.5, 1.0, 2.0)[index % 3]}) for index, row in enumerate(rows)]
+    (tmp_path / "rows.jsonl").write_text("\n".join(weighed))
+    task = task_of(recipe, load, "stages.chat.data=[{path: rows.jsonl, columns: {weight: weight}}]")
+    task.model.eval()
+    batch = task.batch(0, 6)
+    assert set(batch.weight_N.unique().tolist()) == {0.0, 0.5, 1.0, 2.0}
+    output = task.loss(batch)
+    with torch.no_grad():
+        states = hidden_states(task.model, batch.tokens_N, batch.position_N, batch.lengths)
+        logits = states @ task.model.get_output_embeddings().weight.T
+    each = torch.nn.functional.cross_entropy(logits, batch.targets_N, reduction="none")
+    assert float(output.total.detach()) == pytest.approx(float((each * batch.weight_N).sum()), rel=1e-5)
+    assert output.count == pytest.approx(float(batch.weight_N.sum()))
+
+
+def test_a_stage_learns_on_from_another_whole_and_with_its_adapter(tiny, load, home, tmp_path):
+    from transformers import AutoModelForCausalLM
+
+    (tmp_path / "rows.jsonl").write_text('{"prompt": "The people", "completion": " are many."}\n' * 3)
+    text = tiny.read_text()
+    for name, base, adapter in (("first", "pretrain", "{rank: 2}"), ("second", "first@main", "full")):
+        text += (
+            f"  {name}:\n    kind: sft\n    base: {base}\n    data: [{{path: rows.jsonl}}]\n    template: raw\n"
+            f"    context: 32\n    held_out: 0\n    adapter: {adapter}\n"
+            "    train: {duration: 2 steps, batch: 2 sequences, precision: fp32}\n"
+        )
+    tiny.write_text(text)
+    summaries = run_recipe(load(tiny), console=QUIET)
+    assert list(summaries) == ["pretrain", "first", "second"]
+
+    def saved(stage):
+        repository = Repository(home / "hub", summaries[stage]["run"])
+        return repository.snapshot(repository.resolve("main"))
+
+    assert (saved("first") / "adapter_model.safetensors").exists()
+    second = AutoModelForCausalLM.from_pretrained(saved("second"))  # a whole model, the adapter merged beneath
+    pipeline = Pipeline(load(tiny), home, QUIET)
+    base = pipeline.store.find(pipeline.before("second", pipeline.recipe.stages["second"])["start"].making)
+    merged = AutoModelForCausalLM.from_pretrained(base.directory)
+    assert {name for name, _ in merged.named_parameters()} == {name for name, _ in second.named_parameters()}
+    told = run_recipe(load(tiny), console=QUIET)
+    assert told == summaries  # nothing is run again
+
+
+LETTERS = {
+    "stages.chat.base='package:'": "names no package",
+    "stages.chat.base=pretrian": "there is no stage `pretrian`",
+    "stages.chat.base=./nowhere": "nowhere",
+    "stages.chat.context=4096": "`context: 4096` is more than the 512 tokens that the base reads",
+    "stages.chat.train.packing=concat": "documents",
+    "stages.chat.adapter.targets=[qproj]": "no linear layer of this model's blocks is named `qproj`",
+    "stages.chat.template=null": "the base has no chat template",
+    "stages.chat.held_out=0": "`eval.every` needs held-out examples",
+}
+
+
+@pytest.mark.parametrize("change", LETTERS)
+def test_what_is_wrong_is_said_before_anything_is_trained(change, recipe, load, home):
+    with pytest.raises(UserError) as caught:
+        run_recipe(load(recipe, change), console=QUIET)
+    assert LETTERS[change] in str(caught.value)
+    assert not (home / "runs").exists()
+
+
+def test_stages_that_wait_for_each_other_are_named(recipe, load):
+    text = recipe.read_text()
+    stage = text[text.index("  chat:") :]
+    base = next(line for line in stage.splitlines() if "base:" in line)
+    both = stage.replace(base, "    base: other") + stage.replace("  chat:", "  other:").replace(base, "    base: chat")
+    recipe.write_text(text.replace(stage, both))
+    with pytest.raises(UserError, match="stage `chat` waits for itself"):
+        load(recipe)
+
+
+def test_the_report_tells_what_was_learned(recipe, load, home):
+    task_of(recipe, load)
+    report = read_json(next((home / "stages").glob("examples-*")) / "report.json")
+    shards = TokenData(next((home / "stages").glob("examples-*")))
+    weights = [shards.shards(split).weights(0, len(shards.shards(split))) for split in ("train", "eval")]
+    assert report["total"]["learnt"] == int(np.count_nonzero(np.concatenate(weights)))
+    assert report["total"]["examples"] == 48
