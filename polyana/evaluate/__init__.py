@@ -10,7 +10,7 @@ from polyana.evaluate.decoding import (
     Translated,
     translate_documents,
 )
-from polyana.evaluate.generation import GenerationConfig, SampleConfig, generate, load_for_generation
+from polyana.evaluate.generation import GenerationConfig, SampleConfig, as_question, generate, load_for_generation
 from polyana.evaluate.perplexity import evaluate_language_model
 from polyana.evaluate.realignment import realign
 from polyana.evaluate.terminology import TermConsistency, term_consistency
@@ -41,6 +41,7 @@ __all__ = [
     "Translated",
     "Translation",
     "TranslationScores",
+    "as_question",
     "comet_scores",
     "compare_translations",
     "evaluate_language_model",

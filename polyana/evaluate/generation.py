@@ -11,9 +11,9 @@ import torch
 from pydantic import Field
 
 from polyana.config import Config, Every
-from polyana.models import writing
+from polyana.models import load_adapted, writing
 
-__all__ = ["GenerationConfig", "SampleConfig", "generate", "load_for_generation", "seeded"]
+__all__ = ["GenerationConfig", "SampleConfig", "as_question", "generate", "load_for_generation", "seeded"]
 
 
 class GenerationConfig(Config):
@@ -39,6 +39,14 @@ def seeded(seed: int) -> Iterator[None]:
     with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
         torch.manual_seed(seed)
         yield
+
+
+def as_question(tokenizer: Any, text: str) -> str | list[int]:
+    """What a model is given for a person's words: a user's message in its chat template; the text where it has none."""
+    if tokenizer.chat_template is None:
+        return text
+    message = [{"role": "user", "content": text}]
+    return list(tokenizer.apply_chat_template(message, add_generation_prompt=True, return_dict=False))
 
 
 class _Stream:
@@ -101,10 +109,18 @@ def generate(
     return str(tokenizer.decode(written[0, len(ids) :], skip_special_tokens=True))
 
 
-def load_for_generation(directory: Path) -> tuple[Any, Any]:
-    """(model, tokenizer) of a saved revision, ready to write; on the GPU if there is one (not run on a GPU yet)."""
+def load_for_generation(directory: Path, base: Path | None = None) -> tuple[Any, Any]:
+    """(model, tokenizer) of a saved revision, ready to write; on the GPU if there is one (not run on a GPU yet).
+
+    `base`: the directory of the model below, where the revision is an adapter. Raises UserError if it belongs to
+    another.
+    """
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    model = AutoModelForCausalLM.from_pretrained(directory, dtype="auto")
+    model = (
+        AutoModelForCausalLM.from_pretrained(directory, dtype="auto")
+        if base is None
+        else load_adapted(base, directory, "auto")
+    )
     model.to("cuda" if torch.cuda.is_available() else "cpu").eval()
     return model, AutoTokenizer.from_pretrained(directory)

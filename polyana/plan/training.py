@@ -22,7 +22,7 @@ from polyana.plan.figures import Choice, Disk, Memory, Time, Training, sequences
 from polyana.rehearse import Order, Report, rehearse
 from polyana.run import Pipeline
 from polyana.storage import free_bytes, show_bytes
-from polyana.tasks import PretrainConfig, SftConfig, TrainingStageConfig, outline
+from polyana.tasks import FineTuneConfig, PretrainConfig, TrainingStageConfig, outline
 from polyana.tokenizer import TextTokenizer, TokenizerConfig
 from polyana.train import (
     AdafactorConfig,
@@ -82,7 +82,7 @@ class RehearsedTraining:
         """What is trained, without numbers. With a tokenizer that is still to be trained it has as many rows as it may
         have at most. Raises KeyError when a base is not there yet."""
         config = self.config
-        if isinstance(config, SftConfig):
+        if isinstance(config, FineTuneConfig):
             if self.start is None:
                 raise KeyError(config.base)
             return outline(config, self.start.directory)

@@ -158,6 +158,16 @@ class LanguageModelTask:
 
         return evaluate_language_model(total, self._held_out, self._held_out_bytes, sum_over)
 
+    def score_answers(self) -> dict[str, float]:
+        return {}
+
+    def keep_answers(self, run: Path, step: int) -> None:
+        pass
+
+    def conclude(self, run: Path, step: int) -> dict[str, Any]:  # noqa: ARG002  for tasks that have more to tell
+        """What the summary of a run whose best step was `step` tells besides; `run`: its directory."""
+        return {}
+
     def sample(self) -> list[dict[str, str]]:
         wanted = self._config.sample
         if wanted is None:
