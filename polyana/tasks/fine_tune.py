@@ -118,7 +118,7 @@ def fine_tune_task(
     tokenizer = AutoTokenizer.from_pretrained(data.directory)
     if about["new_tokens"] and config.adapter.kind != "full":
         raise UserError(
-            f"the template adds tokens that the base lacks ({', '.join(about['new_tokens'])}), and an adapter trains no "
+            f"the template adds tokens ({', '.join(about['new_tokens'])}), and an adapter trains no "
             "embeddings; write `adapter: full`, or a template that adds none: zephyr, alpaca, raw"
         )
     model = load_base(base)
