@@ -72,6 +72,11 @@ class FineTuneConfig(TrainingStageConfig):
             parse_base(self.base)
         except ValueError as error:
             yield ("base",), str(error)
+        if self.adapter.kind == "dora" and self.train.compile:
+            what = "layers with dora cannot be compiled (peft 0.21); leave `compile` out, or write `adapter: lora`"
+            yield ("train", "compile"), what
+        if self.adapter.kind == "qlora" and self.train.precision == "fp8":
+            yield ("train", "precision"), "a base in 4 bits has no layers for fp8; write bf16, or `adapter: lora`"
 
     def identity(self) -> dict[str, Any]:
         return {name: value for name, value in super().identity().items() if name != "base"}  # its content counts
