@@ -7,8 +7,9 @@ import os
 import shlex
 import sys
 import time
+from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 from rich.console import Console as RichConsole
@@ -31,12 +32,18 @@ app = typer.Typer(
 )
 show = typer.Typer(no_args_is_help=True, help="Look at the data: batches, the corpus and its drops, the tokenizer.")
 app.add_typer(show, name="show")
+models = typer.Typer(no_args_is_help=True, help="Do things with saved models.")
+app.add_typer(models, name="models")
 
 RecipePath = Annotated[Path, typer.Argument(metavar="RECIPE", help="The recipe's YAML file.")]
 Overrides = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="As stages.pretrain.train.lr=3e-4; repeatable."),
 ]
+RevisionName = Annotated[
+    str, typer.Argument(metavar="RUN[@REV]", help="A run, or the beginning of its name; @best, @step-500.")
+]
+Decoders = Literal["greedy", "beam", "mbr"]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 
 
@@ -124,6 +131,8 @@ def _show_summary(summary: dict[str, Any], home: Path, wall_seconds: float) -> N
         table.add_row("bits per byte", f"{metrics['eval/bits_per_byte']:.3f}")
     if summary.get("trigram_bits_per_byte") is not None:
         table.add_row("  a character trigram's", f"{summary['trigram_bits_per_byte']:.3f}")
+    for score in summary.get("scores", ()):
+        table.add_row(*str(score).rsplit(" = ", 1))
     table.add_row("tokens per second", f"{summary['tokens_per_second']:,.0f}")
     wall, training = show_clock(wall_seconds), show_clock(summary["training_seconds"])
     at_once = len(list(run.metrics.iterdir())) == 1 and wall_seconds > summary["training_seconds"]
@@ -141,8 +150,14 @@ def _show_summary(summary: dict[str, Any], home: Path, wall_seconds: float) -> N
     repository = Repository(home / "hub", summary["run"])
     where = _relative(repository.snapshot(repository.resolve("best")))
     console.print(f"\nThe best model: {where}", markup=False, soft_wrap=True)
+    if "translations" in summary:
+        page = _relative(Path(summary["translations"]))
+        console.print(f"What it translates, the worst first: {page}", markup=False, soft_wrap=True)
+    try_it = f'generate {summary["run"]}@best "{prompt}"'
+    if "scores" in summary:
+        try_it = f"translate {summary['run']}@best FILE"
     console.print(
-        f'Try next:\n  polyana generate {summary["run"]}@best "{prompt}"\n'
+        f"Try next:\n  polyana {try_it}\n"
         f"  polyana runs\n"
         f"  polyana show batch {shlex.quote(_relative(run.path / 'recipe.yaml'))}",
         markup=False,
@@ -232,8 +247,8 @@ def doctor(as_json: AsJson = False) -> None:
 
 @app.command()
 def generate(
-    model: Annotated[str, typer.Argument(metavar="RUN[@REV]", help="A run, or the beginning of its name; @best.")],
-    prompt: Annotated[str, typer.Argument(help="What the text begins with.")],
+    model: RevisionName,
+    prompt: Annotated[str, typer.Argument(help="What the text begins with, or what a model with a template is asked.")],
     max_tokens: Annotated[int, typer.Option(min=1, help="Tokens to write at most.")] = 100,
     temperature: Annotated[float, typer.Option(min=0.0, help="0 takes the likeliest token.")] = 0.8,
     top_k: Annotated[int, typer.Option(min=0, help="Only among the so many likeliest; 0 for all.")] = 50,
@@ -241,32 +256,126 @@ def generate(
         float, typer.Option(min=0.001, max=1.0, help="Only among the likeliest that reach this share.")
     ] = 1.0,
     seed: Annotated[int, typer.Option(min=0, help="The same seed writes the same text.")] = 0,
-    base: Annotated[bool, typer.Option("--base", help="Of an adapter: the model below it, to compare.")] = False,
-    plain: Annotated[bool, typer.Option("--plain", help="Go on from the prompt, though the model can chat.")] = False,
+    raw: Annotated[bool, typer.Option("--raw", help="Go on with the text, without the model's chat template.")] = False,
+    base: Annotated[bool, typer.Option("--base", help="Let the model write that an adapter stands on, alone.")] = False,
 ) -> None:
-    """Let a saved model write; one that can chat answers. Any revision works while its training goes on: @best, @main,
-    @step-500, a commit id."""
-    from polyana.registry import find_repository
+    """Let a saved model write. Any revision works while its training goes on: @best, @main, @step-500, a commit id.
 
-    name, _, revision = model.partition("@")
-    repository = find_repository(home_directory() / "hub", name)
-    directory = repository.snapshot(repository.resolve(revision or "main"))
-    from polyana.evaluate import GenerationConfig, as_prompt, is_chat, load_for_generation
+    A model with a chat template is asked, and its answer printed; any other goes on with the text.
+    """
+    from polyana.revisions import find_revision
+    from polyana.tracking import Console
+
+    revision = find_revision(model, home_directory())
+    from polyana.evaluate import GenerationConfig, as_question, load_for_generation
     from polyana.evaluate import generate as write_text
 
     settings = GenerationConfig(
         max_tokens=max_tokens, temperature=temperature, top_k=top_k or None, top_p=top_p, seed=seed
     )
-    loaded, tokenizer = load_for_generation(directory, without_adapter=base)
-    chats = is_chat(tokenizer) and not plain
+    below = revision.base(Console())
+    if base and below is None:
+        raise UserError(f"{revision} is a whole model, which stands on no base; leave --base out")
+    saved, under = (below, None) if base and below is not None else (revision.directory, below)
+    loaded, tokenizer = load_for_generation(saved, under)
 
     def write(text: str) -> None:
         sys.stdout.write(text)
         sys.stdout.flush()
 
-    write(f"{prompt}\n" if chats else prompt)
-    write_text(loaded, tokenizer, as_prompt(tokenizer, prompt) if chats else prompt, settings, write)
+    asked = prompt if raw else as_question(tokenizer, prompt)
+    if asked == prompt:
+        write(prompt)
+    write_text(loaded, tokenizer, asked, settings, write)
     write("\n")
+
+
+@app.command()
+def translate(
+    model: RevisionName,
+    file: Annotated[Path, typer.Argument(help="A text; each line is translated at once, blank lines part documents.")],
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Where to write; default: stdout.")] = None,
+    into: Annotated[str | None, typer.Option(help="The other language, where both directions were learned.")] = None,
+    decoding: Annotated[
+        Decoders | None, typer.Option(help="greedy, beam or mbr with their defaults; default: as in the recipe.")
+    ] = None,
+) -> None:
+    """Translate a text with a model that a `kind: translate` stage has trained, line for line.
+
+    Each line is seen beside the lines before it in its document, as many as the model was trained with.
+    """
+    from polyana.corpus import decode
+    from polyana.revisions import find_revision
+    from polyana.tracking import Console
+
+    text = decode(file.read_bytes())
+    revision = find_revision(model, home_directory())
+    from polyana.evaluate import BeamConfig, GreedyConfig, MbrConfig, load_for_generation
+    from polyana.tasks import TranslationSettings, translate_lines
+
+    kinds = {"greedy": GreedyConfig, "beam": BeamConfig, "mbr": MbrConfig}
+    settings = TranslationSettings.read(revision.directory)
+    if decoding is not None:
+        settings = settings.model_copy(update={"decoding": kinds[decoding]()})
+    direction = settings.direction(into)
+    loaded, _ = load_for_generation(revision.directory, revision.base(Console()))
+    written = translate_lines(loaded, revision.directory, settings, text, direction)
+    if output is None:
+        sys.stdout.write(written)
+    else:
+        output.write_text(written, encoding="utf-8", errors="replace")
+
+
+@app.command()
+def compare(
+    baseline: RevisionName,
+    system: RevisionName,
+    page: Annotated[Path | None, typer.Option(help="Write a page of both translations, the worst first.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Is the second revision's translation of the held-out text better than the first's, or was it chance?
+
+    From what the evaluation at each save has kept; both must have translated the same text.
+    """
+    from polyana.revisions import find_revision
+    from polyana.tasks import compare_saved
+
+    old, new = (find_revision(text, home_directory()) for text in (baseline, system))
+    found = compare_saved({str(each): (each.run.path, each.commit.step, each.directory) for each in (new, old)}, page)
+    if as_json:
+        _print(json.dumps([asdict(each) for each in found], ensure_ascii=False, indent=1))
+        return
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
+    for heading in ("", str(old), str(new), "p", "", "signature"):
+        table.add_column(heading, justify="right" if heading in (str(old), str(new), "p") else "left")
+    for each in found:
+        verdict = "significant" if each.is_significant else "may be chance"
+        values = f"{each.baseline:.1f}", f"{each.system:.1f} ± {each.interval:.1f}", f"{each.p_value:.3f}"
+        table.add_row(each.name, *values, verdict, each.signature)
+    RichConsole(highlight=False, width=None if sys.stdout.isatty() else 160).print(table)
+
+
+@models.command()
+def merge(
+    model: RevisionName,
+    directory: Annotated[Path, typer.Argument(metavar="DIRECTORY", help="Where to write; new or empty.")],
+) -> None:
+    """Write a saved adapter and its base as one model, an ordinary directory that any Hugging Face tool loads."""
+    from polyana.revisions import find_revision
+    from polyana.tracking import Console
+
+    if directory.exists() and any(directory.iterdir()):
+        raise UserError(f"{directory} is not empty; name a new directory")
+    revision = find_revision(model, home_directory())
+    base = revision.base(Console())
+    if base is None:
+        raise UserError(f"{revision} is a whole model, not an adapter; it lies in {_relative(revision.directory)}")
+    from polyana.models import merge_adapter
+
+    directory.mkdir(parents=True, exist_ok=True)
+    merged = merge_adapter(base, revision.directory, directory)
+    kind = str(merged.dtype).removeprefix("torch.")
+    _print(f"{_relative(directory)}: {kind}; log probabilities differ from the adapter's by at most {merged.off:.1e}")
 
 
 @show.command("batch")

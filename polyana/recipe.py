@@ -12,18 +12,19 @@ from polyana.config import KeyPath, Source, closest, dump_yaml, read_config, rea
 from polyana.corpus import CorpusConfig
 from polyana.errors import Problem, UserError
 from polyana.storage import fingerprint
-from polyana.tasks import PretrainConfig, SftConfig
+from polyana.tasks import PretrainConfig, SftConfig, TranslateConfig
 from polyana.tokenizer import TokenizerConfig
 
 __all__ = ["KINDS", "Recipe", "StageConfig", "load_recipe"]
 
-StageConfig = CorpusConfig | TokenizerConfig | PretrainConfig | SftConfig
+StageConfig = CorpusConfig | TokenizerConfig | PretrainConfig | SftConfig | TranslateConfig
 
 KINDS: dict[str, type[StageConfig]] = {
     "corpus": CorpusConfig,
     "tokenizer": TokenizerConfig,
     "pretrain": PretrainConfig,
     "sft": SftConfig,
+    "translate": TranslateConfig,
 }
 """What a stage can be; the name stands in the recipe under `kind`."""
 

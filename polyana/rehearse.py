@@ -162,7 +162,7 @@ def _report(order: Order) -> Report:
         costs = rehearsal.rehearse()
         everybody = world.gather(costs)
     seconds = costs.seconds | {"start": start}
-    seconds["evaluation"] *= held_out / max(tried, 1)
+    seconds["evaluation"] = seconds["evaluation"] * held_out / max(tried, 1) + seconds["answers"]
     commit = disk_used(repository.path)
     return Report(
         task.per_epoch, task.tokens_per_epoch, micro_batch, costs.sequences, checkpointing.choice, libraries, shared,
@@ -178,9 +178,9 @@ def _import_libraries(config: Any) -> None:
     from transformers import AutoTokenizer, GPT2LMHeadModel, LlamaForCausalLM  # noqa: F401
 
     from polyana.models import import_peft
-    from polyana.tasks import SftConfig
+    from polyana.tasks import FineTuneConfig
 
-    if isinstance(config, SftConfig):
+    if isinstance(config, FineTuneConfig):
         import_peft()
 
 

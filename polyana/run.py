@@ -6,9 +6,11 @@
     baseline    documents   -> what letter statistics would reach      polyana/evaluate/
     pretrain    shards      -> a model, every save of it a commit      polyana/tasks/, train/, registry/
     base        a reference -> a pretrained model's directory          polyana/models/
-    vocabulary  a base      -> with the tokens that a template adds    polyana/models/
     examples    rows, base  -> shards with what each token counts      polyana/examples/, data/
     sft         both        -> a model or an adapter, as above         polyana/tasks/, train/, registry/
+    parallel    aligned files -> sentences, a reason for every drop    polyana/parallel/
+    units       both, base  -> shards of questions and translations    polyana/tasks/translate.py, data/
+    translate   both        -> a model or an adapter, and its scores   polyana/tasks/, evaluate/, train/, registry/
 
 What a stage makes is found again by a hash of its settings, its inputs and its code's version; only what is missing,
 has changed or is damaged is made again (polyana/storage/artifact.py).
@@ -20,12 +22,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from polyana import corpus, data, examples, tasks, tokenizer
+from polyana import corpus, data, examples, parallel, tasks, tokenizer
 from polyana.corpus import Corpus, CorpusConfig
 from polyana.distributed import World, open_world
 from polyana.errors import Problem, UserError
 from polyana.evaluate import trigram_bits_per_byte
-from polyana.examples import example_inputs
+from polyana.examples import example_inputs, template_inputs
 from polyana.models import BASE_VERSION, base_inputs, check_packing, convert_base, merge_adapter, parse_base
 from polyana.recipe import Recipe
 from polyana.registry import Repository
@@ -40,13 +42,15 @@ from polyana.storage import (
     write_json,
 )
 from polyana.tasks import (
+    UNITS_VERSION,
+    FineTuneConfig,
     LanguageModelTask,
     PretrainConfig,
     SftConfig,
     TrainingStageConfig,
+    TranslateConfig,
     build_examples,
-    grow_base,
-    tokens_of_template,
+    build_units,
 )
 from polyana.tokenizer import TextTokenizer, TokenizerConfig
 from polyana.tracking import Console
@@ -178,7 +182,7 @@ class Pipeline:
 
         return self._step("baseline", Making("baseline", 1, {}, {"corpus": text.making.fingerprint}), fill)
 
-    def base(self, name: str, config: SftConfig) -> Step:
+    def base(self, name: str, config: FineTuneConfig) -> Step:
         """The model that a stage starts from, as an ordinary directory."""
         reference, where = parse_base(config.base), partial(self.recipe.where, name)
         if reference.kind == "stage":
@@ -192,8 +196,8 @@ class Pipeline:
                 commit = repository.resolve(revision)
                 below = self.recipe.stages[reference.name]
                 if "adapter_config.json" in commit.files:
-                    assert isinstance(below, SftConfig)
-                    beneath = self.store.get(self.start(reference.name, below)).directory
+                    assert isinstance(below, FineTuneConfig)
+                    beneath = self.store.get(self.base(reference.name, below)).directory
                     merge_adapter(beneath, repository.snapshot(commit), directory)
                     return
                 for file in commit.files:
@@ -210,23 +214,9 @@ class Pipeline:
 
         return self._step("base", Making("base", BASE_VERSION, {}, inputs), fill)
 
-    def start(self, name: str, config: SftConfig) -> Step:
-        """The base as training begins with it: an adapter belongs to a model that has all its tokens."""
-        base, tokens = self.base(name, config), tokens_of_template(config)
-        if not tokens:
-            return base
-
-        def fill(directory: Path) -> None:
-            new = grow_base(self.store.get(base).directory, tokens, directory)
-            added = f"{', '.join(new)} added to the base" if new else "the base has them"
-            self.console.say(f"  tokens of `template: {config.template}`: {added}")
-
-        inputs = {"base": base.making.fingerprint}
-        return self._step("vocabulary", Making("vocabulary", BASE_VERSION, {"tokens": tokens}, inputs), fill)
-
     def examples(self, name: str, config: SftConfig) -> Step:
         """Tokens and weights of what is to be learned, in the base's own tokens."""
-        base, where = self.start(name, config), partial(self.recipe.where, name)
+        base, where = self.base(name, config), partial(self.recipe.where, name)
         inputs = example_inputs(config, self.recipe.base, self.digests, where)
         inputs["base"] = base.making.fingerprint
 
@@ -237,12 +227,41 @@ class Pipeline:
         making = Making("examples", examples.VERSION, config.examples_identity(), inputs)
         return self._step("examples", making, fill)
 
+    def parallel(self, name: str, config: TranslateConfig) -> Step:
+        """Parallel text, cleaned and split; made once for all stages that read the same."""
+        cache, where = self.home / "packages", partial(self.recipe.where, name)
+        inputs = parallel.parallel_inputs(config, self.recipe.base, cache, self.digests, where)
+        self.digests.save()
+
+        def fill(directory: Path) -> None:
+            report = parallel.build_parallel(config, self.recipe.base, cache, directory, self.console)
+            self._tell(parallel.report_lines(report))
+
+        return self._step("parallel", Making("parallel", parallel.VERSION, config.text_identity(), inputs), fill)
+
+    def units(self, name: str, config: TranslateConfig) -> Step:
+        """What is asked and what is to be answered, in the base's own tokens."""
+        base, text, where = self.base(name, config), self.parallel(name, config), partial(self.recipe.where, name)
+        inputs = template_inputs(config, self.recipe.base, self.digests, where)
+        inputs |= {"base": base.making.fingerprint, "parallel": text.making.fingerprint}
+
+        def fill(directory: Path) -> None:
+            below = self.store.get(base).directory
+            sentences, seed = self.store.get(text).directory, self.recipe.seed
+            report = build_units(config, self.recipe.base, sentences, below, seed, directory)
+            self._tell([*report["units"], *examples.report_lines(report)])
+
+        settings = config.units_identity() | {"seed": self.recipe.seed}
+        return self._step("units", Making("units", UNITS_VERSION, settings, inputs), fill)
+
     def before(self, name: str, config: TrainingStageConfig) -> dict[str, Step]:
         """What a training stage needs and no stage of the recipe is: `data`, its shards; `start`, what its model begins
         as; others by their name."""
         if isinstance(config, SftConfig):
-            base, start = self.base(name, config), self.start(name, config)
-            return {"base": base, "start": start, "data": self.examples(name, config)}
+            return {"start": self.base(name, config), "data": self.examples(name, config)}
+        if isinstance(config, TranslateConfig):
+            text, shards = self.parallel(name, config), self.units(name, config)
+            return {"start": self.base(name, config), "text": text, "data": shards}
         assert isinstance(config, PretrainConfig)
         return {"data": self.tokens(config), "start": self.step(config.tokenizer), "baseline": self.baseline(config)}
 

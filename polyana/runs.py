@@ -123,7 +123,8 @@ def train(
         world.send((ingredients, run.path))
         trainer = _trainer(run, recipe, ingredients.stage, task, world, console)
         repository = trainer.repository
-        run.note(strategy=str(trainer.strategy), recomputed_layers=trainer.checkpointing.recomputed)
+        about = {"strategy": str(trainer.strategy), "recomputed_layers": trainer.checkpointing.recomputed}
+        run.note(**about, start=ingredients.start.name)
         trigram = baseline.get("trigram_bits_per_byte")
         bar = [] if trigram is None else [f"to beat: {trigram:.3f} bits per byte, a character trigram's"]
         spread = [str(trainer.strategy)] if world.size > 1 else []
@@ -138,8 +139,9 @@ def train(
             run.note(outcome="failed", why=str(error))
             raise
         best = repository.resolve("best")
+        more = baseline | task.conclude(run.path, best.step)
         summary = {
-            "run": run.name, "steps": position.step, "best_step": best.step, "metrics": best.metrics, **baseline,
+            "run": run.name, "steps": position.step, "best_step": best.step, "metrics": best.metrics, **more,
             "tokens_per_second": position.tokens / max(position.seconds, 1e-9),
             "training_seconds": position.seconds, "disk_bytes": disk_used(run.path, repository.path),
         }  # fmt: skip

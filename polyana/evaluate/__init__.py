@@ -10,14 +10,7 @@ from polyana.evaluate.decoding import (
     Translated,
     translate_documents,
 )
-from polyana.evaluate.generation import (
-    GenerationConfig,
-    SampleConfig,
-    as_prompt,
-    generate,
-    is_chat,
-    load_for_generation,
-)
+from polyana.evaluate.generation import GenerationConfig, SampleConfig, as_question, generate, load_for_generation
 from polyana.evaluate.perplexity import evaluate_language_model
 from polyana.evaluate.realignment import realign
 from polyana.evaluate.terminology import TermConsistency, term_consistency
@@ -48,12 +41,11 @@ __all__ = [
     "Translated",
     "Translation",
     "TranslationScores",
-    "as_prompt",
+    "as_question",
     "comet_scores",
     "compare_translations",
     "evaluate_language_model",
     "generate",
-    "is_chat",
     "load_for_generation",
     "realign",
     "score_translations",

@@ -11,19 +11,9 @@ import torch
 from pydantic import Field
 
 from polyana.config import Config, Every
-from polyana.errors import UserError
-from polyana.models import put_adapter, writing
-from polyana.storage import read_json
+from polyana.models import load_adapted, writing
 
-__all__ = [
-    "GenerationConfig",
-    "SampleConfig",
-    "as_prompt",
-    "generate",
-    "is_chat",
-    "load_for_generation",
-    "seeded",
-]
+__all__ = ["GenerationConfig", "SampleConfig", "as_question", "generate", "load_for_generation", "seeded"]
 
 
 class GenerationConfig(Config):
@@ -49,6 +39,14 @@ def seeded(seed: int) -> Iterator[None]:
     with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
         torch.manual_seed(seed)
         yield
+
+
+def as_question(tokenizer: Any, text: str) -> str | list[int]:
+    """What a model is given for a person's words: a user's message in its chat template; the text where it has none."""
+    if tokenizer.chat_template is None:
+        return text
+    message = [{"role": "user", "content": text}]
+    return list(tokenizer.apply_chat_template(message, add_generation_prompt=True, return_dict=False))
 
 
 class _Stream:
@@ -111,41 +109,18 @@ def generate(
     return str(tokenizer.decode(written[0, len(ids) :], skip_special_tokens=True))
 
 
-def is_chat(tokenizer: Any) -> bool:
-    """Whether what a person writes is answered, and not gone on from."""
-    return tokenizer.chat_template is not None
-
-
-def as_prompt(tokenizer: Any, text: str) -> str | list[int]:
-    """What a model is given for a text that a person wrote: where there is a chat template, the user's turn of a chat,
-    and the beginning of the assistant's."""
-    if not is_chat(tokenizer):
-        return text
-    message = [{"role": "user", "content": text}]
-    return list(tokenizer.apply_chat_template(message, add_generation_prompt=True, return_dict=False))
-
-
-def load_for_generation(directory: Path, *, without_adapter: bool = False) -> tuple[Any, Any]:
+def load_for_generation(directory: Path, base: Path | None = None) -> tuple[Any, Any]:
     """(model, tokenizer) of a saved revision, ready to write; on the GPU if there is one (not run on a GPU yet).
 
-    `without_adapter`: the model that an adapter was trained on. Raises UserError when that is gone, or if there is no
-    adapter.
+    `base`: the directory of the model below, where the revision is an adapter. Raises UserError if it belongs to
+    another.
     """
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    place, adapted = str(directory), (directory / "adapter_config.json").is_file()
-    revision = None
-    if without_adapter and not adapted:
-        raise UserError("--base: this is a whole model, not an adapter on another; leave --base out")
-    if adapted:
-        about = read_json(directory / "adapter_config.json")
-        place, revision = about["base_model_name_or_path"], about["revision"]
-        if Path(place).is_absolute() and not Path(place).is_dir():
-            raise UserError(
-                f"the model that this adapter was trained on is gone from {place}; `polyana run RECIPE` makes it"
-            )
-    model = AutoModelForCausalLM.from_pretrained(place, revision=revision, dtype="auto")
-    if adapted and not without_adapter:
-        put_adapter(model, directory)
+    model = (
+        AutoModelForCausalLM.from_pretrained(directory, dtype="auto")
+        if base is None
+        else load_adapted(base, directory, "auto")
+    )
     model.to("cuda" if torch.cuda.is_available() else "cpu").eval()
     return model, AutoTokenizer.from_pretrained(directory)

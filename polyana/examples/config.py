@@ -12,7 +12,7 @@ from polyana.config import Config, KeyPath, Share, closest
 from polyana.corpus import SourceConfig
 from polyana.examples.named_templates import NAMED
 
-__all__ = ["FORMS", "ExampleSource", "ExamplesConfig"]
+__all__ = ["FORMS", "ExampleSource", "ExamplesConfig", "TemplateConfig"]
 
 FORMS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "messages": (("messages",), ("tools", "system")),
@@ -88,35 +88,17 @@ class ExampleSource(Config):
         return self.columns.get(name, name)
 
 
-class ExamplesConfig(Config):
-    """Rows of many forms -> conversations -> tokens, and which of them are learnt."""
+class TemplateConfig(Config):
+    """How a conversation becomes text."""
 
-    data: list[ExampleSource] = Field(min_length=1, description="where the examples come from: `[{path: chat.jsonl}]`")
     template: str | None = Field(
         None,
         description="how a conversation is written; default: the base's chat template. One of "
         f"{', '.join(NAMED)}, or a file `mine.jinja`",
     )
-    turns: Literal["all", "last"] = Field(
-        "all", description="of each conversation learn every answer, or only the last"
-    )
-    truncate: Literal["right", "left", "drop"] = Field(
-        "right",
-        description="a conversation longer than the context: `right` keeps its beginning; `left` leaves out its oldest "
-        "exchanges, never the system message, and cuts only what is still too long; `drop` leaves it out",
-    )
-    max_bad: Share = Field(0.01, ge=0, le=1, description="the run stops when more of the rows than this are malformed")
 
     def problems(self) -> Iterator[tuple[KeyPath, str]]:
-        labels: set[str] = set()
-        for index, source in enumerate(self.data):
-            if source.label in labels:
-                yield (
-                    ("data", index),
-                    f"two of the data are called `{source.label}`; give one of them another `name: ...`, or their "
-                    "examples could not be told apart",
-                )
-            labels.add(source.label)
+        yield from super().problems()
         if self.template is not None and self.template not in NAMED and not self.template.endswith(".jinja"):
             near = closest(self.template, list(NAMED)) or f"; write one of {', '.join(NAMED)}, or a file `mine.jinja`"
             yield ("template",), f"`template: {self.template}` is not known{near}"
@@ -129,3 +111,30 @@ class ExamplesConfig(Config):
         of_file = self.template is not None and self.template not in NAMED
         place = {"template": str(base / Path(str(self.template)).expanduser())} if of_file else {}
         return super().resolved(base) | place
+
+
+class ExamplesConfig(TemplateConfig):
+    """Rows of many forms -> conversations -> tokens, and which of them are learnt."""
+
+    data: list[ExampleSource] = Field(min_length=1, description="where the examples come from: `[{path: chat.jsonl}]`")
+    turns: Literal["all", "last"] = Field(
+        "all", description="of each conversation learn every answer, or only the last"
+    )
+    truncate: Literal["right", "left", "drop"] = Field(
+        "right",
+        description="a conversation longer than the context: `right` keeps its beginning; `left` leaves out its oldest "
+        "exchanges, never the system message, and cuts only what is still too long; `drop` leaves it out",
+    )
+    max_bad: Share = Field(0.01, ge=0, le=1, description="the run stops when more of the rows than this are malformed")
+
+    def problems(self) -> Iterator[tuple[KeyPath, str]]:
+        yield from super().problems()
+        labels: set[str] = set()
+        for index, source in enumerate(self.data):
+            if source.label in labels:
+                yield (
+                    ("data", index),
+                    f"two of the data are called `{source.label}`; give one of them another `name: ...`, or their "
+                    "examples could not be told apart",
+                )
+            labels.add(source.label)

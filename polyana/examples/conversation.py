@@ -45,10 +45,12 @@ class Conversation:
 
 @dataclass(frozen=True, slots=True)
 class PlainText:
-    """A text of which every token is learnt; no template is applied."""
+    """A text of which every token is learnt but those of the `given` characters it begins with; no template is
+    applied."""
 
     text: str
     weight: float = 1.0
+    given: int = 0
 
 
 def conversation_of(

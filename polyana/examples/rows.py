@@ -22,11 +22,11 @@ from polyana.corpus import (
     rows_of,
 )
 from polyana.errors import Problem, UserError
-from polyana.examples.config import ExamplesConfig, ExampleSource
+from polyana.examples.config import ExamplesConfig, ExampleSource, TemplateConfig
 from polyana.examples.named_templates import NAMED
 from polyana.storage import ContentDigests
 
-__all__ = ["SourceRow", "example_inputs", "read_rows"]
+__all__ = ["SourceRow", "example_inputs", "read_rows", "template_inputs"]
 
 TABLES = {ending: format for ending, format in FORMATS.items() if format not in ("text", "html")} | {".json": "json"}
 """File name endings read in a directory. A file of text is read only where the recipe names it or a glob finds it."""
@@ -68,15 +68,25 @@ def example_inputs(
                 inputs[source.label] = {name: digests.of(path) for name, path in _files(source, base)}
         except UserError as error:
             problems += [Problem(where("data", index, setting), problem.what) for problem in error.problems]
-    if config.template is not None and config.template not in NAMED:
-        path = base / Path(config.template).expanduser()
-        if path.is_file():
-            inputs["template"] = digests.of(path)
-        else:
-            problems.append(Problem(where("template"), f"`{config.template}` does not exist (looked for {path})"))
+    try:
+        inputs |= template_inputs(config, base, digests, where)
+    except UserError as error:
+        problems += error.problems
     if problems:
         raise UserError(problems)
     return inputs
+
+
+def template_inputs(
+    config: TemplateConfig, base: Path, digests: ContentDigests, where: Callable[..., str]
+) -> dict[str, Any]:
+    """The content hash of the file that a template is, if it is one. Raises UserError when it is not there."""
+    if config.template is None or config.template in NAMED:
+        return {}
+    path = base / Path(config.template).expanduser()
+    if not path.is_file():
+        raise UserError(Problem(where("template"), f"`{config.template}` does not exist (looked for {path})"))
+    return {"template": digests.of(path)}
 
 
 def read_rows(source: ExampleSource, base: Path) -> Iterator[SourceRow]:

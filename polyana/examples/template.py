@@ -149,14 +149,24 @@ class ChatTemplate:
             yield np.asarray(ids, dtype=np.uint32), weights
 
     def encode_text(self, text: PlainText) -> tuple[NDArray[np.uint32], NDArray[np.float32]]:
-        """As `encode`, for a text that no template is applied to: all of it and its end are learnt."""
+        """As `encode`, for a text that no template is applied to: all that is not given, and its end, are learnt."""
         if self.tokenizer.eos_token_id is None:
             raise UserError("the base's tokenizer names no eos_token, so texts could not be ended")
-        ids = self.tokenizer(text.text, add_special_tokens=False, split_special_tokens=True)["input_ids"]
-        tokens = np.asarray([*self._begin, *ids, self.tokenizer.eos_token_id], dtype=np.uint32)
+        plain = {"add_special_tokens": False, "split_special_tokens": True}
+        written = self.tokenizer(text.text, return_offsets_mapping=True, **plain)
+        tokens = np.asarray([*self._begin, *written["input_ids"], self.tokenizer.eos_token_id], dtype=np.uint32)
         weights = np.full(len(tokens), text.weight, dtype=np.float32)
-        weights[:1] = 0.0
+        given = sum(behind <= text.given for _, behind in written["offset_mapping"]) if text.given else 0
+        weights[: max(len(self._begin) + given, 1)] = 0.0
         return tokens, weights
+
+    def opening(self, text: str) -> list[int]:
+        """The ids of a text to be gone on with, as `encode_text` writes what is given."""
+        return [*self._begin, *self.tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"]]
+
+    def question(self, messages: list[Message]) -> list[int]:
+        """The ids of a conversation up to where the assistant begins to speak."""
+        return list(self.tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=False))
 
     def has_special(self, text: str) -> bool:
         """Whether a message says what the tokenizer reads as a special token, as transformers lets it."""

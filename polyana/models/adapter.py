@@ -26,6 +26,7 @@ from polyana.config import Config, KeyPath
 from polyana.errors import Problem, UserError
 from polyana.models.build import save_model, transformer_blocks
 from polyana.models.fused import fuse
+from polyana.models.vocabulary import extend_vocabulary
 from polyana.storage import write_json
 
 __all__ = [
@@ -36,6 +37,7 @@ __all__ = [
     "attach_adapter",
     "has_adapter",
     "import_peft",
+    "load_adapted",
     "merge_adapter",
     "put_adapter",
     "save_adapter",
@@ -270,6 +272,25 @@ def put_adapter(model: Any, directory: Path, name: str = "default") -> None:
     model.requires_grad_(False)
 
 
+def load_adapted(base: Path, adapter: Path, dtype: torch.dtype | Literal["auto"]) -> Any:
+    """The model in `base` with the adapter that was saved over it, as transformers has it; in evaluation.
+
+    Tokens that the adapter's tokenizer has and the base's has not get the rows that they had in training: those that
+    `extend_vocabulary` gives, which an adapter leaves as they are. Raises UserError for an adapter of another base.
+    """
+    from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
+
+    model = AutoModelForCausalLM.from_pretrained(base, dtype=dtype)
+    if (adapter / "tokenizer.json").exists():
+        known, grown = (AutoTokenizer.from_pretrained(place) for place in (base, adapter))
+        added = sorted(set(grown.get_vocab()) - set(known.get_vocab()), key=grown.get_vocab().__getitem__)
+        extend_vocabulary(model, known, added)
+    put_adapter(model, adapter)
+    if (adapter / "generation_config.json").exists():
+        model.generation_config = GenerationConfig.from_pretrained(adapter)  # what ends a turn
+    return model.eval()
+
+
 @contextmanager
 def using_adapter(model: Any, name: str | None) -> Iterator[None]:
     """While it lasts, the model computes with another of its adapters, or with none: as its base does."""
@@ -338,12 +359,10 @@ def merge_adapter(base: Path, adapter: Path, directory: Path) -> Merged:
     The sums are made in fp32 and rounded once. An adapter of `qlora` is added to the base as its files have it, not to
     its 4-bit form. Raises UserError when the adapter belongs to another base or has numbers that are not finite.
     """
-    from transformers import AutoConfig, AutoModelForCausalLM
+    from transformers import AutoConfig
 
     dtype = getattr(AutoConfig.from_pretrained(base), "dtype", None) or torch.float32
-    model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
-    put_adapter(model, adapter)
-    model.eval()
+    model = load_adapted(base, adapter, torch.float32)
     tokens = torch.arange(min(_PROBE, model.config.max_position_embeddings))[None] * 31 % model.config.vocab_size
     with torch.no_grad():
         wanted = model(input_ids=tokens).logits.log_softmax(-1)

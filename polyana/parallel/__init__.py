@@ -1,7 +1,15 @@
 """Parallel text: aligned files to segments, to units of translation, to what a model is asked."""
 
 from polyana.parallel.build import VERSION, ParallelText, build_parallel, parallel_inputs
-from polyana.parallel.config import ChatPrompt, LanguagesConfig, ParallelConfig, ParallelSource, TagPrompt
+from polyana.parallel.config import (
+    ChatPrompt,
+    LanguagesConfig,
+    ParallelConfig,
+    ParallelSource,
+    PromptConfig,
+    SentenceUnit,
+    TagPrompt,
+)
 from polyana.parallel.hygiene import HeldOut, Hygiene
 from polyana.parallel.prompts import chat, language_name, lesson, tagged
 from polyana.parallel.readers import files_of, read_source
@@ -20,8 +28,10 @@ __all__ = [
     "ParallelReport",
     "ParallelSource",
     "ParallelText",
+    "PromptConfig",
     "Rejected",
     "Segment",
+    "SentenceUnit",
     "TagPrompt",
     "Unit",
     "UnitReport",

@@ -118,7 +118,7 @@ def build_parallel(
         with _Writer(candidates) as waiting:
             for source in config.data:
                 for segment in as_sentences(kept(source, only_read=False), *codes):
-                    if config.test or split_of(segment.document, config.eval) == "train":
+                    if config.test or split_of(segment.document, config.held_out) == "train":
                         waiting.write(segment)
                     else:
                         held.write(segment)
@@ -166,14 +166,14 @@ def _check_not_empty(report: ParallelReport, config: ParallelConfig) -> None:
         if report.overlap_sentences:
             reasons["stand in the test set"] = report.overlap_sentences
         if report.eval_sentences and not config.test:
-            reasons[f"held out by `eval: {config.eval:.0%}`"] = report.eval_sentences
+            reasons[f"held out by `held_out: {config.held_out:.0%}`"] = report.eval_sentences
         listed = ", ".join(f"{count:,} {reason}" for reason, count in reasons.items())
         raise PolyanaError(f"no parallel text is left to train on: {listed or 'its files are empty'}")
     if not report.eval_sentences:
         raise PolyanaError(
-            f"no document fell to eval at `eval: {config.eval:.1%}`: name documents in the data (`columns: {{document: "
-            "...}`, `document: blank_line`, or `document: line` where sentences have nothing to do with each other), "
-            "raise `eval`, or give a `test` set"
+            f"no document fell to eval at `held_out: {config.held_out:.1%}`: name documents in the data (`columns: "
+            "{document: ...}`, `document: blank_line`, or `document: line` where sentences have nothing to do with "
+            "each other), raise `held_out`, or give a `test` set"
         )
 
 

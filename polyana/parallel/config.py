@@ -295,7 +295,7 @@ class ParallelConfig(Config):
     )
     languages: LanguagesConfig = Field(description="`{source: en, target: ru}`")
     test: list[ParallelSource] = Field([], description="text to evaluate on; default: some documents of `data`")
-    eval: Share = Field(
+    held_out: Share = Field(
         0.02, ge=0, lt=1, description="without `test`: share of the documents held out, by a hash of their name"
     )
     hygiene: HygieneConfig = HygieneConfig()
@@ -306,6 +306,7 @@ class ParallelConfig(Config):
     prompt: PromptConfig = ChatPrompt()
 
     def problems(self) -> Iterator[tuple[KeyPath, str]]:
+        yield from super().problems()
         labels: set[str] = set()
         for group in ("data", "test"):
             for index, source in enumerate(getattr(self, group)):
@@ -317,5 +318,5 @@ class ParallelConfig(Config):
         for index, kind in enumerate(kinds):
             if kind in kinds[:index]:
                 yield ("unit", index), f"`{kind}` stands in the mix twice; give it once, with the weight of both"
-        if not self.eval and not self.test:
-            yield ("eval",), "there is nothing to evaluate on; give `test: [...]` or an `eval` share above 0"
+        if not self.held_out and not self.test:
+            yield ("held_out",), "there is nothing to evaluate on; give `test: [...]` or a `held_out` share above 0"

@@ -22,7 +22,7 @@ from polyana.plan.figures import Choice, Disk, Memory, Time, Training, sequences
 from polyana.rehearse import Order, Report, rehearse
 from polyana.run import Pipeline
 from polyana.storage import free_bytes, show_bytes
-from polyana.tasks import PretrainConfig, SftConfig, TrainingStageConfig, outline
+from polyana.tasks import FineTuneConfig, PretrainConfig, TrainingStageConfig, outline
 from polyana.tokenizer import TextTokenizer, TokenizerConfig
 from polyana.train import (
     AdafactorConfig,
@@ -82,7 +82,7 @@ class RehearsedTraining:
         """What is trained, without numbers. With a tokenizer that is still to be trained it has as many rows as it may
         have at most. Raises KeyError when a base is not there yet."""
         config = self.config
-        if isinstance(config, SftConfig):
+        if isinstance(config, FineTuneConfig):
             if self.start is None:
                 raise KeyError(config.base)
             return outline(config, self.start.directory)
@@ -188,8 +188,9 @@ class RehearsedTraining:
         training = step - report.libraries
         if self.config.train.find_lr:  # which keeps the first weights
             training += memory.weights
-        evaluation = held + report.growth["evaluation"]
-        saving = held + report.growth.get("save", 0)
+        between = memory.weights + memory.optimizer  # gradients are freed with each step
+        evaluation = between + report.growth["evaluation"]
+        saving = between + report.growth.get("save", 0)
         beyond = max(peak for what, peak in report.peaks.items() if what != "step") - report.libraries
         if len(reports) > 1:  # later phases find what the small steps have freed
             beyond = evaluation
@@ -266,7 +267,7 @@ class RehearsedTraining:
         if self.processes > 1 and self.strategy == "fsdp2":
             spread = f"{self.processes} processes, among which weights, gradients and optimizer are cut up"
         return [
-            *([_adapter(self.config.adapter)] if isinstance(self.config, SftConfig) else []),
+            *([_adapter(self.config.adapter)] if isinstance(self.config, FineTuneConfig) else []),
             Choice("precision", precision.format, precision.reason),
             Choice("attention", *attention_on(precision.device, precision.dtype, dropout)),
             Choice("packing", train.packing, packing[train.packing]),

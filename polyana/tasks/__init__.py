@@ -3,24 +3,39 @@
 from pathlib import Path
 
 from polyana.data import TokenData
+from polyana.tasks.fine_tune import FineTuneConfig, FineTuneTask, fine_tune_task, outline
 from polyana.tasks.language_model import EvalConfig, LanguageModelTask, TrainingStageConfig
 from polyana.tasks.pretrain import VERSION, PretrainConfig, pretrain_task
-from polyana.tasks.sft import SftConfig, build_examples, grow_base, outline, sft_task, tokens_of_template
+from polyana.tasks.sft import SftConfig, build_examples
+from polyana.tasks.translate import (
+    UNITS_VERSION,
+    TranslateConfig,
+    TranslateTask,
+    TranslationSettings,
+    build_units,
+    compare_saved,
+    translate_lines,
+)
 from polyana.tokenizer import TextTokenizer
 from polyana.train import choose_precision
 
 __all__ = [
+    "UNITS_VERSION",
     "VERSION",
     "EvalConfig",
+    "FineTuneConfig",
     "LanguageModelTask",
     "PretrainConfig",
     "SftConfig",
     "TrainingStageConfig",
+    "TranslateConfig",
+    "TranslationSettings",
     "build_examples",
-    "grow_base",
+    "build_units",
+    "compare_saved",
     "make_task",
     "outline",
-    "tokens_of_template",
+    "translate_lines",
 ]
 
 
@@ -30,6 +45,8 @@ def make_task(config: TrainingStageConfig, data: Path, start: Path, seed: int) -
     match config:
         case PretrainConfig():
             return pretrain_task(config, TokenData(data), TextTokenizer(start), seed, precision)
-        case SftConfig():
-            return sft_task(config, TokenData(data), start, seed, precision)
+        case TranslateConfig():
+            return fine_tune_task(TranslateTask, config, TokenData(data), start, seed, precision)
+        case FineTuneConfig():
+            return fine_tune_task(FineTuneTask, config, TokenData(data), start, seed, precision)
     raise NotImplementedError(type(config).__name__)

@@ -13,7 +13,7 @@ from rich.text import Text
 
 from polyana.config import Config, Duration, KeyPath, Tokens
 from polyana.data import Batch, EvalSequences, TrainSequences
-from polyana.evaluate import SampleConfig, as_prompt, evaluate_language_model, generate, is_chat
+from polyana.evaluate import SampleConfig, evaluate_language_model, generate
 from polyana.losses import head_bytes, linear_cross_entropy_and_z_sum
 from polyana.models import (
     Activations,
@@ -158,18 +158,29 @@ class LanguageModelTask:
 
         return evaluate_language_model(total, self._held_out, self._held_out_bytes, sum_over)
 
+    def score_answers(self) -> dict[str, float]:
+        return {}
+
+    def keep_answers(self, run: Path, step: int) -> None:
+        pass
+
+    def conclude(self, run: Path, step: int) -> dict[str, Any]:  # noqa: ARG002  for tasks that have more to tell
+        """What the summary of a run whose best step was `step` tells besides; `run`: its directory."""
+        return {}
+
     def sample(self) -> list[dict[str, str]]:
         wanted = self._config.sample
         if wanted is None:
             return []
         return [
-            {
-                "prompt": prompt,
-                "text": generate(self.model, self._tokenizer, as_prompt(self._tokenizer, prompt), wanted),
-                "form": "chat" if is_chat(self._tokenizer) else "text",
-            }
-            for prompt in wanted.prompts
-        ]
+            {"prompt": prompt, "text": generate(self.model, self._tokenizer, asked, wanted),
+             "form": "text" if asked == prompt else "chat"}
+            for prompt, asked in ((prompt, self.prompt(prompt)) for prompt in wanted.prompts)
+        ]  # fmt: skip
+
+    def prompt(self, text: str) -> str | list[int]:
+        """What the model is given to go on from, for a text that a person wrote."""
+        return text
 
     def save(self, directory: Path, weights: Mapping[str, torch.Tensor]) -> None:
         save_model(self.model, directory, weights)

@@ -6,6 +6,8 @@ HOME/runs/RUN/
     environment.json    versions, hardware
     metrics/            see metrics.py
     samples/            what the model wrote, one JSON file a step
+    translations/       what it made of the held-out text, one file a step (written by tasks/translate.py)
+    translations.html   the best of them beside the base's, the worst sentences first
     log.txt             what the terminal said
     state/              what resuming needs (written by train/)
 """

@@ -96,11 +96,13 @@ class Rehearsal(Trainer):
             super()._step(gauge)
         self._timed.append(self.world.agree(self.position.seconds - before, None)[0])
 
-    def _evaluate(self) -> dict[str, float]:
-        if self._evaluated[0] == self.position.step:
-            return super()._evaluate()
+    def _predict(self) -> dict[str, float]:
         with self._watched("evaluation"):
-            return super()._evaluate()
+            return super()._predict()
+
+    def _answer(self) -> dict[str, float]:
+        with self._watched("answers"):
+            return super()._answer()
 
     def _sample(self) -> None:
         with self._watched("sample"):

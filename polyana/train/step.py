@@ -73,7 +73,6 @@ class TrainingStep:
         for group in self._optimizer.param_groups:
             group["lr"] = lr
         self._task.model.train()
-        self._optimizer.zero_grad()
         sums, added = self._backward(parts, loss_scale)
         total, count, tokens, flops = sums
         gradients = [parameter.grad for parameter in self._task.model.parameters() if parameter.grad is not None]
@@ -88,6 +87,7 @@ class TrainingStep:
             clip = min(1.0, self._config.clip / (norm + 1e-6)) if self._config.clip is not None else 1.0
             torch._foreach_mul_(gradients, clip / divisor)
             self._optimizer.step()
+        self._optimizer.zero_grad()  # freed: the next forward pass, or an evaluation, has their memory
         seconds = time.perf_counter() - began
         metrics = {
             "train/loss": total / count,

@@ -80,6 +80,13 @@ class Task(Protocol):
         `sum_over(items, compute)` gives the sum of `compute(item)`, figure by figure; the model is only used in there.
         """
 
+    def score_answers(self) -> dict[str, float]:
+        """Metrics of what the model writes when it is asked what held-out data ask; empty for most tasks. Takes nothing
+        from torch's random numbers."""
+
+    def keep_answers(self, run: Path, step: int) -> None:
+        """Keep in the run's directory what it wrote last; written again, it comes to the same."""
+
     def sample(self) -> list[dict[str, str]]:
         """What the model writes now: [{"prompt": ..., "text": ...}]; takes nothing from torch's random numbers."""
 

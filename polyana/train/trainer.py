@@ -225,14 +225,25 @@ class Trainer:
             return self._evaluated[1]
         self.model.eval()
         began = time.perf_counter()
-        with torch.no_grad(), self.precision.autocast():  # FSDP2 does not go with inference mode
-            metrics = self.task.evaluate(self.strategy.sum_over)
+        metrics = self._predict() | self._answer()
         self._evaluated = position.step, metrics
         if _BEST_BY not in metrics:
             return metrics
         self.metrics.log(position.step, metrics)
         shown = "  ".join(f"{name.removeprefix('eval/')} {value:.4g}" for name, value in metrics.items())
         self.console.say(f"  step {position.step:>6}  eval  {shown}  ({time.perf_counter() - began:.1f} s)")
+        return metrics
+
+    def _predict(self) -> dict[str, float]:
+        with torch.no_grad(), self.precision.autocast():  # FSDP2 does not go with inference mode
+            return self.task.evaluate(self.strategy.sum_over)
+
+    def _answer(self) -> dict[str, float]:
+        """Every rank writes everything: FSDP2's weights are there for all or for none."""
+        metrics = self.strategy.run(self.task.score_answers)
+        if self.world.main:
+            keep = lambda: self.task.keep_answers(self.run.path, self.position.step)  # noqa: E731
+            retry_when_full(keep, self.run.path, self.console.say)
         return metrics
 
     def _lose_patience(self, metrics: dict[str, float]) -> None:

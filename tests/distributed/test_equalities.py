@@ -128,7 +128,7 @@ def test_several_processes_train_one_adapter(kind, workshop, torchrun, monkeypat
     if kind == "qlora":
         pytest.importorskip("bitsandbytes")
     adapter = {"kind": kind, "rank": 4}
-    strategies = ["ddp"] if kind == "qlora" else ["ddp", "fsdp2"]
+    strategies = ["ddp", "fsdp2"]
     train_an_adapter(monkeypatch.setattr, adapter)
     alone = workshop.alone(f"1 {kind}", CASES["llama"])
     begun = workshop.alone(f"begun {kind}", CASES["llama"], stop_after=4)

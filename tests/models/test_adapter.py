@@ -266,6 +266,17 @@ def test_a_base_in_half_precision_is_merged_in_its_own(base, tmp_path):
     assert merged.off < 0.02
 
 
+@pytest.mark.parametrize("kind", ["lora", "dora"])
+def test_an_adapter_with_numbers_that_are_not_is_not_merged(base, kind, tmp_path):
+    model = adapted(base, kind)
+    with torch.no_grad():
+        model.get_submodule(adapted_places(model)[-1]).lora_B["default"].weight[0, 0] = torch.nan
+    save(model, tmp_path / "adapter", base)
+    with pytest.raises(UserError, match=r"adapter_model.safetensors: `.*1.mlp.*NaNs detected"):
+        merge_adapter(base, tmp_path / "adapter", tmp_path / "merged")
+    assert not (tmp_path / "merged").exists()
+
+
 def test_a_real_model_learns_is_saved_and_merged(stories, tmp_path):
     from peft import PeftModel
 

@@ -144,14 +144,14 @@ def test_a_test_set_is_read_as_it_is(build):
 
 def test_documents_are_held_out_whole_and_never_move(build):
     rows = [(f"d{number // 5}", *pair(number)) for number in range(500)]
-    text, report = build(rows, eval=0.2)
+    text, report = build(rows, held_out=0.2)
     held = {segment.document for segment in text.segments("eval")}
     kept = {segment.document for segment in text.segments("train")}
     assert not held & kept
     assert len(held | kept) == 100
     assert 10 <= len(held) <= 30  # 20 expected of 100, standard deviation 4
     assert sum(report["sentences"].values()) == 500
-    again, _ = build(rows[100:], eval=0.2)
+    again, _ = build(rows[100:], held_out=0.2)
     assert {segment.document for segment in again.segments("eval")} == held - {
         f"train.jsonl/train.jsonl#d{n}" for n in range(20)
     }
@@ -172,7 +172,7 @@ def test_too_many_malformed_rows_stop_the_run(build):
 def test_letters_when_nothing_is_left(build):
     with pytest.raises(PolyanaError, match=r"left to train on: 1 identical sides"):
         build([("a", "x", "x")], test=[("t", *pair(1))])
-    with pytest.raises(PolyanaError, match=r"no document fell to eval at `eval: 2.0%`: name documents"):
+    with pytest.raises(PolyanaError, match=r"no document fell to eval at `held_out: 2.0%`: name documents"):
         build([("a", *pair(1))])
 
 
@@ -246,7 +246,7 @@ START = "languages: {source: en, target: ru}\n"
         ("data: [{path: a.tmx, format: tmx, encoding: cp1251}]", "a tmx file says its encoding itself"),
         ("data: [{path: a.tsv, encoding: utf-9}]", "`utf-9` is no encoding that Python knows"),
         ("data: [{path: a.tsv}, {path: a.tsv}]", "two sources are called `a.tsv`"),
-        ("data: [{path: a.tsv}]\neval: 0", "r.yaml:3  there is nothing to evaluate on"),
+        ("data: [{path: a.tsv}]\nheld_out: 0", "r.yaml:3  there is nothing to evaluate on"),
         ("data: [{path: a.tsv}]\nunit: {kind: chunk, max_sentences: 5}", "5` is below `min_sentences: 10`"),
         ("data: [{path: a.tsv}]\nunit: [sentence, {kind: sentence, context: 2}]", "`sentence` stands in the mix twice"),
         ("data: [{path: a.tsv}]\nunit: sentense", "`sentense` is not known; did you mean `sentence`?"),

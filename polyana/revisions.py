@@ -1,0 +1,59 @@
+"""What a run has saved, for those who use it: NAME@REV -> its files, and the base that an adapter stands on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from polyana.errors import UserError
+from polyana.recipe import load_recipe
+from polyana.registry import Commit, find_repository
+from polyana.run import Pipeline
+from polyana.tasks import FineTuneConfig
+from polyana.tracking import Console, RunDirectory
+
+__all__ = ["Revision", "find_revision"]
+
+
+@dataclass(frozen=True)
+class Revision:
+    """One save of a run. `directory`: its files, whose checksums are right."""
+
+    home: Path
+    run: RunDirectory
+    commit: Commit
+    directory: Path
+
+    def __str__(self) -> str:
+        return f"{self.run.name}@step-{self.commit.step}"
+
+    def base(self, console: Console) -> Path | None:
+        """The directory of the model that this adapter stands on, made again if it was deleted; None for a whole model.
+
+        Raises UserError where it can no longer be made.
+        """
+        if "adapter_config.json" not in self.commit.files:
+            return None
+        recipe_path = self.run.path / "recipe.yaml"
+        if not recipe_path.exists():
+            raise UserError(f"{self} is an adapter, and with {self.run.path} is gone what says which base it stands on")
+        found = self.home / "stages" / str(self.run.about()["start"])
+        if (found / "artifact.json").exists():
+            return found
+        recipe, stage = load_recipe(recipe_path), self.run.about()["stage"]
+        config = recipe.stages[stage]
+        assert isinstance(config, FineTuneConfig)
+        pipeline = Pipeline(recipe, self.home, console)
+        step = pipeline.base(stage, config)
+        if not found.name.endswith(step.making.fingerprint[:16]):
+            raise UserError(f"the base that {self} stands on was deleted, and `{config.base}` is another model by now")
+        made: Path = pipeline.store.get(step).directory
+        return made
+
+
+def find_revision(text: str, home: Path) -> Revision:
+    """What RUN[@REV] names: @best, @main (which stands for no @), @step-500, a commit id. Raises UserError."""
+    name, _, revision = text.partition("@")
+    repository = find_repository(home / "hub", name)
+    commit = repository.resolve(revision or "main")
+    return Revision(home, RunDirectory(home / "runs" / repository.run), commit, repository.snapshot(commit))

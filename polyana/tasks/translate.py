@@ -1,0 +1,384 @@
+"""Learning to translate from parallel text: units of it as questions and answers, scored by what the model writes."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, replace
+from itertools import groupby, islice
+from operator import attrgetter, itemgetter
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import Field
+
+from polyana.config import Config, KeyPath
+from polyana.corpus import Split
+from polyana.data import write_examples
+from polyana.errors import UserError
+from polyana.evaluate import (
+    Comparison,
+    Decoding,
+    GreedyConfig,
+    Translated,
+    Translation,
+    compare_translations,
+    realign,
+    score_translations,
+    translate_documents,
+    write_translation_page,
+)
+from polyana.examples import (
+    BadRow,
+    ChatTemplate,
+    Conversation,
+    Example,
+    ExamplesReport,
+    PlainText,
+    SourceReport,
+    TemplateConfig,
+)
+from polyana.parallel import (
+    ChatPrompt,
+    LanguagesConfig,
+    ParallelConfig,
+    ParallelText,
+    PromptConfig,
+    Segment,
+    SentenceUnit,
+    Unit,
+    UnitReport,
+    chat,
+    lesson,
+    tagged,
+    units,
+)
+from polyana.storage import read_json, write_file, write_json
+from polyana.tasks.fine_tune import FineTuneConfig, FineTuneTask, check_context, save_tokenizer
+from polyana.tasks.language_model import EvalConfig
+
+__all__ = [
+    "UNITS_VERSION",
+    "TranslateConfig",
+    "TranslateTask",
+    "TranslationSettings",
+    "build_units",
+    "compare_saved",
+    "read_translations",
+    "translate_lines",
+]
+
+UNITS_VERSION = 1
+
+_AT_ONCE = 256  # units given to the tokenizer at once: keeps its threads busy; guess
+_TOO_LONG = "longer than the context"
+_SETTINGS = "translation.json"
+
+
+class TranslationEvalConfig(EvalConfig):
+    """When held-out text is predicted and translated; every save does it too."""
+
+    sentences: int = Field(
+        100,
+        ge=0,
+        description="of the held-out documents, chosen by a hash of their names, so many are translated and scored; 0 "
+        "for none",
+    )
+    decoding: Decoding = Field(default_factory=GreedyConfig)
+
+
+class TranslateConfig(ParallelConfig, TemplateConfig, FineTuneConfig):
+    """Fine-tune a pretrained model to translate, on parallel text."""
+
+    kind: Literal["translate"]
+    eval: TranslationEvalConfig = Field(default_factory=TranslationEvalConfig)
+
+    def problems(self) -> Iterator[tuple[KeyPath, str]]:
+        yield from super().problems()
+        if self.template is not None and not isinstance(self.prompt, ChatPrompt):
+            yield ("template",), "`template` writes conversations; with `prompt: tags` there are none, so leave it out"
+
+    def text_identity(self) -> dict[str, Any]:
+        """The settings that decide what the parallel text is."""
+        return {name: self.identity()[name] for name in ("data", "test", "languages", "held_out", "hygiene")}
+
+    def units_identity(self) -> dict[str, Any]:
+        """Those that decide, besides, what the examples are."""
+        names = ("languages", "hygiene", "unit", "both_directions", "prompt", "template", "context")
+        return {name: self.identity()[name] for name in names}
+
+
+class _Writer:
+    """What a model is asked and what it should answer, in tokens: in training and afterwards the same."""
+
+    def __init__(self, template: ChatTemplate, prompt: PromptConfig) -> None:
+        self._template, self._prompt = template, prompt
+
+    def question(self, direction: tuple[str, str], earlier: Sequence[tuple[str, str]], source: str) -> list[int]:
+        if isinstance(self._prompt, ChatPrompt):
+            return self._template.question(chat(self._prompt, direction, earlier, source))
+        # the space before the answer is a part of the answer's first token
+        return self._template.opening(tagged(self._prompt, direction, earlier, source).rstrip())
+
+    def examples(self, given: list[Unit]) -> Iterator[tuple[Unit, Example | BadRow]]:
+        """Each unit as an example, or why the template refuses it."""
+        if not isinstance(self._prompt, ChatPrompt):
+            for unit in given:
+                asked = tagged(self._prompt, unit.direction, unit.context, unit.source)
+                text = PlainText(asked + unit.target, given=len(asked.rstrip()))
+                yield unit, Example(unit.id, unit.id, *self._template.encode_text(text))
+            return
+        written = []
+        for unit in given:
+            try:
+                written.append((unit, self._template.write(Conversation(*lesson(self._prompt, unit)))))
+            except BadRow as error:
+                yield unit, error
+        encoded = self._template.encode([text for _, text in written])
+        for (unit, _), (tokens, weights) in zip(written, encoded, strict=True):
+            yield unit, Example(unit.id, unit.id, tokens, weights)
+
+
+def build_units(
+    config: TranslateConfig, recipe_base: Path, text: Path, base: Path, seed: int, directory: Path
+) -> dict[str, Any]:
+    """Write the shards of the units of a parallel text, the tokenizer with its template, the held-out sentences for
+    translating, and report.json; the report.
+
+    Of a unit that is longer than the context the earliest sentences that it is shown after are left out; one that is
+    too long without them is left out, for half an answer teaches to stop halfway.
+    """
+    check_context(config, base)
+    template = ChatTemplate(base, config.template, recipe_base)
+    writer, report, cut = _Writer(template, config.prompt), ExamplesReport(), UnitReport()
+
+    def count(words: str) -> int:
+        return len(template.opening(words))
+
+    def written() -> Iterator[tuple[Split, str, NDArray[np.uint32], NDArray[np.float32]]]:
+        split: Split
+        for split in ("train", "eval"):
+            counted = cut if split == "train" else UnitReport()
+            segments = ParallelText(text).segments(split)
+            found = units(segments, config, seed, count, counted, training=split == "train")
+            for each in _fitting(found, writer, config.context, report):
+                yield split, each.id, each.tokens, each.weights
+
+    write_examples(written(), len(template.tokenizer), directory)
+    _check_not_empty(directory, report)
+    shutil.copyfile(text / "eval.jsonl.zst", directory / "eval.jsonl.zst")
+    return save_tokenizer(template, directory, report.as_data() | {"units": cut.lines()})
+
+
+def _check_not_empty(directory: Path, report: ExamplesReport) -> None:
+    if not read_json(directory / "tokens.json")["train"]["documents"]:
+        total = report.total()
+        reasons = [f"{count:,} {reason}" for reason, count in (total.left_out | total.bad).items()]
+        raise UserError("no unit of translation is left to train on: " + (", ".join(reasons) or "all are held out"))
+
+
+def _fitting(found: Iterable[Unit], writer: _Writer, context: int, report: ExamplesReport) -> Iterator[Example]:
+    """The units as examples of at most `context` tokens, counted by their kind."""
+    rest = iter(found)
+    while waiting := list(islice(rest, _AT_ONCE)):
+        for whole, its_example in writer.examples(waiting):
+            unit, example, longest = whole, its_example, 0
+            balance = report.sources.setdefault(unit.kind, SourceReport())
+            balance.rows += 1
+            while isinstance(example, Example) and len(example.tokens) > context and unit.context:
+                longest = longest or len(example.tokens)
+                ((unit, example),) = writer.examples([replace(unit, context=unit.context[1:])])
+            if isinstance(example, BadRow):
+                balance.leave_out(str(example))
+            elif len(example.tokens) > context:
+                balance.leave_out(_TOO_LONG)
+            else:
+                if longest:
+                    balance.shorten(longest - len(example.tokens), 0)
+                balance.keep(example.weights)
+                yield example
+
+
+class TranslationSettings(Config):
+    """What a model that has learned to translate has to be asked with: translation.json beside its weights."""
+
+    languages: LanguagesConfig
+    both_directions: bool
+    prompt: PromptConfig
+    decoding: Decoding
+    context: int
+    """Sentences before, with their translations, that it is shown."""
+
+    @classmethod
+    def of(cls, config: TranslateConfig) -> TranslationSettings:
+        (unit, *_) = config.unit
+        shown = unit.context if isinstance(unit, SentenceUnit) else 0
+        return cls(
+            languages=config.languages, both_directions=config.both_directions, prompt=config.prompt,
+            decoding=config.eval.decoding, context=shown,
+        )  # fmt: skip
+
+    @classmethod
+    def read(cls, directory: Path) -> TranslationSettings:
+        """Of a save. Raises UserError where there are none."""
+        if not (directory / _SETTINGS).exists():
+            raise UserError("this run has not learned to translate; a stage of `kind: translate` does")
+        return cls.model_validate(read_json(directory / _SETTINGS))
+
+    def write(self, directory: Path) -> None:
+        write_json(directory / _SETTINGS, self.model_dump())
+
+    def direction(self, into: str | None) -> tuple[str, str]:
+        """(from, into); None is what training was for. Raises UserError for a language that was not learned."""
+        one, other = self.languages.source, self.languages.target
+        if into in (None, other):
+            return one, other
+        if into == one and self.both_directions:
+            return other, one
+        known = f"{one} to {other}" + (" and back" if self.both_directions else "")
+        raise UserError(f"it has not learned to translate into `{into}`; it has learned {known}")
+
+
+def translate(
+    model: Any, template: ChatTemplate, settings: TranslationSettings, documents: Sequence[Sequence[str]],
+    direction: tuple[str, str],
+) -> Translated:  # fmt: skip
+    """What each text of each document becomes."""
+    writer = _Writer(template, settings.prompt)
+
+    def ask(earlier: Sequence[tuple[str, str]], source: str) -> list[int]:
+        return writer.question(direction, earlier, source)
+
+    return translate_documents(model, template.tokenizer, documents, ask, settings.decoding, settings.context)
+
+
+def translate_lines(
+    model: Any, directory: Path, settings: TranslationSettings, text: str, direction: tuple[str, str]
+) -> str:
+    """As `translate`, each line of a text for itself; blank lines part documents and stay where they are.
+
+    `directory`: of the save, which holds the tokenizer with its chat template.
+    """
+    lines = text.replace("\r\n", "\n").removesuffix("\n").split("\n")
+    documents = [list(found) for _, found in groupby(lines, lambda line: not line.strip())]
+    written = translate(model, ChatTemplate(directory), settings, documents, direction)
+    return "".join(" ".join(text.split()) + "\n" for texts in written.texts for text in texts)
+
+
+class TranslateTask(FineTuneTask):
+    """Cross entropy of translations, and scores of those that the model writes."""
+
+    _config: TranslateConfig
+
+    def __init__(self, *others: Any) -> None:
+        super().__init__(*others)
+        self._settings = TranslationSettings.of(self._config)
+        self._direction = self._settings.direction(None)
+        self._template = ChatTemplate(self._data)
+        self._written: list[Translation] = []
+
+    def prompt(self, text: str) -> str | list[int]:
+        return _Writer(self._template, self._config.prompt).question(self._direction, [], text)
+
+    def score_answers(self) -> dict[str, float]:
+        """BLEU and chrF++ of the held-out sentences; what was written for a longer unit is cut where they are."""
+        documents = self._asked()
+        if not documents:
+            return {}
+        written = translate(
+            self.model, self._template, self._settings,
+            [[unit.source for unit in found] for found in documents], self._direction,
+        )  # fmt: skip
+        self._written = [
+            Translation(unit.document, source, reference, piece)
+            for found, texts in zip(documents, written.texts, strict=True)
+            for unit, text in zip(found, texts, strict=True)
+            for (source, reference), piece in zip(
+                unit.sentences, realign(text, [reference for _, reference in unit.sentences]), strict=True
+            )
+        ]
+        scores = score_translations(self._written, *self._direction)
+        return scores.metrics() | {"eval/unfinished": written.unfinished / max(written.answers, 1)}
+
+    def _asked(self) -> list[list[Unit]]:
+        """The units of each document that is translated. Of a mix of units the first."""
+        named = groupby(ParallelText(self._data).segments("eval"), attrgetter("document"))
+        left, chosen = self._config.eval.sentences, list[Segment]()
+        for _, found in sorted(((_hash(name), list(found)) for name, found in named), key=itemgetter(0)):
+            chosen += found[: left - len(chosen)]
+        alone = self._config.model_copy(update={"unit": self._config.unit[:1]})
+        cut = units(chosen, alone, 0, lambda text: len(self._template.opening(text)), UnitReport(), training=False)
+        return [list(found) for _, found in groupby(cut, attrgetter("document"))]
+
+    def keep_answers(self, run: Path, step: int) -> None:
+        if self._written:
+            lines = [json.dumps(asdict(each), ensure_ascii=False) for each in self._written]
+            path = _translations(run, step)
+            path.parent.mkdir(exist_ok=True)
+            write_file(path, "\n".join(lines) + "\n")
+
+    def conclude(self, run: Path, step: int) -> dict[str, Any]:
+        """Write translations.html, where what the best revision wrote stands beside what the base did; scores with
+        their signatures, for the summary."""
+        if not self._config.eval.sentences:
+            return {}
+        first = min(int(path.stem.removeprefix("step-")) for path in _translations(run, 0).parent.iterdir())
+        ours, before = read_translations(run, step), read_translations(run, first)
+        best = score_translations(ours, *self._direction)
+        systems, compared = {f"step {step}": (ours, best)}, list[Comparison]()
+        if step != first:
+            systems[f"step {first}"] = before, score_translations(before, *self._direction)
+            compared = compare_translations(before, ours, self._direction[1])
+        write_translation_page(run / "translations.html", run.name, self._direction, systems, compared)
+        return {
+            "scores": [str(each) for each in (best.bleu, best.chrf, best.document_bleu, best.document_chrf)],
+            "translations": str(run / "translations.html"),
+        }
+
+    def save(self, directory: Path, weights: Mapping[str, torch.Tensor]) -> None:
+        super().save(directory, weights)
+        self._settings.write(directory)
+
+
+def read_translations(run: Path, step: int) -> list[Translation]:
+    """What the evaluation at a step of a run wrote. Raises UserError where there is none."""
+    path = _translations(run, step)
+    if not path.exists():
+        raise UserError(
+            f"{run.name} has kept no translations of step {step}; `kind: translate` keeps those of each save"
+        )
+    return [Translation(**json.loads(line)) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def compare_saved(systems: Mapping[str, tuple[Path, int, Path]], page: Path | None = None) -> list[Comparison]:
+    """Was it chance that the first of two is better than the second? (directory of the run, step, of the save) by name.
+
+    Raises UserError where they have not translated the same text in the same direction.
+    """
+    directions = [TranslationSettings.read(saved).direction(None) for _, _, saved in systems.values()]
+    if directions[0] != directions[1]:
+        raise UserError(
+            "the two have learned different languages: " + " and ".join("-".join(one) for one in directions)
+        )
+    new, old = (read_translations(run, step) for run, step, _ in systems.values())
+    found = compare_translations(old, new, directions[0][1])
+    if page is not None:
+        scored = {
+            name: (written, score_translations(written, *directions[0]))
+            for name, written in zip(systems, (new, old), strict=True)
+        }
+        write_translation_page(page, " against ".join(systems), directions[0], scored, found)
+    return found
+
+
+def _translations(run: Path, step: int) -> Path:
+    return run / "translations" / f"step-{step:08d}.jsonl"
+
+
+def _hash(name: str) -> bytes:
+    return hashlib.blake2b(name.encode("utf-8", "replace")).digest()

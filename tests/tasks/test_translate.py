@@ -1,0 +1,176 @@
+"""Learning to translate, end to end on a real model of 260,000 parameters and a toy language."""
+
+import io
+import json
+import random
+
+import pytest
+import torch
+from conftest import metrics_of, newest_run
+
+from polyana.recipe import load_recipe
+from polyana.registry import Repository
+from polyana.run import run_recipe
+from polyana.tracking import Console
+
+for name in ("sacrebleu", "babel", "py3langid", "sentencex", "snowballstemmer"):
+    pytest.importorskip(name)
+# peft 0.21 asks transformers 5.23 for what has a new name there.
+pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
+
+WORDS = {"dog": "hund", "cat": "katze", "ball": "ball", "tree": "baum", "house": "haus", "bird": "vogel"}
+COLOURS = {"red": "rote", "big": "gros", "little": "klein", "happy": "froh"}
+
+
+def toy(documents: int = 24, sentences: int = 3) -> tuple[str, str]:
+    """Line files of English and of a toy German, documents parted by blank lines."""
+    draws, one, other = random.Random(0), [], []
+    for _ in range(documents):
+        for _ in range(sentences):
+            noun, colour, name = draws.choice(list(WORDS)), draws.choice(list(COLOURS)), draws.choice(["Tom", "Lily"])
+            one.append(f"{name} saw a {colour} {noun}.")
+            other.append(f"{name} sah {COLOURS[colour]} {WORDS[noun]}.")
+        one.append("")
+        other.append("")
+    return "\n".join(one), "\n".join(other)
+
+
+RECIPE = """\
+name: toy
+seed: 3
+stages:
+  german:
+    kind: translate
+    base: BASE
+    data: [{source: a.en, target: a.de, document: blank_line}]
+    languages: {source: en, target: de}
+    hygiene: {wrong_language: false, duplicates: false, overlap: false}
+    held_out: 20%
+    prompt: tags
+    context: 256
+    adapter: {kind: lora, rank: 8}
+    train: {duration: 30 steps, batch: 8 sequences, lr: 1e-2, precision: fp32, packing: none}
+    eval: {sentences: 6}
+    save: {every: 15 steps}
+    sample: {prompts: [Tom saw a red dog.], max_tokens: 8, temperature: 0}
+"""
+
+
+@pytest.fixture
+def recipe(tmp_path, shared_data, home):
+    for name, text in zip(("a.en", "a.de"), toy(), strict=True):
+        (tmp_path / name).write_text(text)
+    path = tmp_path / "toy.yaml"
+    path.write_text(RECIPE.replace("BASE", str(shared_data / "stories260k" / "hf")))
+    return path
+
+
+def run(path, *overrides) -> dict:
+    return run_recipe(load_recipe(path, overrides), console=Console(io.StringIO()))["german"]
+
+
+def test_it_learns_and_unmodified_peft_translates_the_same(recipe, home, tmp_path):
+    summary = run(recipe)
+    directory = newest_run(home)
+    metrics = metrics_of(directory)
+    assert metrics["eval/loss"][30] < 0.5 * metrics["eval/loss"][0]
+    assert metrics["eval/chrf"][30] > metrics["eval/chrf"][0] + 20
+    assert metrics["eval/bleu"].keys() == metrics["eval/loss"].keys() == {0, 15, 30}
+    assert summary["scores"][0].startswith("BLEU|nrefs:1|case:mixed")
+    assert summary["metrics"]["eval/bleu"] == metrics["eval/bleu"][summary["best_step"]]
+    kept = [json.loads(line) for line in (directory / "translations" / "step-00000030.jsonl").read_text().splitlines()]
+    assert len(kept) == 6
+    page = (directory / "translations.html").read_text()
+    assert kept[0]["source"] in page
+    assert "By chance?" in page
+
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    repository = Repository(home / "hub", directory.name)
+    saved = repository.snapshot(repository.resolve("step-30"))
+    base = json.loads((saved / "adapter_config.json").read_text())["base_model_name_or_path"]
+    model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32), saved).eval()
+    tokenizer = AutoTokenizer.from_pretrained(saved)
+    for each in kept:
+        asked = tokenizer(f"<en> {each['source']}\n<de>", add_special_tokens=False, return_tensors="pt")["input_ids"]
+        source = tokenizer.encode(each["source"], add_special_tokens=False)
+        ids = torch.cat([torch.tensor([[tokenizer.bos_token_id]]), asked], 1)
+        written = model.generate(
+            input_ids=ids, attention_mask=torch.ones_like(ids), max_new_tokens=max(16, 3 * len(source)),
+            do_sample=False, eos_token_id=tokenizer.eos_token_id, pad_token_id=0,
+        )  # fmt: skip
+        assert tokenizer.decode(written[0, ids.shape[1] :], skip_special_tokens=True).strip() == each["hypothesis"]
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """(directory, environment's home) of a finished run of both directions in a chat with context."""
+    from conftest import SHARED
+
+    if not SHARED.is_dir():
+        pytest.skip("../shared/data is not beside the checkout")
+    place = tmp_path_factory.mktemp("trained")
+    for name, text in zip(("a.en", "a.de"), toy(), strict=True):
+        (place / name).write_text(text)
+    text = RECIPE.replace("BASE", str(SHARED / "stories260k" / "hf")).replace(
+        "    prompt: tags\n",
+        "    prompt: {kind: chat, instruction: '{target_language}: {text}'}\n    template: zephyr\n"
+        "    both_directions: true\n    unit: {kind: sentence, context: 1}\n",
+    )
+    text = text.replace("sentences: 6", "sentences: 6, decoding: {max_ratio: 1.5}").replace("30 steps", "2 steps")
+    (place / "toy.yaml").write_text(text.replace("15 steps", "1 step, keep: {last: 2}"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("POLYANA_HOME", str(place / "home"))
+        run(place / "toy.yaml")
+    return place
+
+
+@pytest.fixture
+def saved(trained, monkeypatch):
+    """(name of the run, its directory), in the home where it is."""
+    monkeypatch.setenv("POLYANA_HOME", str(trained / "home"))
+    directory = newest_run(trained / "home")
+    return directory.name, directory
+
+
+def test_the_commands_use_what_was_saved(trained, saved, polyana, tmp_path):
+    name, directory = saved
+    kept = [json.loads(line) for line in (directory / "translations" / "step-00000002.jsonl").read_text().splitlines()]
+    documents = [[each["source"] for each in kept if each["document"] == one]
+                 for one in dict.fromkeys(each["document"] for each in kept)]  # fmt: skip
+    (tmp_path / "held.en").write_text("\n\n".join("\n".join(each) for each in documents))
+    polyana("translate", f"{name}@step-2", "held.en", "--output", "held.de")
+    written = (tmp_path / "held.de").read_text().split("\n")
+    assert [line for line in written if line] == [" ".join(each["hypothesis"].split()) for each in kept]
+    assert written[len(documents[0])] == ""
+    back = polyana("translate", name, "held.en", "--into", "en").stdout
+    assert back.count("\n") == len(written) - 1
+    assert back != (tmp_path / "held.de").read_text()
+    refused = polyana("translate", name, "held.en", "--into", "fr", check=2).stderr
+    assert "has not learned to translate into `fr`; it has learned en to de and back" in refused
+    compared = json.loads(polyana("compare", f"{name}@step-1", f"{name}@step-2", "--json", "--page", "a.html").stdout)
+    assert [each["name"] for each in compared] == ["BLEU", "chrF2++", "document BLEU", "document chrF2++"]
+    assert f"{name}@step-2" in (tmp_path / "a.html").read_text()
+
+
+def test_an_adapter_writes_and_is_merged(trained, saved, polyana, tmp_path, monkeypatch):
+    """The template has added two tokens to the base's, whose rows no file of the adapter holds."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    name, _ = saved
+    greedy = ("--temperature", "0", "--max-tokens", "12")
+    answer = polyana("generate", name, "Tom saw a cat.", *greedy).stdout
+    raw = polyana("generate", name, "Tom saw a cat.", "--raw", *greedy).stdout
+    assert raw.startswith("Tom saw a cat.")
+    assert not answer.startswith("Tom saw a cat.")
+    told = polyana("models", "merge", name, "merged").stdout
+    assert "float32; log probabilities differ from the adapter's by at most" in told
+    model, tokenizer = (kind.from_pretrained(tmp_path / "merged") for kind in (AutoModelForCausalLM, AutoTokenizer))
+    ids = tokenizer.apply_chat_template(
+        [{"role": "user", "content": "Tom saw a cat."}], add_generation_prompt=True, return_tensors="pt"
+    )
+    written = model.generate(**ids, max_new_tokens=12, do_sample=False)
+    text = tokenizer.decode(written[0, ids["input_ids"].shape[1] :], skip_special_tokens=True)
+    assert text + "\n" == answer
+    assert "is not empty" in polyana("models", "merge", name, "merged", check=2).stderr
