@@ -18,6 +18,8 @@ has changed or is damaged is made again (polyana/storage/artifact.py).
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -97,6 +99,15 @@ def _run_stages(pipeline: Pipeline, stage: str | None, resume: bool, fresh: bool
         else:
             pipeline.store.get(step)
     return {name: read_json(pipeline.store.get(step).directory / "summary.json") for name, step in training.items()}
+
+
+@contextmanager
+def _blaming(where: str) -> Iterator[None]:
+    """Give a place in the recipe to problems that have none."""
+    try:
+        yield
+    except UserError as error:
+        raise UserError([Problem(problem.where or where, problem.what) for problem in error.problems]) from None
 
 
 class Pipeline:
@@ -208,7 +219,8 @@ class Pipeline:
         inputs = dict(base_inputs(reference, self.recipe.base, self.digests, where))
 
         def fill(directory: Path) -> None:
-            convert_base(reference, inputs, self.recipe.base, directory, self.console)
+            with _blaming(where("base")):
+                convert_base(reference, inputs, self.recipe.base, directory, self.console)
             if reference.kind == "hub":
                 write_json(directory / "base.json", {"name": reference.name, "revision": inputs["commit"]})
 
@@ -221,7 +233,9 @@ class Pipeline:
         inputs["base"] = base.making.fingerprint
 
         def fill(directory: Path) -> None:
-            report = build_examples(config, self.recipe.base, self.store.get(base).directory, directory)
+            below = self.store.get(base).directory
+            with _blaming(where()):
+                report = build_examples(config, self.recipe.base, below, directory)
             self._tell(examples.report_lines(report))
 
         making = Making("examples", examples.VERSION, config.examples_identity(), inputs)
@@ -248,7 +262,8 @@ class Pipeline:
         def fill(directory: Path) -> None:
             below = self.store.get(base).directory
             sentences, seed = self.store.get(text).directory, self.recipe.seed
-            report = build_units(config, self.recipe.base, sentences, below, seed, directory)
+            with _blaming(where()):
+                report = build_units(config, self.recipe.base, sentences, below, seed, directory)
             self._tell([*report["units"], *examples.report_lines(report)])
 
         settings = config.units_identity() | {"seed": self.recipe.seed}
@@ -292,7 +307,8 @@ class Pipeline:
 
         def fill(directory: Path) -> None:
             ingredients = self.ingredients(name, config)
-            task = ingredients.task(self.recipe)
+            with _blaming(self.recipe.where(name)):
+                task = ingredients.task(self.recipe)
             try:
                 TrainingPlan.of(config.train, task.per_epoch, task.tokens_per_epoch, task.context)
             except UserError as error:

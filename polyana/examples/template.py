@@ -91,8 +91,8 @@ class ChatTemplate:
         if self._end is None:
             if self.tokenizer.chat_template is None:
                 raise UserError(
-                    "the base has no chat template; write `template: chatml` (adds two tokens), or `zephyr`, `alpaca`, "
-                    "`raw` (add none), or a file `mine.jinja`; rows of the form `text` need none"
+                    "the base has no chat template; write `template: zephyr`, `alpaca` or `raw`, a file `mine.jinja`, "
+                    "or with `adapter: full` also `chatml`, which adds two tokens; rows of the form `text` need none"
                 )
             try:
                 first, second = (

@@ -31,6 +31,7 @@ _EXAMPLES = "a stage as `pretrain@best`, `hub:org/name@revision`, `package:NAME`
 _STAGE = re.compile(r"[\w-]+(@[\w.-]+)?")
 _HUB = re.compile(r"[\w-][\w.-]*(/[\w.-]+)?")
 _WEIGHTS = ("*.safetensors", "pytorch_model*.bin")
+_TOKENIZER = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model")  # one at least
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,6 +187,8 @@ def _read_directory(directory: Path) -> tuple[Any, Any]:
 
     settings = {"trust_remote_code": False, "local_files_only": True}
     _model_files(directory)
+    if not any((directory / name).is_file() for name in _TOKENIZER):
+        raise UserError(f"there is no tokenizer in {directory}: no {', '.join(_TOKENIZER)}")
     try:
         config = AutoConfig.from_pretrained(directory, **settings)
         _check_causal(config)

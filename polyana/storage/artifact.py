@@ -167,4 +167,9 @@ def changes(old: Any, new: Any, path: str = "") -> list[str]:
             return [f"{path} had {len(old)} entries, has {len(new)}"]
         pairs = enumerate(zip(old, new, strict=True))
         return [change for index, (one, other) in pairs for change in changes(one, other, f"{path}.{index}")]
-    return [] if old == new else [f"{path} was {old}, is {new}"]
+    return [] if old == new else [f"{path} was {_shown(old)}, is {_shown(new)}"]
+
+
+def _shown(value: Any) -> str:
+    """A setting as a recipe has it."""
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

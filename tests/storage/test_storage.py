@@ -14,6 +14,7 @@ from polyana.storage import (
     Making,
     Step,
     building,
+    changes,
     disk_used,
     is_held,
     locked,
@@ -83,6 +84,14 @@ def store(tmp_path):
 def step(settings, content="made", used_by="demo/words"):
     making = Making("tokenizer", 1, settings, {"corpus": "abc"})
     return Step(used_by, making, lambda directory: (directory / "file").write_text(content) and None)
+
+
+def test_what_changed_in_a_list_of_settings_is_named_alone():
+    old = {"data": [{"path": "a", "weight": 1.0}, {"path": "b"}], "lr": None}
+    assert changes(old, {"data": [{"path": "a", "weight": 2.0}, {"path": "b"}], "lr": None}) == [
+        "data.0.weight was 1.0, is 2.0"
+    ]
+    assert changes(old, {"data": [{"path": "a"}], "lr": 0.1}) == ["data had 2 entries, has 1", "lr was null, is 0.1"]
 
 
 def test_what_is_finished_is_found_again_and_what_changed_is_said(store):

@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 import signal
 from itertools import pairwise
 from pathlib import Path
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import CLOCKED, metrics_of, newest_run
+from rich.console import Console as RichConsole
 
 from polyana.data import TokenData
 from polyana.errors import Interrupted, UserError
@@ -219,7 +221,55 @@ def test_what_is_wrong_is_said_before_anything_is_trained(change, recipe, load, 
     with pytest.raises(UserError) as caught:
         run_recipe(load(recipe, change), console=QUIET)
     assert LETTERS[change] in str(caught.value)
+    assert all(re.match(r".*stories\.yaml:\d+$|--set ", problem.where) for problem in caught.value.problems)
     assert not (home / "runs").exists()
+
+
+BAD_ROWS = {
+    '{"prompt": "Who?", "completion": ""}': "the assistant says nothing (message 2)",
+    '{"question": "Who?", "answer": "I."}': "its columns are `question`, `answer`; write `columns: {prompt: ...",
+    '{"messages": [{"role": "assistant", "content": "I."}]}': "the assistant speaks first (message 1)",
+}
+
+
+def test_bad_rows_are_named_with_file_and_line(recipe, load, tmp_path):
+    with (tmp_path / "rows.jsonl").open("a") as file:
+        file.writelines(f"{row}\n" for row in BAD_ROWS)
+    with pytest.raises(UserError) as caught:
+        run_recipe(load(recipe), console=QUIET)
+    said = str(caught.value).splitlines()
+    assert "3 of 51 rows cannot be used" in said[0]
+    assert [line.startswith(f"rows.jsonl:{number}  ") for number, line in enumerate(said[1:], 49)] == [True] * 3
+    assert all(letter in line for line, letter in zip(said[1:], BAD_ROWS.values(), strict=True))
+
+
+def test_an_answer_stands_apart_from_its_question_and_beside_the_bases(recipe, load, home, polyana):
+    said = io.StringIO()
+    run_recipe(load(recipe), console=Console(said))
+    first = newest_run(home)
+    answer = json.loads((first / "samples" / "step-00000008.json").read_text())[0]
+    assert (answer["prompt"], answer["form"]) == ("Tell me of a cat.", "chat")
+    assert f"says  Tell me of a cat. {answer['text'].strip()}" in said.getvalue()
+    options = ("--max-tokens", "8", "--temperature", "0")
+    tuned = polyana("generate", first.name, "Tell me of a cat.", *options).stdout
+    base = polyana("generate", first.name, "Tell me of a cat.", *options, "--base").stdout
+    assert tuned != base  # which has no chat template and goes on with the text
+    assert base.startswith("Tell me of a cat.")
+
+
+def test_a_plan_counts_the_adapter(recipe, load, home):
+    from polyana.plan import picture, plan_recipe
+
+    plan = plan_recipe(load(recipe), prepare=True, console=QUIET)
+    training = plan.stages[-1].training
+    assert training.trained == 5 * 4 * (64 + 64 + 64 + 32)  # layers, rank, q_proj, v_proj
+    assert training.memory.gradients == 4 * training.trained
+    assert training.memory.optimizer == 8 * training.trained
+    assert training.disk.kept < 4 * training.parameters  # no save holds the base
+    shown = io.StringIO()
+    RichConsole(file=shown, width=200).print(picture(plan))
+    assert "of which 4,480 are trained (1.69%): the adapter's files take 17.9 kB" in shown.getvalue()
+    assert "lora: rank 4, alpha 8, on q_proj, v_proj" in shown.getvalue()
 
 
 def test_stages_that_wait_for_each_other_are_named(recipe, load):
