@@ -205,18 +205,23 @@ class LanguageModelTask:
         ]
 
     def picture(self, batch: Batch) -> Text:
-        """A batch for people: tokens apart by |, each document in its own colour, tokens without loss dim."""
+        """A batch for people: tokens apart by |, each document in its own colour, what is not learned dim: the first
+        token of a text, for which nothing asks, and those whose prediction does not count. The last is seen by nobody,
+        and learned."""
         colours = ("cyan", "yellow", "green", "magenta", "blue", "red")
         picture = Text()
         for number, part in enumerate(batch.micro_batches(1), start=1):
             documents = part.document_N.tolist()
             names = self._sequences.shards.ids(documents)
             picture.append(f"sequence {number}: {part.tokens} tokens of {', '.join(names)}\n", "bold")
-            for token, document, labelled in zip(
-                part.tokens_N.tolist(), documents, part.weight_N.tolist(), strict=True
-            ):
-                style = colours[document % len(colours)] if labelled else "dim"
-                picture.append(self._tokenizer.decode([token]), style)
-                picture.append("|", "bright_black")
+            end = 0
+            for length in part.lengths:
+                text, end = slice(end, end + length), end + length
+                tokens = [int(part.tokens_N[text][0]), *part.targets_N[text].tolist()]
+                weights, of = [0.0, *part.weight_N[text].tolist()], [*documents[text], documents[text][-1]]
+                for token, document, weight in zip(tokens, of, weights, strict=True):
+                    style = colours[document % len(colours)] if weight else "dim"
+                    picture.append(self._tokenizer.decode([token]), style)
+                    picture.append("|", "bright_black")
             picture.append("\n")
         return picture

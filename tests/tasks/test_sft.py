@@ -257,6 +257,21 @@ def test_an_answer_stands_apart_from_its_question_and_beside_the_bases(recipe, l
     assert base.startswith("Tell me of a cat.")
 
 
+def test_the_picture_of_a_batch_has_what_is_learned_in_colour(recipe, load):
+    task = task_of(recipe, load, "stages.chat.train.packing=none")
+    batch = task.batch(0, 1)
+    picture = task.picture(batch)
+    body = picture.plain.index("\n") + 1
+    parts = {"dim": "", "colour": ""}
+    for span in picture.spans:
+        if span.start >= body and span.style != "bright_black":
+            parts["dim" if span.style == "dim" else "colour"] += picture.plain[span.start : span.end]
+    rows = map(json.loads, (recipe.parent / "rows.jsonl").read_text().splitlines())
+    answers = {row["prompt"].replace(" ", ""): row["completion"].replace(" ", "") for row in rows}
+    asked, learned = (parts[which].replace(" ", "") for which in ("dim", "colour"))
+    assert learned == answers[asked.removeprefix("<s>")] + "</s>"  # the token that ends a turn too
+
+
 def test_a_plan_counts_the_adapter(recipe, load, home):
     from polyana.plan import picture, plan_recipe
 
