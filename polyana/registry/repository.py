@@ -4,6 +4,7 @@
         blobs/SHA256                      a file's content; the same content is stored once
         snapshots/COMMIT/                 one commit: links to blobs, under the files' names, and commit.json
         refs/main, best, step-500         a commit's id
+        .no_exist/COMMIT/config.json      said of an adapter, as the hub's client notes it: the commit has no such file
         arriving/                         a commit on its way
 
 So `HF_HUB_CACHE=HOME/hub HF_HUB_OFFLINE=1` lets unmodified Hugging Face tools load `polyana/RUN` at any revision.
@@ -54,6 +55,7 @@ class Repository:
         self.run = run
         self.path = hub / f"models--{NAMESPACE}--{run}"
         self._blobs, self._refs, self._snapshots = (self.path / name for name in ("blobs", "refs", "snapshots"))
+        self._missing = self.path / ".no_exist"
         self._scratch = self.path / "arriving"  # on the same disk, where other tools do not look
 
     def arriving(self, step: int) -> Path:
@@ -100,6 +102,9 @@ class Repository:
         )
         for name, digest in digests.items():
             self._add_blob(files / name, digest)
+        if "config.json" not in digests:  # an adapter: unless it is known that there is none, tokenizers do not load
+            (self._missing / identifier).mkdir(parents=True, exist_ok=True)
+            (self._missing / identifier / "config.json").touch()
         if not (self._snapshots / identifier / "commit.json").exists():
             shutil.rmtree(self._snapshots / identifier, ignore_errors=True)
             self._add_snapshot(commit)
@@ -185,6 +190,9 @@ class Repository:
         for snapshot in self._snapshots.glob("*"):
             if not (snapshot / "commit.json").exists():
                 shutil.rmtree(snapshot)
+        for noted in self._missing.glob("*"):
+            if not (self._snapshots / noted.name).exists():
+                shutil.rmtree(noted)
         shutil.rmtree(self._scratch, ignore_errors=True)
         return freed
 

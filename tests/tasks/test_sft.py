@@ -88,6 +88,14 @@ def test_it_learns_and_unmodified_peft_loads_what_it_saved(recipe, load, home):
         nats, count = nats - float((chosen * weights[1:]).sum()), count + float(weights[1:].sum())
     assert losses[8] == pytest.approx(nats / count, rel=1e-5)
     assert tokenizer.chat_template is not None
+    by_name = {"revision": "best", "cache_dir": home / "hub", "local_files_only": True}
+    name = f"polyana/{newest_run(home).name}"
+    assert AutoTokenizer.from_pretrained(name, **by_name).chat_template == tokenizer.chat_template
+    ids = torch.arange(20)[None]
+    with torch.no_grad():
+        torch.testing.assert_close(
+            AutoModelForCausalLM.from_pretrained(name, **by_name)(ids).logits, theirs(ids).logits
+        )
 
 
 def test_a_killed_run_goes_on_to_the_last_bit(recipe, load, home, monkeypatch):
