@@ -2,8 +2,11 @@
 
 import io
 import json
+import os
 import re
 import signal
+import subprocess
+import sys
 from itertools import pairwise
 from pathlib import Path
 
@@ -88,14 +91,21 @@ def test_it_learns_and_unmodified_peft_loads_what_it_saved(recipe, load, home):
         nats, count = nats - float((chosen * weights[1:]).sum()), count + float(weights[1:].sum())
     assert losses[8] == pytest.approx(nats / count, rel=1e-5)
     assert tokenizer.chat_template is not None
-    by_name = {"revision": "best", "cache_dir": home / "hub", "local_files_only": True}
-    name = f"polyana/{newest_run(home).name}"
-    assert AutoTokenizer.from_pretrained(name, **by_name).chat_template == tokenizer.chat_template
-    ids = torch.arange(20)[None]
+    code = (
+        "from transformers import AutoModelForCausalLM as Model, AutoTokenizer as Tokenizer\n"
+        f"name = 'polyana/{newest_run(home).name}'\n"
+        "ids = Tokenizer.from_pretrained(name, revision='best')('Tell me of a cat.', return_tensors='pt')\n"
+        "model = Model.from_pretrained(name, revision='best')\n"
+        "print(ids['input_ids'].tolist(), float(model(**ids).logits.square().mean()))"
+    )
+    offline = os.environ | {"HF_HUB_CACHE": str(home / "hub"), "HF_HUB_OFFLINE": "1"}
+    by_name = subprocess.run([sys.executable, "-c", code], env=offline, capture_output=True, text=True, check=True)
+    ids = tokenizer("Tell me of a cat.", return_tensors="pt")
     with torch.no_grad():
-        torch.testing.assert_close(
-            AutoModelForCausalLM.from_pretrained(name, **by_name)(ids).logits, theirs(ids).logits
-        )
+        mean = float(theirs(**ids).logits.square().mean())
+    said, _, number = by_name.stdout.strip().rpartition(" ")
+    assert said == str(ids["input_ids"].tolist())
+    assert float(number) == pytest.approx(mean, rel=1e-5)
 
 
 def test_a_killed_run_goes_on_to_the_last_bit(recipe, load, home, monkeypatch):
