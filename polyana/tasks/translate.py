@@ -155,6 +155,11 @@ def build_units(
     """
     check_context(config, base)
     template = ChatTemplate(base, config.template, recipe_base)
+    if isinstance(config.prompt, ChatPrompt) and template.tokenizer.chat_template is None:
+        raise UserError(
+            "the base has no chat template; write `prompt: tags`, which needs none, or `template: chatml` (adds two "
+            "tokens), `zephyr`, `alpaca`, `raw` (add none), or a file `mine.jinja`"
+        )
     writer, report, cut = _Writer(template, config.prompt), ExamplesReport(), UnitReport()
 
     def count(words: str) -> int:
