@@ -42,6 +42,7 @@ from polyana.examples import (
     PlainText,
     SourceReport,
     TemplateConfig,
+    question,
 )
 from polyana.parallel import (
     ChatPrompt,
@@ -113,7 +114,7 @@ class TranslateConfig(ParallelConfig, TemplateConfig, FineTuneConfig):
         return {name: self.identity()[name] for name in names}
 
 
-class _Writer:
+class UnitWriter:
     """What a model is asked and what it should answer, in tokens: in training and afterwards the same."""
 
     def __init__(self, template: ChatTemplate, prompt: PromptConfig) -> None:
@@ -121,7 +122,7 @@ class _Writer:
 
     def question(self, direction: tuple[str, str], earlier: Sequence[tuple[str, str]], source: str) -> list[int]:
         if isinstance(self._prompt, ChatPrompt):
-            return self._template.question(chat(self._prompt, direction, earlier, source))
+            return question(self._template.tokenizer, chat(self._prompt, direction, earlier, source))
         # the space before the answer is a part of the answer's first token
         return self._template.opening(tagged(self._prompt, direction, earlier, source).rstrip())
 
@@ -160,7 +161,7 @@ def build_units(
             "the base has no chat template; write `prompt: tags`, which needs none, or `template: chatml` (adds two "
             "tokens), `zephyr`, `alpaca`, `raw` (add none), or a file `mine.jinja`"
         )
-    writer, report, cut = _Writer(template, config.prompt), ExamplesReport(), UnitReport()
+    writer, report, cut = UnitWriter(template, config.prompt), ExamplesReport(), UnitReport()
 
     def count(words: str) -> int:
         return len(template.opening(words))
@@ -187,7 +188,7 @@ def _check_not_empty(directory: Path, report: ExamplesReport) -> None:
         raise UserError("no unit of translation is left to train on: " + (", ".join(reasons) or "all are held out"))
 
 
-def _fitting(found: Iterable[Unit], writer: _Writer, context: int, report: ExamplesReport) -> Iterator[Example]:
+def _fitting(found: Iterable[Unit], writer: UnitWriter, context: int, report: ExamplesReport) -> Iterator[Example]:
     """The units as examples of at most `context` tokens, counted by their kind."""
     rest = iter(found)
     while waiting := list(islice(rest, _AT_ONCE)):
@@ -254,7 +255,7 @@ def translate(
     direction: tuple[str, str],
 ) -> Translated:  # fmt: skip
     """What each text of each document becomes."""
-    writer = _Writer(template, settings.prompt)
+    writer = UnitWriter(template, settings.prompt)
 
     def ask(earlier: Sequence[tuple[str, str]], source: str) -> list[int]:
         return writer.question(direction, earlier, source)
@@ -288,7 +289,7 @@ class TranslateTask(FineTuneTask):
         self._written: list[Translation] = []
 
     def prompt(self, text: str) -> str | list[int]:
-        return _Writer(self._template, self._config.prompt).question(self._direction, [], text)
+        return UnitWriter(self._template, self._config.prompt).question(self._direction, [], text)
 
     def score_answers(self) -> dict[str, float]:
         """BLEU and chrF++ of the held-out sentences; what was written for a longer unit is cut where they are."""
