@@ -72,6 +72,11 @@ class FineTuneConfig(TrainingStageConfig):
             parse_base(self.base)
         except ValueError as error:
             yield ("base",), str(error)
+        if self.adapter.kind == "dora" and self.train.compile:
+            what = "layers with dora cannot be compiled (peft 0.21); leave `compile` out, or write `adapter: lora`"
+            yield ("train", "compile"), what
+        if self.adapter.kind == "qlora" and self.train.precision == "fp8":
+            yield ("train", "precision"), "a base in 4 bits has no layers for fp8; write bf16, or `adapter: lora`"
 
     def identity(self) -> dict[str, Any]:
         return {name: value for name, value in super().identity().items() if name != "base"}  # its content counts
@@ -116,6 +121,11 @@ def fine_tune_task(
 
     about = read_json(data.directory / "report.json")
     tokenizer = AutoTokenizer.from_pretrained(data.directory)
+    if about["new_tokens"] and config.adapter.kind != "full":
+        raise UserError(
+            f"the template adds tokens ({', '.join(about['new_tokens'])}), and an adapter trains no "
+            "embeddings; write `adapter: full`, or a template that adds none: zephyr, alpaca, raw"
+        )
     model = load_base(base)
     if about["new_tokens"]:
         extend_vocabulary(model, AutoTokenizer.from_pretrained(base), about["new_tokens"])

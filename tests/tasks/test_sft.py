@@ -178,6 +178,21 @@ def test_a_stage_learns_on_from_another_whole_and_with_its_adapter(tiny, load, h
     assert told == summaries  # nothing is run again
 
 
+def test_new_tokens_begin_as_the_mean_of_their_pieces(recipe, load, home):
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    _, saved = run(load(recipe, "stages.chat.template=chatml", "stages.chat.adapter=full", "stages.chat.train.lr=1e-9"))
+    tokenizer, model = AutoTokenizer.from_pretrained(saved), AutoModelForCausalLM.from_pretrained(saved)
+    base = AutoModelForCausalLM.from_pretrained(load(recipe).stages["chat"].base)
+    before = AutoTokenizer.from_pretrained(load(recipe).stages["chat"].base)
+    new = tokenizer.convert_tokens_to_ids("<|im_end|>")
+    assert new >= len(before)
+    pieces = before("<|im_end|>", add_special_tokens=False)["input_ids"]
+    expected = base.get_input_embeddings().weight[pieces].mean(0)
+    torch.testing.assert_close(model.get_input_embeddings().weight[new], expected, rtol=0, atol=1e-6)
+    assert new in model.generation_config.eos_token_id
+
+
 LETTERS = {
     "stages.chat.base='package:'": "names no package",
     "stages.chat.base=pretrian": "there is no stage `pretrian`",
@@ -186,8 +201,17 @@ LETTERS = {
     "stages.chat.train.packing=concat": "documents",
     "stages.chat.adapter.targets=[qproj]": "no linear layer of this model's blocks is named `qproj`",
     "stages.chat.template=null": "the base has no chat template",
+    "stages.chat.template=chatml": "an adapter trains no embeddings; write `adapter: full`",
     "stages.chat.held_out=0": "`eval.every` needs held-out examples",
 }
+
+
+@pytest.mark.parametrize(("adapter", "train", "says"), [
+    ("dora", "compile=true", "layers with dora cannot be compiled"), ("qlora", "precision=fp8", "no layers for fp8"),
+])  # fmt: skip
+def test_an_adapter_that_cannot_be_trained_so(adapter, train, says, recipe, load):
+    with pytest.raises(UserError, match=says):
+        load(recipe, f"stages.chat.adapter={adapter}", f"stages.chat.train.{train}")
 
 
 @pytest.mark.parametrize("change", LETTERS)

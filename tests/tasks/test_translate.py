@@ -125,7 +125,7 @@ def trained(tmp_path_factory):
         (place / name).write_text(text)
     text = RECIPE.replace("BASE", str(SHARED / "stories260k" / "hf")).replace(
         "    prompt: tags\n",
-        "    prompt: {kind: chat, instruction: '{target_language}: {text}'}\n    template: chatml\n"
+        "    prompt: {kind: chat, instruction: '{target_language}: {text}'}\n    template: zephyr\n"
         "    both_directions: true\n    unit: {kind: sentence, context: 1}\n",
     )
     text = text.replace("sentences: 6", "sentences: 6, decoding: {max_ratio: 1.5}").replace("30 steps", "2 steps")
