@@ -165,7 +165,6 @@ def test_the_commands_use_what_was_saved(trained, saved, polyana, tmp_path):
 
 
 def test_an_adapter_writes_and_is_merged(trained, saved, polyana, tmp_path, monkeypatch):
-    """The template has added two tokens to the base's, whose rows no file of the adapter holds."""
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     name, _ = saved
