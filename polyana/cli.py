@@ -131,8 +131,8 @@ def _show_summary(summary: dict[str, Any], home: Path, wall_seconds: float) -> N
         table.add_row("bits per byte", f"{metrics['eval/bits_per_byte']:.3f}")
     if summary.get("trigram_bits_per_byte") is not None:
         table.add_row("  a character trigram's", f"{summary['trigram_bits_per_byte']:.3f}")
-    for score in summary.get("scores", ()):
-        table.add_row(*str(score).rsplit(" = ", 1))
+    for name, score in summary.get("scores", {}).items():
+        table.add_row(name, f"{score['value']:.1f} ({score['before']:.1f} before)")
     table.add_row("tokens per second", f"{summary['tokens_per_second']:,.0f}")
     wall, training = show_clock(wall_seconds), show_clock(summary["training_seconds"])
     at_once = len(list(run.metrics.iterdir())) == 1 and wall_seconds > summary["training_seconds"]
@@ -150,11 +150,10 @@ def _show_summary(summary: dict[str, Any], home: Path, wall_seconds: float) -> N
     repository = Repository(home / "hub", summary["run"])
     where = _relative(repository.snapshot(repository.resolve("best")))
     console.print(f"\nThe best model: {where}", markup=False, soft_wrap=True)
-    if "translations" in summary:
-        page = _relative(Path(summary["translations"]))
-        console.print(f"What it translates, the worst first: {page}", markup=False, soft_wrap=True)
     try_it = f'generate {summary["run"]}@best "{prompt}"'
     if "scores" in summary:
+        page = _relative(run.path / "translations.html")
+        console.print(f"What it translates, the worst first: {page}", markup=False, soft_wrap=True)
         try_it = f"translate {summary['run']}@best FILE"
     console.print(
         f"Try next:\n  polyana {try_it}\n"

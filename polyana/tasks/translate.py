@@ -78,7 +78,7 @@ UNITS_VERSION = 1
 
 _AT_ONCE = 256  # units given to the tokenizer at once: keeps its threads busy; guess
 _TOO_LONG = "longer than the context"
-_SETTINGS = "translation.json"
+_SETTINGS, _PAGE = "translation.json", "translations.html"
 
 
 class TranslationEvalConfig(EvalConfig):
@@ -326,24 +326,25 @@ class TranslateTask(FineTuneTask):
             lines = [json.dumps(asdict(each), ensure_ascii=False) for each in self._written]
             path = _translations(run, step)
             path.parent.mkdir(exist_ok=True)
-            write_file(path, "\n".join(lines) + "\n")
+            text = "\n".join(lines) + "\n"
+            write_file(path, text.encode("utf-8", "replace"))  # a model can write half a surrogate pair
 
     def conclude(self, run: Path, step: int) -> dict[str, Any]:
-        """Write translations.html, where what the best revision wrote stands beside what the base did; scores with
-        their signatures, for the summary."""
+        """Write translations.html, where what the best revision wrote stands beside what the base did; for the summary
+        its scores, those of the base, and their signatures."""
         if not self._config.eval.sentences:
             return {}
-        first = min(int(path.stem.removeprefix("step-")) for path in _translations(run, 0).parent.iterdir())
+        first = min(int(path.stem.removeprefix("step-")) for path in _translations(run, 0).parent.glob("*.jsonl"))
         ours, before = read_translations(run, step), read_translations(run, first)
-        best = score_translations(ours, *self._direction)
-        systems, compared = {f"step {step}": (ours, best)}, list[Comparison]()
-        if step != first:
-            systems[f"step {first}"] = before, score_translations(before, *self._direction)
-            compared = compare_translations(before, ours, self._direction[1])
-        write_translation_page(run / "translations.html", run.name, self._direction, systems, compared)
+        compared = compare_translations(before, ours, self._direction[1])
+        systems = {f"step {number}": (found, score_translations(found, *self._direction))
+                   for number, found in ((step, ours), (first, before))}  # fmt: skip
+        write_translation_page(run / _PAGE, run.name, self._direction, systems, compared if step != first else ())
         return {
-            "scores": [str(each) for each in (best.bleu, best.chrf, best.document_bleu, best.document_chrf)],
-            "translations": str(run / "translations.html"),
+            "scores": {
+                each.name: {"value": each.system, "before": each.baseline, "signature": each.signature}
+                for each in compared
+            }
         }
 
     def save(self, directory: Path, weights: Mapping[str, torch.Tensor]) -> None:
@@ -358,7 +359,8 @@ def read_translations(run: Path, step: int) -> list[Translation]:
         raise UserError(
             f"{run.name} has kept no translations of step {step}; `kind: translate` keeps those of each save"
         )
-    return [Translation(**json.loads(line)) for line in path.read_text(encoding="utf-8").splitlines()]
+    with path.open(encoding="utf-8") as lines:
+        return [Translation(**json.loads(line)) for line in lines]
 
 
 def compare_saved(systems: Mapping[str, tuple[Path, int, Path]], page: Path | None = None) -> list[Comparison]:

@@ -86,7 +86,10 @@ def test_it_learns_and_unmodified_peft_translates_the_same(recipe, home, tmp_pat
     assert metrics["eval/loss"][30] < 0.5 * metrics["eval/loss"][0]
     assert metrics["eval/chrf"][30] > metrics["eval/chrf"][0] + 20
     assert metrics["eval/bleu"].keys() == metrics["eval/loss"].keys() == {0, 15, 30}
-    assert summary["scores"][0].startswith("BLEU|nrefs:1|case:mixed")
+    bleu = summary["scores"]["BLEU"]
+    assert bleu["signature"].startswith("nrefs:1|bs:1000|seed:12345|case:mixed")
+    assert bleu["value"] == pytest.approx(metrics["eval/bleu"][summary["best_step"]], abs=1e-9)
+    assert bleu["before"] == pytest.approx(metrics["eval/bleu"][0], abs=1e-9)
     assert summary["metrics"]["eval/bleu"] == metrics["eval/bleu"][summary["best_step"]]
     kept = [json.loads(line) for line in (directory / "translations" / "step-00000030.jsonl").read_text().splitlines()]
     assert len(kept) == 6
