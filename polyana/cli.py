@@ -324,6 +324,8 @@ def translate(
 def compare(
     baseline: RevisionName,
     system: RevisionName,
+    comet: Annotated[Path | None, typer.Option(help="COMET too: the path of a downloaded checkpoint, *.ckpt.")] = None,
+    comet_python: Annotated[str, typer.Option(help="The Python of an environment where COMET is.")] = "python",
     page: Annotated[Path | None, typer.Option(help="Write a page of both translations, the worst first.")] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -331,11 +333,14 @@ def compare(
 
     From what the evaluation at each save has kept; both must have translated the same text.
     """
+    from polyana.evaluate import CometConfig
     from polyana.revisions import find_revision
     from polyana.tasks import compare_saved
 
     old, new = (find_revision(text, home_directory()) for text in (baseline, system))
-    found = compare_saved({str(each): (each.run.path, each.commit.step, each.directory) for each in (new, old)}, page)
+    settings = CometConfig(model=str(comet), python=comet_python) if comet else None
+    systems = {str(each): (each.run.path, each.commit.step, each.directory) for each in (new, old)}
+    found = compare_saved(systems, page, settings)
     if as_json:
         _print(json.dumps([asdict(each) for each in found], ensure_ascii=False, indent=1))
         return
@@ -344,8 +349,9 @@ def compare(
         table.add_column(heading, justify="right" if heading in (str(old), str(new), "p") else "left")
     for each in found:
         verdict = "significant" if each.is_significant else "may be chance"
-        values = f"{each.baseline:.1f}", f"{each.system:.1f} ± {each.interval:.1f}", f"{each.p_value:.3f}"
-        table.add_row(each.name, *values, verdict, each.signature)
+        digits = 3 if each.name == "COMET" else 1  # of which 1 is the best, and not 100
+        values = f"{each.baseline:.{digits}f}", f"{each.system:.{digits}f} ± {each.interval:.{digits}f}"
+        table.add_row(each.name, *values, f"{each.p_value:.3f}", verdict, each.signature)
     RichConsole(highlight=False, width=None if sys.stdout.isatty() else 160).print(table)
 
 

@@ -22,11 +22,13 @@ from polyana.corpus import Split
 from polyana.data import write_examples
 from polyana.errors import UserError
 from polyana.evaluate import (
+    CometConfig,
     Comparison,
     Decoding,
     GreedyConfig,
     Translated,
     Translation,
+    compare_comet,
     compare_translations,
     realign,
     score_translations,
@@ -363,11 +365,15 @@ def read_translations(run: Path, step: int) -> list[Translation]:
         return [Translation(**json.loads(line)) for line in lines]
 
 
-def compare_saved(systems: Mapping[str, tuple[Path, int, Path]], page: Path | None = None) -> list[Comparison]:
+def compare_saved(
+    systems: Mapping[str, tuple[Path, int, Path]], page: Path | None = None, comet: CometConfig | None = None
+) -> list[Comparison]:
     """Was it chance that the first of two is better than the second? (directory of the run, step, of the save) by name.
 
     Raises UserError where they have not translated the same text in the same direction.
     """
+    if len(systems) < 2:
+        raise UserError(f"both are {next(iter(systems))}; name two revisions")
     directions = [TranslationSettings.read(saved).direction(None) for _, _, saved in systems.values()]
     if directions[0] != directions[1]:
         raise UserError(
@@ -375,6 +381,8 @@ def compare_saved(systems: Mapping[str, tuple[Path, int, Path]], page: Path | No
         )
     new, old = (read_translations(run, step) for run, step, _ in systems.values())
     found = compare_translations(old, new, directions[0][1])
+    if comet is not None:
+        found.append(compare_comet(old, new, comet, Path()))
     if page is not None:
         scored = {
             name: (written, score_translations(written, *directions[0]))

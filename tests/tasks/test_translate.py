@@ -165,6 +165,10 @@ def test_the_commands_use_what_was_saved(trained, saved, polyana, tmp_path):
     compared = json.loads(polyana("compare", f"{name}@step-1", f"{name}@step-2", "--json", "--page", "a.html").stdout)
     assert [each["name"] for each in compared] == ["BLEU", "chrF2++", "document BLEU", "document chrF2++"]
     assert f"{name}@step-2" in (tmp_path / "a.html").read_text()
+    assert "may be chance" in polyana("compare", f"{name}@step-1", name).stdout
+    assert f"both are {name}@step-2" in polyana("compare", f"{name}@step-2", name, check=2).stderr
+    lacking = polyana("compare", f"{name}@step-1", name, "--comet", "absent.ckpt", check=2).stderr
+    assert "there is no COMET model at absent.ckpt" in lacking
 
 
 def test_an_adapter_writes_and_is_merged(trained, saved, polyana, tmp_path, monkeypatch):
