@@ -131,8 +131,8 @@ def _show_summary(summary: dict[str, Any], home: Path, wall_seconds: float) -> N
         table.add_row("bits per byte", f"{metrics['eval/bits_per_byte']:.3f}")
     if summary.get("trigram_bits_per_byte") is not None:
         table.add_row("  a character trigram's", f"{summary['trigram_bits_per_byte']:.3f}")
-    for score in summary.get("scores", ()):
-        table.add_row(*str(score).rsplit(" = ", 1))
+    for name, score in summary.get("scores", {}).items():
+        table.add_row(name, f"{score['value']:.1f} ({score['before']:.1f} before)")
     table.add_row("tokens per second", f"{summary['tokens_per_second']:,.0f}")
     wall, training = show_clock(wall_seconds), show_clock(summary["training_seconds"])
     at_once = len(list(run.metrics.iterdir())) == 1 and wall_seconds > summary["training_seconds"]
@@ -150,11 +150,10 @@ def _show_summary(summary: dict[str, Any], home: Path, wall_seconds: float) -> N
     repository = Repository(home / "hub", summary["run"])
     where = _relative(repository.snapshot(repository.resolve("best")))
     console.print(f"\nThe best model: {where}", markup=False, soft_wrap=True)
-    if "translations" in summary:
-        page = _relative(Path(summary["translations"]))
-        console.print(f"What it translates, the worst first: {page}", markup=False, soft_wrap=True)
     try_it = f'generate {summary["run"]}@best "{prompt}"'
     if "scores" in summary:
+        page = _relative(run.path / "translations.html")
+        console.print(f"What it translates, the worst first: {page}", markup=False, soft_wrap=True)
         try_it = f"translate {summary['run']}@best FILE"
     console.print(
         f"Try next:\n  polyana {try_it}\n"
@@ -330,6 +329,8 @@ def translate(
 def compare(
     baseline: RevisionName,
     system: RevisionName,
+    comet: Annotated[Path | None, typer.Option(help="COMET too: the path of a downloaded checkpoint, *.ckpt.")] = None,
+    comet_python: Annotated[str, typer.Option(help="The Python of an environment where COMET is.")] = "python",
     page: Annotated[Path | None, typer.Option(help="Write a page of both translations, the worst first.")] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -337,11 +338,14 @@ def compare(
 
     From what the evaluation at each save has kept; both must have translated the same text.
     """
+    from polyana.evaluate import CometConfig
     from polyana.revisions import find_revision
     from polyana.tasks import compare_saved
 
     old, new = (find_revision(text, home_directory()) for text in (baseline, system))
-    found = compare_saved({str(each): (each.run.path, each.commit.step, each.directory) for each in (new, old)}, page)
+    settings = CometConfig(model=str(comet), python=comet_python) if comet else None
+    systems = {str(each): (each.run.path, each.commit.step, each.directory) for each in (new, old)}
+    found = compare_saved(systems, page, settings)
     if as_json:
         _print(json.dumps([asdict(each) for each in found], ensure_ascii=False, indent=1))
         return
@@ -350,8 +354,9 @@ def compare(
         table.add_column(heading, justify="right" if heading in (str(old), str(new), "p") else "left")
     for each in found:
         verdict = "significant" if each.is_significant else "may be chance"
-        values = f"{each.baseline:.1f}", f"{each.system:.1f} ± {each.interval:.1f}", f"{each.p_value:.3f}"
-        table.add_row(each.name, *values, verdict, each.signature)
+        digits = 3 if each.name == "COMET" else 1  # of which 1 is the best, and not 100
+        values = f"{each.baseline:.{digits}f}", f"{each.system:.{digits}f} ± {each.interval:.{digits}f}"
+        table.add_row(each.name, *values, f"{each.p_value:.3f}", verdict, each.signature)
     RichConsole(highlight=False, width=None if sys.stdout.isatty() else 160).print(table)
 
 

@@ -9,6 +9,7 @@ import json
 import shutil
 
 import pytest
+import translated
 from conftest import CLOCKED, metrics_of, newest_run
 
 from polyana.config import Config, config_classes, kind_of
@@ -153,8 +154,13 @@ CHANGES |= {
     "sft.held_out": ([], "stages.chat.held_out=50%"),
     "sft.train.packing": ([], "stages.chat.train.packing=none"),
 }
-# Those of every training stage: tried once, with pretrain; they are read in one place.
-SHARED = ("sft.train.", "sft.eval.", "sft.save.", "sft.sample.")
+CHANGES |= {f"translate.{field}": change for field, change in translated.CHANGES.items()}
+# Settings that several stages have and one place reads are tried once.
+ELSEWHERE = {
+    **{f"{kind}.{group}.": f"pretrain.{group}." for kind in ("sft", "translate")
+       for group in ("train", "eval", "save", "sample")},
+    "translate.base": "sft.base", "translate.adapter.": "sft.adapter.", "translate.test.": "translate.data.",
+}  # fmt: skip
 
 
 def fields(config: type[Config], path: str) -> list[str]:
@@ -172,9 +178,12 @@ def test_every_field_is_tried():
     known = {path for kind, config in KINDS.items() for path in fields(config, kind)} - {
         *(f"{kind}.train.optimizer.{{adamw}}.kind" for kind in KINDS),  # what it is anyway
         *(f"{kind}.kind" for kind in KINDS),
+        *(f"translate.{path}.kind" for path in ("unit.{sentence}", "prompt.{chat}", "eval.decoding.{greedy}")),
     }
-    tried_once = {path for path in known if path.startswith(SHARED)} - set(CHANGES)
-    assert {path.replace("sft.", "pretrain.", 1) for path in tried_once} <= set(CHANGES) | known
+    tried_once = {path for path in known if path.startswith(tuple(ELSEWHERE))} - set(CHANGES)
+    for path in tried_once:
+        here, there = next(pair for pair in ELSEWHERE.items() if path.startswith(pair[0]))
+        assert path.replace(here, there, 1) in CHANGES, path
     assert set(CHANGES) == (known - tried_once) | {"seed", "name"}
 
 
@@ -286,6 +295,13 @@ def chat_workshop(tiny, home, load, tmp_path, monkeypatch):
     return observe
 
 
+@pytest.fixture(scope="module")
+def translate_workshop(tmp_path_factory):
+    for name in ("sacrebleu", "babel", "py3langid", "sentencex", "snowballstemmer"):
+        pytest.importorskip(name)
+    return translated.TranslateWorkshop(tmp_path_factory.mktemp("translate")).observe
+
+
 COMPILING = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]  # half a minute, and torch's own warnings
 
 
@@ -296,7 +312,9 @@ def test_the_option_changes_something(request, field):
     if "{adamw_8bit}" in field:
         pytest.importorskip("bitsandbytes")
     shared, change = CHANGES[field]
-    observe = request.getfixturevalue("chat_workshop" if field.startswith("sft.") else "workshop")
+    kind = field.partition(".")[0]
+    name = {"sft": "chat_workshop", "translate": "translate_workshop"}.get(kind, "workshop")
+    observe = request.getfixturevalue(name)
     assert observe(*shared) != observe(*shared, change)
 
 

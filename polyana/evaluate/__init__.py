@@ -21,6 +21,7 @@ from polyana.evaluate.translation import (
     Translation,
     TranslationScores,
     comet_scores,
+    compare_comet,
     compare_translations,
     score_translations,
 )
@@ -43,6 +44,7 @@ __all__ = [
     "TranslationScores",
     "as_question",
     "comet_scores",
+    "compare_comet",
     "compare_translations",
     "evaluate_language_model",
     "generate",

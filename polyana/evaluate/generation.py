@@ -11,6 +11,7 @@ import torch
 from pydantic import Field
 
 from polyana.config import Config, Every
+from polyana.examples import question
 from polyana.models import load_adapted, writing
 
 __all__ = ["GenerationConfig", "SampleConfig", "as_question", "generate", "load_for_generation", "seeded"]
@@ -45,8 +46,7 @@ def as_question(tokenizer: Any, text: str) -> str | list[int]:
     """What a model is given for a person's words: a user's message in its chat template; the text where it has none."""
     if tokenizer.chat_template is None:
         return text
-    message = [{"role": "user", "content": text}]
-    return list(tokenizer.apply_chat_template(message, add_generation_prompt=True, return_dict=False))
+    return question(tokenizer, [{"role": "user", "content": text}])
 
 
 class _Stream:

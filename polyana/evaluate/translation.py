@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 from pydantic import Field
 
 from polyana.config import Config
@@ -26,6 +27,7 @@ __all__ = [
     "Translation",
     "TranslationScores",
     "comet_scores",
+    "compare_comet",
     "compare_translations",
     "score_translations",
 ]
@@ -205,6 +207,23 @@ class CometConfig(Config):
     )
     python: str = Field(description="the Python of an environment where unbabel-comet is installed")
     batch: int = Field(16, ge=1, description="segments scored at once")
+
+
+def compare_comet(
+    baseline: Sequence[Translation], system: Sequence[Translation], config: CometConfig, base: Path, samples: int = 1000
+) -> Comparison:
+    """As `compare_translations`, by the mean COMET score of segments; the same test, computed as sacrebleu does."""
+    old_N, new_N = (np.array(comet_scores(each, config, base)) for each in (baseline, system))
+    draws = np.random.default_rng(12345).choice(len(old_N), (samples, len(old_N)))  # sacrebleu's seed
+    new_S = new_N[draws].mean(1)
+    differences_S = np.abs(new_S - old_N[draws].mean(1))
+    observed = abs(new_N.mean() - old_N.mean())
+    beyond = int((differences_S - differences_S.mean() > observed).sum())
+    p_value = (beyond + 1) / (samples + 1) if observed else 1.0
+    new_S = np.sort(new_S)
+    interval = (new_S[-1 - samples // 40] - new_S[samples // 40]) / 2
+    name = Path(config.model).resolve().parent.parent.name
+    return Comparison("COMET", float(old_N.mean()), float(new_N.mean()), p_value, float(interval), name)
 
 
 _COMET = """

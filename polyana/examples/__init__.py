@@ -5,7 +5,7 @@ from polyana.examples.config import ExamplesConfig, ExampleSource, TemplateConfi
 from polyana.examples.conversation import BadRow, Conversation, PlainText, conversation_of
 from polyana.examples.report import ExamplesReport, SourceReport, report_lines
 from polyana.examples.rows import SourceRow, example_inputs, read_rows, template_inputs
-from polyana.examples.template import ChatTemplate, Written
+from polyana.examples.template import ChatTemplate, Written, question
 
 __all__ = [
     "VERSION",
@@ -24,6 +24,7 @@ __all__ = [
     "conversation_of",
     "example_inputs",
     "examples",
+    "question",
     "read_rows",
     "report_lines",
     "template_inputs",

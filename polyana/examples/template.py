@@ -21,7 +21,7 @@ from polyana.errors import UserError
 from polyana.examples.conversation import BadRow, Conversation, PlainText
 from polyana.examples.named_templates import NAMED
 
-__all__ = ["ChatTemplate", "Written"]
+__all__ = ["ChatTemplate", "Written", "question"]
 
 _PROBES = ("⁂one‽", "‽two⁂")  # differ in their first and last character, so that texts part where they stand
 
@@ -164,10 +164,6 @@ class ChatTemplate:
         """The ids of a text to be gone on with, as `encode_text` writes what is given."""
         return [*self._begin, *self.tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"]]
 
-    def question(self, messages: list[Message]) -> list[int]:
-        """The ids of a conversation up to where the assistant begins to speak."""
-        return list(self.tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=False))
-
     def has_special(self, text: str) -> bool:
         """Whether a message says what the tokenizer reads as a special token, as transformers lets it."""
         return self._special.search(text) is not None
@@ -276,6 +272,15 @@ class ChatTemplate:
                 start = _shared(text, first, second)
                 places.append((start, max(len(text) - _shared(text[::-1], first[::-1], second[::-1]), start)))
         return (min(place[0] for place in places), max(place[1] for place in places)) if places else None
+
+
+def question(tokenizer: Any, messages: list[Message]) -> list[int]:
+    """The ids of a conversation up to where the assistant begins to speak.
+
+    A space that stands before the answer is left out: in training it is a part of the answer's first token.
+    """
+    text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True).rstrip(" ")
+    return list(tokenizer(text, add_special_tokens=False)["input_ids"])
 
 
 def _complete(messages: list[Message], text: str) -> bool:

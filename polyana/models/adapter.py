@@ -26,7 +26,6 @@ from polyana.config import Config, KeyPath
 from polyana.errors import Problem, UserError
 from polyana.models.build import save_model, transformer_blocks
 from polyana.models.fused import fuse
-from polyana.models.vocabulary import extend_vocabulary
 from polyana.storage import write_json
 
 __all__ = [
@@ -275,16 +274,11 @@ def put_adapter(model: Any, directory: Path, name: str = "default") -> None:
 def load_adapted(base: Path, adapter: Path, dtype: torch.dtype | Literal["auto"]) -> Any:
     """The model in `base` with the adapter that was saved over it, as transformers has it; in evaluation.
 
-    Tokens that the adapter's tokenizer has and the base's has not get the rows that they had in training: those that
-    `extend_vocabulary` gives, which an adapter leaves as they are. Raises UserError for an adapter of another base.
+    Raises UserError for an adapter of another base.
     """
-    from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
+    from transformers import AutoModelForCausalLM, GenerationConfig
 
     model = AutoModelForCausalLM.from_pretrained(base, dtype=dtype)
-    if (adapter / "tokenizer.json").exists():
-        known, grown = (AutoTokenizer.from_pretrained(place) for place in (base, adapter))
-        added = sorted(set(grown.get_vocab()) - set(known.get_vocab()), key=grown.get_vocab().__getitem__)
-        extend_vocabulary(model, known, added)
     put_adapter(model, adapter)
     if (adapter / "generation_config.json").exists():
         model.generation_config = GenerationConfig.from_pretrained(adapter)  # what ends a turn

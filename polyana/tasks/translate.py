@@ -22,11 +22,13 @@ from polyana.corpus import Split
 from polyana.data import write_examples
 from polyana.errors import UserError
 from polyana.evaluate import (
+    CometConfig,
     Comparison,
     Decoding,
     GreedyConfig,
     Translated,
     Translation,
+    compare_comet,
     compare_translations,
     realign,
     score_translations,
@@ -42,6 +44,7 @@ from polyana.examples import (
     PlainText,
     SourceReport,
     TemplateConfig,
+    question,
 )
 from polyana.parallel import (
     ChatPrompt,
@@ -77,7 +80,7 @@ UNITS_VERSION = 1
 
 _AT_ONCE = 256  # units given to the tokenizer at once: keeps its threads busy; guess
 _TOO_LONG = "longer than the context"
-_SETTINGS = "translation.json"
+_SETTINGS, _PAGE = "translation.json", "translations.html"
 
 
 class TranslationEvalConfig(EvalConfig):
@@ -113,7 +116,7 @@ class TranslateConfig(ParallelConfig, TemplateConfig, FineTuneConfig):
         return {name: self.identity()[name] for name in names}
 
 
-class _Writer:
+class UnitWriter:
     """What a model is asked and what it should answer, in tokens: in training and afterwards the same."""
 
     def __init__(self, template: ChatTemplate, prompt: PromptConfig) -> None:
@@ -121,7 +124,7 @@ class _Writer:
 
     def question(self, direction: tuple[str, str], earlier: Sequence[tuple[str, str]], source: str) -> list[int]:
         if isinstance(self._prompt, ChatPrompt):
-            return self._template.question(chat(self._prompt, direction, earlier, source))
+            return question(self._template.tokenizer, chat(self._prompt, direction, earlier, source))
         # the space before the answer is a part of the answer's first token
         return self._template.opening(tagged(self._prompt, direction, earlier, source).rstrip())
 
@@ -155,7 +158,12 @@ def build_units(
     """
     check_context(config, base)
     template = ChatTemplate(base, config.template, recipe_base)
-    writer, report, cut = _Writer(template, config.prompt), ExamplesReport(), UnitReport()
+    if isinstance(config.prompt, ChatPrompt) and template.tokenizer.chat_template is None:
+        raise UserError(
+            "the base has no chat template; write `prompt: tags`, which needs none, or `template: chatml` (adds two "
+            "tokens), `zephyr`, `alpaca`, `raw` (add none), or a file `mine.jinja`"
+        )
+    writer, report, cut = UnitWriter(template, config.prompt), ExamplesReport(), UnitReport()
 
     def count(words: str) -> int:
         return len(template.opening(words))
@@ -182,7 +190,7 @@ def _check_not_empty(directory: Path, report: ExamplesReport) -> None:
         raise UserError("no unit of translation is left to train on: " + (", ".join(reasons) or "all are held out"))
 
 
-def _fitting(found: Iterable[Unit], writer: _Writer, context: int, report: ExamplesReport) -> Iterator[Example]:
+def _fitting(found: Iterable[Unit], writer: UnitWriter, context: int, report: ExamplesReport) -> Iterator[Example]:
     """The units as examples of at most `context` tokens, counted by their kind."""
     rest = iter(found)
     while waiting := list(islice(rest, _AT_ONCE)):
@@ -249,7 +257,7 @@ def translate(
     direction: tuple[str, str],
 ) -> Translated:  # fmt: skip
     """What each text of each document becomes."""
-    writer = _Writer(template, settings.prompt)
+    writer = UnitWriter(template, settings.prompt)
 
     def ask(earlier: Sequence[tuple[str, str]], source: str) -> list[int]:
         return writer.question(direction, earlier, source)
@@ -283,7 +291,7 @@ class TranslateTask(FineTuneTask):
         self._written: list[Translation] = []
 
     def prompt(self, text: str) -> str | list[int]:
-        return _Writer(self._template, self._config.prompt).question(self._direction, [], text)
+        return UnitWriter(self._template, self._config.prompt).question(self._direction, [], text)
 
     def score_answers(self) -> dict[str, float]:
         """BLEU and chrF++ of the held-out sentences; what was written for a longer unit is cut where they are."""
@@ -320,24 +328,25 @@ class TranslateTask(FineTuneTask):
             lines = [json.dumps(asdict(each), ensure_ascii=False) for each in self._written]
             path = _translations(run, step)
             path.parent.mkdir(exist_ok=True)
-            write_file(path, "\n".join(lines) + "\n")
+            text = "\n".join(lines) + "\n"
+            write_file(path, text.encode("utf-8", "replace"))  # a model can write half a surrogate pair
 
     def conclude(self, run: Path, step: int) -> dict[str, Any]:
-        """Write translations.html, where what the best revision wrote stands beside what the base did; scores with
-        their signatures, for the summary."""
+        """Write translations.html, where what the best revision wrote stands beside what the base did; for the summary
+        its scores, those of the base, and their signatures."""
         if not self._config.eval.sentences:
             return {}
-        first = min(int(path.stem.removeprefix("step-")) for path in _translations(run, 0).parent.iterdir())
+        first = min(int(path.stem.removeprefix("step-")) for path in _translations(run, 0).parent.glob("*.jsonl"))
         ours, before = read_translations(run, step), read_translations(run, first)
-        best = score_translations(ours, *self._direction)
-        systems, compared = {f"step {step}": (ours, best)}, list[Comparison]()
-        if step != first:
-            systems[f"step {first}"] = before, score_translations(before, *self._direction)
-            compared = compare_translations(before, ours, self._direction[1])
-        write_translation_page(run / "translations.html", run.name, self._direction, systems, compared)
+        compared = compare_translations(before, ours, self._direction[1])
+        systems = {f"step {number}": (found, score_translations(found, *self._direction))
+                   for number, found in ((step, ours), (first, before))}  # fmt: skip
+        write_translation_page(run / _PAGE, run.name, self._direction, systems, compared if step != first else ())
         return {
-            "scores": [str(each) for each in (best.bleu, best.chrf, best.document_bleu, best.document_chrf)],
-            "translations": str(run / "translations.html"),
+            "scores": {
+                each.name: {"value": each.system, "before": each.baseline, "signature": each.signature}
+                for each in compared
+            }
         }
 
     def save(self, directory: Path, weights: Mapping[str, torch.Tensor]) -> None:
@@ -352,14 +361,19 @@ def read_translations(run: Path, step: int) -> list[Translation]:
         raise UserError(
             f"{run.name} has kept no translations of step {step}; `kind: translate` keeps those of each save"
         )
-    return [Translation(**json.loads(line)) for line in path.read_text(encoding="utf-8").splitlines()]
+    with path.open(encoding="utf-8") as lines:
+        return [Translation(**json.loads(line)) for line in lines]
 
 
-def compare_saved(systems: Mapping[str, tuple[Path, int, Path]], page: Path | None = None) -> list[Comparison]:
+def compare_saved(
+    systems: Mapping[str, tuple[Path, int, Path]], page: Path | None = None, comet: CometConfig | None = None
+) -> list[Comparison]:
     """Was it chance that the first of two is better than the second? (directory of the run, step, of the save) by name.
 
     Raises UserError where they have not translated the same text in the same direction.
     """
+    if len(systems) < 2:
+        raise UserError(f"both are {next(iter(systems))}; name two revisions")
     directions = [TranslationSettings.read(saved).direction(None) for _, _, saved in systems.values()]
     if directions[0] != directions[1]:
         raise UserError(
@@ -367,6 +381,8 @@ def compare_saved(systems: Mapping[str, tuple[Path, int, Path]], page: Path | No
         )
     new, old = (read_translations(run, step) for run, step, _ in systems.values())
     found = compare_translations(old, new, directions[0][1])
+    if comet is not None:
+        found.append(compare_comet(old, new, comet, Path()))
     if page is not None:
         scored = {
             name: (written, score_translations(written, *directions[0]))

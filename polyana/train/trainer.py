@@ -240,7 +240,8 @@ class Trainer:
 
     def _answer(self) -> dict[str, float]:
         """Every rank writes everything: FSDP2's weights are there for all or for none."""
-        metrics = self.strategy.run(self.task.score_answers)
+        with torch.no_grad():
+            metrics = self.strategy.run(self.task.score_answers)
         if self.world.main:
             keep = lambda: self.task.keep_answers(self.run.path, self.position.step)  # noqa: E731
             retry_when_full(keep, self.run.path, self.console.say)

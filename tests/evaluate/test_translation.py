@@ -6,7 +6,14 @@ import numpy as np
 import pytest
 
 from polyana.errors import UserError
-from polyana.evaluate import CometConfig, Translation, comet_scores, compare_translations, score_translations
+from polyana.evaluate import (
+    CometConfig,
+    Translation,
+    comet_scores,
+    compare_comet,
+    compare_translations,
+    score_translations,
+)
 
 pytest.importorskip("sacrebleu")
 pytest.importorskip("snowballstemmer")
@@ -202,6 +209,25 @@ def test_comet_is_asked_in_its_own_environment(tmp_path, monkeypatch):
         comet_scores(TWO_DOCUMENTS, CometConfig(model="other.ckpt", python=sys.executable), tmp_path)
     expected = [len(each.hypothesis) / len(each.reference) + 2 for each in TWO_DOCUMENTS]
     assert comet_scores(TWO_DOCUMENTS, config, tmp_path) == pytest.approx(expected)
+
+
+def test_comet_is_compared_as_sacrebleu_compares(tmp_path, monkeypatch):
+    """On a score that sacrebleu knows as well: the mean of numbers that segments bring along."""
+    from sacrebleu.significance import _compute_p_value, estimate_ci
+
+    draws = np.random.default_rng(0)
+    old, new = draws.normal(0.5, 0.2, 60), draws.normal(0.58, 0.2, 60)
+    scores = iter([old.tolist(), new.tolist()])
+    monkeypatch.setattr("polyana.evaluate.translation.comet_scores", lambda *_: next(scores))
+    config = CometConfig(model=str(tmp_path / "wmt22" / "checkpoints" / "model.ckpt"), python="python")
+    found = compare_comet([], [], config, tmp_path)
+    picked = np.random.default_rng(12345).choice(60, size=(1000, 60), replace=True)
+    one, other = old[picked].mean(1), new[picked].mean(1)
+    differences = np.abs(other - one)
+    p_value = _compute_p_value(differences - differences.mean(), abs(old.mean() - new.mean()))
+    assert (found.baseline, found.system) == pytest.approx((old.mean(), new.mean()))
+    assert (found.p_value, found.interval) == pytest.approx((p_value, estimate_ci(other)[1]))
+    assert found.signature == "wmt22"
 
 
 @pytest.mark.parametrize(

@@ -3,14 +3,23 @@
 import io
 import json
 import random
+import shutil
+from itertools import pairwise
 
+import numpy as np
 import pytest
 import torch
 from conftest import metrics_of, newest_run
 
+from polyana.data import TokenData
+from polyana.errors import UserError
+from polyana.examples import ChatTemplate
+from polyana.parallel import ParallelText, UnitReport, units
 from polyana.recipe import load_recipe
 from polyana.registry import Repository
-from polyana.run import run_recipe
+from polyana.run import Pipeline, run_recipe
+from polyana.storage import home_directory, read_json
+from polyana.tasks.translate import UnitWriter
 from polyana.tracking import Console
 
 for name in ("sacrebleu", "babel", "py3langid", "sentencex", "snowballstemmer"):
@@ -18,6 +27,7 @@ for name in ("sacrebleu", "babel", "py3langid", "sentencex", "snowballstemmer"):
 # peft 0.21 asks transformers 5.23 for what has a new name there.
 pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
 
+QUIET = Console(io.StringIO())
 WORDS = {"dog": "hund", "cat": "katze", "ball": "ball", "tree": "baum", "house": "haus", "bird": "vogel"}
 COLOURS = {"red": "rote", "big": "gros", "little": "klein", "happy": "froh"}
 
@@ -66,7 +76,7 @@ def recipe(tmp_path, shared_data, home):
 
 
 def run(path, *overrides) -> dict:
-    return run_recipe(load_recipe(path, overrides), console=Console(io.StringIO()))["german"]
+    return run_recipe(load_recipe(path, overrides), console=QUIET)["german"]
 
 
 def test_it_learns_and_unmodified_peft_translates_the_same(recipe, home, tmp_path):
@@ -76,7 +86,10 @@ def test_it_learns_and_unmodified_peft_translates_the_same(recipe, home, tmp_pat
     assert metrics["eval/loss"][30] < 0.5 * metrics["eval/loss"][0]
     assert metrics["eval/chrf"][30] > metrics["eval/chrf"][0] + 20
     assert metrics["eval/bleu"].keys() == metrics["eval/loss"].keys() == {0, 15, 30}
-    assert summary["scores"][0].startswith("BLEU|nrefs:1|case:mixed")
+    bleu = summary["scores"]["BLEU"]
+    assert bleu["signature"].startswith("nrefs:1|bs:1000|seed:12345|case:mixed")
+    assert bleu["value"] == pytest.approx(metrics["eval/bleu"][summary["best_step"]], abs=1e-9)
+    assert bleu["before"] == pytest.approx(metrics["eval/bleu"][0], abs=1e-9)
     assert summary["metrics"]["eval/bleu"] == metrics["eval/bleu"][summary["best_step"]]
     kept = [json.loads(line) for line in (directory / "translations" / "step-00000030.jsonl").read_text().splitlines()]
     assert len(kept) == 6
@@ -152,10 +165,13 @@ def test_the_commands_use_what_was_saved(trained, saved, polyana, tmp_path):
     compared = json.loads(polyana("compare", f"{name}@step-1", f"{name}@step-2", "--json", "--page", "a.html").stdout)
     assert [each["name"] for each in compared] == ["BLEU", "chrF2++", "document BLEU", "document chrF2++"]
     assert f"{name}@step-2" in (tmp_path / "a.html").read_text()
+    assert "may be chance" in polyana("compare", f"{name}@step-1", name).stdout
+    assert f"both are {name}@step-2" in polyana("compare", f"{name}@step-2", name, check=2).stderr
+    lacking = polyana("compare", f"{name}@step-1", name, "--comet", "absent.ckpt", check=2).stderr
+    assert "there is no COMET model at absent.ckpt" in lacking
 
 
 def test_an_adapter_writes_and_is_merged(trained, saved, polyana, tmp_path, monkeypatch):
-    """The template has added two tokens to the base's, whose rows no file of the adapter holds."""
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     name, _ = saved
@@ -174,3 +190,104 @@ def test_an_adapter_writes_and_is_merged(trained, saved, polyana, tmp_path, monk
     text = tokenizer.decode(written[0, ids["input_ids"].shape[1] :], skip_special_tokens=True)
     assert text + "\n" == answer
     assert "is not empty" in polyana("models", "merge", name, "merged", check=2).stderr
+    (base,) = (trained / "home" / "stages").glob("base-*")
+    shutil.rmtree(base)  # and it is made again, as the run's own recipe says
+    assert polyana("generate", name, "Tom saw a cat.", *greedy).stdout == answer
+    assert base.is_dir()
+
+
+def test_writing_leaves_no_trace_in_training(recipe, home):
+    """Nor does sampling among several answers, for random numbers of its own are drawn; dropout would tell."""
+    shared = ("stages.german.train.duration=4 steps", "stages.german.save.every=2 steps")
+    dropout = "stages.german.adapter={rank: 4, dropout: 0.2}"
+    losses = []
+    for evaluation in ("{sentences: 0}", "{sentences: 2, decoding: {kind: mbr, samples: 2, max_ratio: 0.5}}"):
+        summary = run(recipe, *shared, dropout, f"stages.german.eval={evaluation}")
+        metrics = metrics_of(newest_run(home))
+        losses.append((metrics["train/loss"], metrics["eval/loss"]))
+        assert ("eval/bleu" in metrics) == ("scores" in summary) == (evaluation != "{sentences: 0}")
+    assert losses[0] == losses[1]
+
+
+def test_units_longer_than_a_sentence_are_scored_by_sentences(recipe, home):
+    run(recipe, "stages.german.train.duration=1 step", "stages.german.unit={kind: chunk, min_sentences: 2}")
+    kept = (newest_run(home) / "translations" / "step-00000001.jsonl").read_text().splitlines()
+    assert [json.loads(line)["source"].count(".") for line in kept] == [1] * 6
+
+
+PROMPTS = {
+    "tags": ("prompt=tags",),
+    "raw": ("prompt={instruction: '{target_language}: {text} = '}", "template=raw"),
+    "chatml": ("prompt={system: You translate.}", "template=chatml"),
+}
+
+
+@pytest.mark.parametrize("prompt", PROMPTS)
+def test_what_is_learned_follows_what_will_be_asked(recipe, prompt):
+    """Only the last answer and its end count; what stands before it is, token for token, the question at inference."""
+    changes = [f"stages.german.{each}" for each in (*PROMPTS[prompt], "unit={kind: sentence, context: 1}")]
+    loaded = load_recipe(recipe, changes)
+    pipeline = Pipeline(loaded, home_directory(), QUIET)
+    config = loaded.stages["german"]
+    directory = pipeline.store.get(pipeline.units("german", config)).directory
+    shards, template = TokenData(directory).shards("eval"), ChatTemplate(directory)
+    starts = [*shards.document_starts().tolist(), len(shards)]
+    writer, tokenizer = UnitWriter(template, config.prompt), template.tokenizer
+    found = list(units(ParallelText(directory).segments("eval"), config, 3, len, UnitReport(), training=False))
+    assert {len(unit.context) for unit in found} == {0, 1}
+    for unit, (start, end) in zip(found, pairwise(starts), strict=True):
+        tokens, weights = shards.read(start, end)[0].tolist(), shards.weights(start, end)
+        asked = writer.question(unit.direction, unit.context, unit.source)
+        assert tokens[: len(asked)] == asked
+        assert not weights[: len(asked)].any()
+        behind = len(tokens) - int(weights[::-1].argmax())  # one behind the last that is learned
+        assert weights[len(asked) : behind].all()
+        stop = template.end_of_turn[-1] if tokenizer.chat_template else tokenizer.eos_token_id
+        assert tokens[behind - 1] == stop
+        assert tokenizer.decode(tokens[len(asked) : behind - 1]).strip() == unit.target
+
+
+def test_what_is_shown_before_is_left_out_where_it_does_not_fit(recipe):
+    """And a unit that is too long alone is left out, and counted."""
+    longer, shorter = (
+        load_recipe(recipe, ["stages.german.unit={kind: sentence, context: 2}", f"stages.german.context={context}"])
+        for context in (256, 60)
+    )
+    made = []
+    for loaded in (longer, shorter):
+        pipeline = Pipeline(loaded, home_directory(), QUIET)
+        directory = pipeline.store.get(pipeline.units("german", loaded.stages["german"])).directory
+        starts = TokenData(directory).shards("train").document_starts()
+        made.append((read_json(directory / "report.json")["total"], max(np.diff(starts))))
+    (whole, longest), (cut, most) = made
+    assert longest > 60 >= most
+    assert whole["shortened"] == 0
+    assert cut["shortened"] > 0
+    assert cut["rows"] == cut["examples"] + sum(cut["left_out"].values()) == whole["rows"]
+    refused = load_recipe(recipe, ["stages.german.context=20"])
+    with pytest.raises(UserError, match=r"no unit of translation is left to train on: .* longer than the context"):
+        run_recipe(refused, console=QUIET)
+
+
+def test_letters(recipe, polyana, tmp_path):
+    def letter(*changes: str) -> str:
+        with pytest.raises(UserError) as found:
+            run_recipe(load_recipe(recipe, [f"stages.german.{change}" for change in changes]), console=QUIET)
+        return str(found.value)
+
+    assert "`template` writes conversations; with `prompt: tags` there are none" in letter("template=chatml")
+    assert "the base has no chat template; write `prompt: tags`, which needs none" in letter("prompt=chat")
+    assert "source=xx  `xx` is no code" in letter("prompt=chat", "template=raw", "languages.source=xx")
+    assert "the base reads; write less" in letter("context=9999")
+    assert "`held_out`" in letter("held_out=0")
+    assert "there is no run `nobody`" in polyana("translate", "nobody", "a.en", check=2).stderr
+
+
+def test_a_batch_is_shown_and_the_run_planned(recipe, polyana):
+    shown = polyana("show", "batch", "toy.yaml").stdout
+    assert "|de|>|" in shown.replace("d|e", "de")
+    assert "|sa|h|" in shown
+    planned = json.loads(polyana("plan", "toy.yaml", "--json").stdout)
+    stages = {stage["name"]: stage for stage in planned["stages"]}
+    assert [*stages] == ["base", "parallel", "units", "german"]
+    assert stages["german"]["training"]["trained"] < stages["german"]["training"]["parameters"]
