@@ -118,14 +118,16 @@ def _show_summary(summary: dict[str, Any], home: Path, wall_seconds: float) -> N
     """The short table at the end of a run, the first and the last sample, and what to try next."""
     from polyana.registry import Repository
     from polyana.storage import show_bytes
-    from polyana.tracking import RunDirectory, as_text, show_clock
+    from polyana.tracking import RunDirectory, as_text, read_curves, show_clock
 
     run = RunDirectory(home / "runs" / summary["run"])
-    metrics = summary["metrics"]
+    metrics, fine_tuned = summary["metrics"], str(run.about()["start"]).startswith("base-")
     table = Table(title=summary["run"], title_justify="left", show_header=False)
     table.add_row("steps", f"{summary['steps']:,} (best at {summary['best_step']:,})")
     if "eval/loss" in metrics:
         table.add_row("eval loss", f"{metrics['eval/loss']:.4f} nats per token")
+        if fine_tuned:
+            table.add_row("  the base's", f"{dict(read_curves(run.metrics)['eval/loss'])[0]:.4f}")
         table.add_row("perplexity", f"{metrics['eval/perplexity']:.1f}")
     if "eval/bits_per_byte" in metrics:
         table.add_row("bits per byte", f"{metrics['eval/bits_per_byte']:.3f}")
@@ -144,7 +146,7 @@ def _show_summary(summary: dict[str, Any], home: Path, wall_seconds: float) -> N
     samples = run.read_samples()
     for step in sorted({min(samples), max(samples)}) if samples else ():
         first = samples[step][0]
-        console.print(f"[bold]step {step}[/bold]: ", end="")
+        console.print(f"[bold]step {step}{', the base' if fine_tuned and step == 0 else ''}[/bold]: ", end="")
         console.print(as_text(first), markup=False, soft_wrap=True)
     prompt = next(iter(samples.values()))[0]["prompt"] if samples else "Once"
     repository = Repository(home / "hub", summary["run"])

@@ -93,6 +93,8 @@ def _form_of(row: dict[str, Any], source: ExampleSource) -> str:
     for form, (needed, others) in FORMS.items():
         if mapped <= {*needed, *others} and all(row.get(source.column(name)) is not None for name in needed):
             return form
+    for name in (source.columns[name] for name in source.columns if source.columns[name] not in row):
+        raise BadRow(f"has no `{name}`", closest(name, list(row)) or f"; its columns are {_names(row)}")
     raise BadRow(
         "fits none of the forms", f": its columns are {_names(row)}; write `columns: {{prompt: ..., completion: ...}}`"
     )

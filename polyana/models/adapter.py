@@ -8,6 +8,7 @@ besides (Liu et al. 2024, eq. 5). QLoRA keeps the layers in 4 bits (Dettmers et 
 from __future__ import annotations
 
 import logging
+import math
 import shutil
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
@@ -34,10 +35,12 @@ __all__ = [
     "adapter_parameters",
     "adapter_problems",
     "attach_adapter",
+    "bytes_of",
     "has_adapter",
     "import_peft",
     "load_adapted",
     "merge_adapter",
+    "numbers_in",
     "put_adapter",
     "save_adapter",
     "stored_weights",
@@ -152,6 +155,20 @@ def attach_adapter(model: Any, config: AdapterConfig, seed: int, dtype: torch.dt
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         _inject(model, settings, "default")
+
+
+def numbers_in(parameter: torch.Tensor) -> int:
+    """How many a parameter stands for: in 4 bits two are packed into a byte."""
+    state = getattr(parameter, "quant_state", None)
+    return parameter.numel() if state is None else math.prod(state.shape)
+
+
+def bytes_of(parameter: torch.Tensor) -> int:
+    """Of memory, in training; the parameter may be on torch's meta device, where nothing is packed yet."""
+    if not hasattr(parameter, "quant_state"):
+        return 4 * parameter.numel()
+    # Half a byte, for 64 numbers a scale in 8 bits, and for 256 of these one in 32 (Dettmers et al. 2023, section 3)
+    return round(numbers_in(parameter) * (1 / 2 + 1 / 64 + 4 / (64 * 256)))
 
 
 def has_adapter(model: Any) -> bool:

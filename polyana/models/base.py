@@ -147,7 +147,9 @@ def _place(reference: BaseReference, base: Path) -> Path:
         inside = sorted(path.name for path in place.glob("*.gguf"))
         hint = f"; name the file itself, as `{Path(reference.name) / inside[0]}`" if inside else ""
         if (place / "adapter_config.json").is_file():
-            hint = "; it holds an adapter: merge it into its base first"
+            hint = (
+                "; it holds an adapter: merge it into its base first, as `polyana models merge RUN@best DIRECTORY` does"
+            )
         raise UserError(f"there is no config.json in {place}{hint}")
     return place
 

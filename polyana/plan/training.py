@@ -16,7 +16,7 @@ import torch
 
 from polyana.errors import Problem, UserError
 from polyana.losses import logits_bytes
-from polyana.models import AdapterConfig, attention_on, build_model, head_weight
+from polyana.models import AdapterConfig, attention_on, build_model, bytes_of, head_weight, numbers_in
 from polyana.plan.compiling import compile_choice, why_not_compiled
 from polyana.plan.figures import Choice, Disk, Memory, Time, Training, sequences
 from polyana.rehearse import Order, Report, rehearse
@@ -62,13 +62,14 @@ class RehearsedTraining:
             self.model = self._model()
         self.vocabulary = head_weight(self.model).shape[0]
         parameters = list(self.model.parameters())
-        self.parameters = sum(each.numel() for each in parameters)
+        self.parameters = sum(map(numbers_in, parameters))
         self.trained = sum(each.numel() for each in parameters if each.requires_grad)
         self.state = optimizer_bytes(self.model, config.train.optimizer)
         if self.strategy == "fsdp2":
             for each in parameters:  # rows are cut up; the first process has no fewer than the others
                 each.data = each.data[: math.ceil(len(each) / self.processes)]
-        self.held = [each.numel() for each in parameters], [each.numel() for each in parameters if each.requires_grad]
+        self.weights = sum(map(bytes_of, parameters))
+        self.gradients = 4 * sum(each.numel() for each in parameters if each.requires_grad)
         self.available = available_bytes(self.precision.device)
         if self.precision.device.type == "cpu":
             self.available += held_bytes(self.precision.device)  # which ends with this process
@@ -126,7 +127,7 @@ class RehearsedTraining:
     def _counted(self) -> Memory:
         rows = self.micro_batch * self.config.sequence_length
         return Memory(
-            4 * sum(self.held[0]), 4 * sum(self.held[1]), optimizer_bytes(self.model, self.config.train.optimizer),
+            self.weights, self.gradients, optimizer_bytes(self.model, self.config.train.optimizer),
             logits_bytes(rows, self.vocabulary, self.precision.dtype), self.available, "",
         )  # fmt: skip
 

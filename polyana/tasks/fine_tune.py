@@ -21,6 +21,7 @@ from polyana.models import (
     extend_vocabulary,
     has_adapter,
     load_base,
+    numbers_in,
     parse_base,
     save_adapter,
 )
@@ -163,7 +164,7 @@ class FineTuneTask(LanguageModelTask):
         self._tokenizer.save_pretrained(directory)
 
     def outlook(self, plan: TrainingPlan) -> list[str]:
-        whole = sum(each.numel() for each in self.model.parameters())
+        whole = sum(map(numbers_in, self.model.parameters()))
         trained = count_parameters(self.model)
         size = "" if trained == whole else f": the adapter's files take {show_bytes(4 * trained)}"
         return [

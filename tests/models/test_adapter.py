@@ -16,12 +16,14 @@ from polyana.models import (
     adapter_problems,
     attach_adapter,
     build_model,
+    bytes_of,
     check_packing,
     count_parameters,
     head_weight,
     hidden_matrices,
     hidden_states,
     merge_adapter,
+    numbers_in,
     put_adapter,
     save_adapter,
     save_model,
@@ -428,6 +430,11 @@ def test_gradients_over_4_bits_are_those_over_the_numbers_they_stand_for(quantis
     from bitsandbytes.functional import dequantize_4bit
 
     model, whole = adapted(quantisable, "qlora"), adapted(quantisable)
+    assert sum(map(numbers_in, model.parameters())) == sum(map(numbers_in, whole.parameters()))
+    for name, weight in model.named_parameters():
+        if hasattr(weight, "quant_state"):
+            scales = weight.quant_state.state2.absmax.nbytes + weight.quant_state.absmax.nbytes
+            assert bytes_of(weight) == pytest.approx(weight.nbytes + scales, rel=0.01), name
     stored = 0
     for name in adapted_places(model):
         packed_weight = model.get_submodule(name).base_layer.weight

@@ -261,10 +261,19 @@ def test_bad_rows_are_named_with_file_and_line(recipe, load, tmp_path):
     assert all(letter in line for line, letter in zip(said[1:], BAD_ROWS.values(), strict=True))
 
 
+def test_a_column_that_no_row_has_is_named(recipe, load):
+    change = "stages.chat.data=[{path: rows.jsonl, columns: {completion: completoin}}]"
+    with pytest.raises(UserError, match=r"rows\.jsonl:1  has no `completoin`; did you mean `completion`\?"):
+        run_recipe(load(recipe, change), console=QUIET)
+
+
 def test_an_answer_stands_apart_from_its_question_and_beside_the_bases(recipe, load, home, polyana):
     said = io.StringIO()
     run_recipe(load(recipe), console=Console(said))
     first = newest_run(home)
+    shown = polyana("run", recipe).stdout  # from what the run has left
+    assert re.search(rf"the base's *│ {metrics_of(first)['eval/loss'][0]:.4f}", shown)
+    assert "step 0, the base: Tell me of a cat.\n" in shown
     answer = json.loads((first / "samples" / "step-00000008.json").read_text())[0]
     assert (answer["prompt"], answer["form"]) == ("Tell me of a cat.", "chat")
     assert f"says  Tell me of a cat. {answer['text'].strip()}" in said.getvalue()
