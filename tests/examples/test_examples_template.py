@@ -191,7 +191,7 @@ def test_a_tokenizer_that_begins_texts_with_a_token_does_so_in_named_templates(s
 
 
 def test_a_base_without_a_template_or_an_end_of_turn_is_refused(tmp_path):
-    with pytest.raises(UserError, match="no chat template; write `template: chatml`"):
+    with pytest.raises(UserError, match="no chat template; write `template: zephyr`"):
         ChatTemplate(byte_tokenizer(tmp_path / "none")).write(Conversation(TURNS, [0.0, 1.0, 0.0, 1.0]))
     endless = "{% for message in messages %}{{ message.role + ': ' + message.content + '\n' }}{% endfor %}"
     with pytest.raises(UserError, match="generation would never stop"):
