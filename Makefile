@@ -6,7 +6,7 @@ BIN := .venv/bin
 
 help:
 	@echo "make demo       install, train a small language model on real text, show what it writes (< 8 minutes)"
-	@echo "make finetune   the same for a real chat model that learns to speak like presidents (a quarter of an hour, estimated)"
+	@echo "make finetune   the same for a real chat model that learns to speak like presidents (< 15 minutes)"
 	@echo "make install    what running and working on Polyana needs, into .venv"
 	@echo "make test       the tests (test-all: with the slow ones)"
 	@echo "make bench-train [ARGS=--quick]   race other libraries (docs/performance.md; makes their environments, 6 GB)"
