@@ -162,13 +162,8 @@ def _check_references(source: Source, stages: dict[str, StageConfig], problems: 
     for name, config in stages.items():
         corpus = stages.get(config.corpus) if isinstance(config, PretrainConfig) else None
         if isinstance(config, PretrainConfig) and isinstance(corpus, CorpusConfig) and corpus.eval == 0:
-            needing = {
-                ("train", "patience"): config.train.patience,
-                ("eval", "every"): config.eval.every,
-                ("eval", "tokens"): config.eval.tokens,
-            }
-            for path in [path for path, value in needing.items() if value is not None]:
-                what = f"`{'.'.join(path)}` needs held-out text, but `{config.corpus}` has `eval: 0`"
+            for path in config.needs_held_out:
+                what = f"`{'.'.join(map(str, path))}` needs held-out text, but `{config.corpus}` has `eval: 0`"
                 problems.append(Problem(source.where(("stages", name, *path)), what))
 
 

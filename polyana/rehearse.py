@@ -47,11 +47,11 @@ class Order:
 class Report:
     """What a rehearsal found, in bytes and seconds; see `polyana.train.Costs`.
 
-    sequences: of a step, all processes together; micro_batch: of a part of it. checkpointing:
-    what was chosen for the whole training, and why. libraries: held before the model was
-    made; shared: how much of that all processes hold together. peaks, growth: of the process that had most. whole: the
-    highest peak of each process. start: making model and data ready. eval_tokens: of one evaluation in the run, whose
-    time `seconds` has. commit_bytes, state_bytes: what a save has left on the disk.
+    sequences: of a step, all processes together; micro_batch: of a part of it. checkpointing: what was chosen for the
+    whole training, and why. libraries: held before the model was made; shared: how much of that all processes hold
+    together. peaks, growth: of the process that had most. whole: the highest peak of each process. start: making model
+    and data ready. eval_tokens: of one evaluation in the run, whose time `seconds` has. commit_bytes, state_bytes: what
+    a save has left on the disk.
     """
 
     per_epoch: int
@@ -135,7 +135,7 @@ def _report(order: Order) -> Report:
     precision = choose_precision(config.train.precision)
     _import_libraries(config)
 
-    with open_world() as world, open(os.devnull, "w") as nothing:  # noqa: PTH123
+    with open_world() as world, open(os.devnull, "w") as nothing:  # noqa: PTH123  its name is no Path
         strategy = choose_strategy(config.train.strategy, world, precision.device)
         libraries, shared = held_bytes(precision.device), shared_bytes(precision.device)
         began = time.perf_counter()
@@ -175,7 +175,7 @@ def _report(order: Order) -> Report:
 
 def _import_libraries(config: Any) -> None:
     """What a run of the stage imports when it makes its model, which is no part of what the model needs."""
-    from transformers import AutoTokenizer, GPT2LMHeadModel, LlamaForCausalLM  # noqa: F401
+    from transformers import AutoTokenizer, GPT2LMHeadModel, LlamaForCausalLM  # noqa: F401  to be in memory
 
     from polyana.models import import_peft
     from polyana.tasks import FineTuneConfig

@@ -12,7 +12,7 @@ from pydantic import AfterValidator, Field
 from polyana.config import Config, KeyPath, Share, closest, parse_quantity
 from polyana.corpus.packages import PACKAGES
 
-__all__ = ["FORMATS", "CorpusConfig", "SourceConfig", "before_wildcard", "known_encoding"]
+__all__ = ["FORMATS", "CorpusConfig", "SourceConfig", "before_wildcard", "known_encoding", "name_of_files"]
 
 FORMATS = {
     ".txt": "text", ".text": "text", ".md": "text", "": "text",
@@ -27,6 +27,12 @@ FORMATS = {
 def before_wildcard(path: Path) -> list[str]:
     """The parts of a path in front of the first one with *, ? or [."""
     return list(takewhile(lambda part: not any(sign in part for sign in "*?["), path.parts))
+
+
+def name_of_files(given: str) -> str:
+    """What a source is called that a recipe gives no name: its file, its directory, or that of its glob."""
+    fixed = before_wildcard(Path(given))
+    return Path(*fixed).name if fixed else "files"
 
 
 def _unit(text: str) -> str:
@@ -115,8 +121,7 @@ class SourceConfig(Config):
             return self.name
         if self.package is not None:
             return self.package
-        fixed = before_wildcard(Path(str(self.path)))
-        return Path(*fixed).name if fixed else "files"
+        return name_of_files(str(self.path))
 
     @property
     def document_bytes(self) -> int | None:

@@ -27,7 +27,7 @@ from polyana.corpus.document import Document, Dropped, utf8_length
 from polyana.corpus.packages import package_documents
 from polyana.errors import UserError
 
-__all__ = ["DAMAGE", "Row", "files_of", "format_of", "read_source", "rows_of"]
+__all__ = ["DAMAGE", "Row", "files_of", "format_of", "read_source", "rows_of", "table_encoding"]
 
 Item = Document | Dropped
 
@@ -239,10 +239,17 @@ def _jsonl(path: Path, encoding: str) -> Iterator[Row]:
             yield Row(number, number, values, utf8_length(line))
 
 
-def _csv(path: Path, encoding: str, *, tabs: bool) -> Iterator[Row]:
+def table_encoding(path: Path, encoding: str) -> str:
+    """What a CSV or TSV file is read as; for `auto` what its beginning looks like."""
+    if encoding != "auto":
+        return encoding
     with open_file(path) as stream:
         head = next(chunks_of(stream))
-    encoding = find_encoding(head, len(head) < CHUNK) if encoding == "auto" else encoding
+    return find_encoding(head, len(head) < CHUNK)
+
+
+def _csv(path: Path, encoding: str, *, tabs: bool) -> Iterator[Row]:
+    encoding = table_encoding(path, encoding)
     if codecs.lookup(encoding).name == "utf-8":
         encoding = "utf-8-sig"  # a byte order mark would be part of the first column's name
     csv.field_size_limit(sys.maxsize)  # the default, 128 KiB, is less than a long document

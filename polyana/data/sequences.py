@@ -173,7 +173,7 @@ def _lay_out(shards: TokenShards, sequences: list[list[tuple[int, int]]], whole_
             document = np.concatenate([document[:1], document])
         tokens.append(text[:-1])
         targets.append(text[1:])
-        weights.append(shards.weights(first, last) if shards.weighted else np.ones(stretch, dtype=np.float32))
+        weights.append(shards.weights(first, last))
         documents.append(document[1:] if whole_documents else document[:-1])
         positions.append(np.arange(stretch))
     columns = [torch.from_numpy(np.concatenate(column)) for column in (tokens, targets, weights, positions, documents)]

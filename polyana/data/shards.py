@@ -124,14 +124,14 @@ class TokenShards:
         return any(shard.weights is not None for shard in self._shards)
 
     def weights(self, start: int, stop: int) -> NDArray[np.float32]:
-        """What the tokens [start, stop) count as targets."""
-        parts = [np.empty(0, dtype=np.float32)]
+        """What the tokens [start, stop) count as targets; those of plain text 1."""
+        weights = np.ones(stop - start, dtype=np.float32)
         for index, shard in self._covering(start, stop):
             first = int(self._first_token[index])
             low, high = max(start - first, 0), min(stop - first, len(shard.tokens))
-            ones = np.ones(high - low, dtype=np.float32)
-            parts.append(ones if shard.weights is None else np.asarray(shard.weights[low:high], dtype=np.float32))
-        return np.concatenate(parts)
+            if shard.weights is not None:
+                weights[low + first - start : high + first - start] = shard.weights[low:high]
+        return weights
 
     def document_starts(self) -> NDArray[np.int64]:
         """The position of each document's first token."""

@@ -44,9 +44,8 @@ _HOLD_STILL = 10.0  # seconds for the agent, which looks every 0.1 s, to find th
 
 @dataclass(frozen=True)
 class World:
-    """`rank` of `size` processes; `local_rank` counts the
-    `local_size` on this machine. `restarts`: how often all were started
-    again because one had died."""
+    """`rank` of `size` processes; `local_rank` counts the `local_size` on this machine. `restarts`: how often all were
+    started again because one had died."""
 
     rank: int = 0
     size: int = 1

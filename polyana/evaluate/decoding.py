@@ -44,7 +44,7 @@ class _DecodingConfig(Config):
 
     def search(self) -> dict[str, Any]:
         """What transformers' `generate` is told."""
-        raise NotImplementedError
+        raise NotImplementedError  # each kind has its own
 
 
 class GreedyConfig(_DecodingConfig):

@@ -106,7 +106,7 @@ class ChatTemplate:
             if found is None:
                 raise UserError(
                     f"the chat template writes no special token behind what the assistant says ({closing!r}), so that "
-                    "generation would never stop; write `template: chatml`, or let the template write `eos_token` there"
+                    "generation would never stop; write `template: zephyr`, or let the template write `eos_token` there"
                 )
             self._end = found[0]
         return self._end

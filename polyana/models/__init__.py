@@ -3,7 +3,6 @@
 from polyana.models.adapter import (
     AdapterConfig,
     Merged,
-    adapter_parameters,
     adapter_problems,
     attach_adapter,
     bytes_of,
@@ -48,7 +47,6 @@ __all__ = [
     "Merged",
     "ModelConfig",
     "activation_bytes",
-    "adapter_parameters",
     "adapter_problems",
     "attach_adapter",
     "attention_on",

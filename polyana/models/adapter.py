@@ -32,7 +32,6 @@ from polyana.storage import write_json
 __all__ = [
     "AdapterConfig",
     "Merged",
-    "adapter_parameters",
     "adapter_problems",
     "attach_adapter",
     "bytes_of",
@@ -118,15 +117,6 @@ def adapter_problems(model: Any, config: AdapterConfig) -> Iterator[tuple[KeyPat
         yield ("kind",), "qlora needs torch's linear layers, and this model (as GPT-2) has its own; write `lora`"
 
 
-def adapter_parameters(model: Any, config: AdapterConfig) -> int:
-    """Numbers that an adapter of `model` trains; the model may be on torch's meta device. With `full` all of them."""
-    if config.kind == "full":
-        return sum(each.numel() for each in model.parameters())
-    sizes = [_size(layer) for layer in _chosen(_linear_layers(model), config).values()]
-    lengths = sum(outputs for _, outputs in sizes) if config.kind == "dora" else 0
-    return sum(config.rank * (inputs + outputs) for inputs, outputs in sizes) + lengths
-
-
 def attach_adapter(model: Any, config: AdapterConfig, seed: int, dtype: torch.dtype = torch.float32) -> None:
     """Put a new adapter into `model`, in place, and freeze the rest; it computes the same as before until trained.
 
@@ -192,7 +182,7 @@ def import_peft() -> None:
     """Import peft, quietly: it imports bitsandbytes where that is installed, which then warns that fast 4-bit products
     are missing on this processor."""
     logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
-    import peft  # noqa: F401
+    import peft  # noqa: F401  for the quiet
 
 
 def _linear_layers(model: Any) -> dict[str, nn.Module]:

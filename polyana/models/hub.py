@@ -50,7 +50,7 @@ def fetch_model(name: str, revision: str, commit: str) -> Path:
     Asked for as `revision`, so that the cache remembers what that stood for; by the commit if it has moved since.
     """
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HTTPError  # type: ignore[attr-defined]
+    from huggingface_hub.errors import HTTPError  # type: ignore[attr-defined]  # as above
 
     def fetch(patterns: list[str], revision: str = revision) -> Path:
         ignore = ["*/*"]  # other formats of the same weights: onnx/, original/

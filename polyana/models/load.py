@@ -63,7 +63,7 @@ def _may_pack(config: Any) -> bool:
 def _theirs(model: Any, text_N: torch.Tensor) -> torch.Tensor:
     """The logits as transformers computes them, [N, V]; with a mask, for without one it would warn of padding."""
     output = model(input_ids=text_N[None], attention_mask=torch.ones_like(text_N)[None], use_cache=False)
-    return output.logits[0]  # type: ignore[no-any-return]
+    return output.logits[0]  # type: ignore[no-any-return]  # transformers has no types
 
 
 def _ours(model: Any, tokens_N: torch.Tensor, size: int) -> torch.Tensor | None:

@@ -10,9 +10,10 @@ from polyana.parallel.config import (
     SentenceUnit,
     TagPrompt,
 )
+from polyana.parallel.files import files_of
 from polyana.parallel.hygiene import HeldOut, Hygiene
 from polyana.parallel.prompts import chat, language_name, lesson, tagged
-from polyana.parallel.readers import files_of, read_source
+from polyana.parallel.readers import read_source
 from polyana.parallel.report import ParallelReport, report_lines
 from polyana.parallel.segment import Rejected, Segment
 from polyana.parallel.sentences import as_sentences, split_sentences

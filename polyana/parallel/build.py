@@ -17,9 +17,10 @@ from polyana.corpus import Split, split_of
 from polyana.errors import PolyanaError, Problem, UserError
 from polyana.parallel.apt import help_packages
 from polyana.parallel.config import ChatPrompt, ParallelConfig, ParallelSource
+from polyana.parallel.files import files_of
 from polyana.parallel.hygiene import HeldOut, Hygiene
 from polyana.parallel.prompts import language_name
-from polyana.parallel.readers import files_of, knows_paragraphs, read_source
+from polyana.parallel.readers import knows_paragraphs, read_source
 from polyana.parallel.report import ParallelReport, SourceBalance
 from polyana.parallel.segment import Rejected, Segment
 from polyana.parallel.sentences import as_sentences

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator, Field
 
 from polyana.config import Config, KeyPath, Share, Tokens, closest, of_kind, parse_quantity
-from polyana.corpus.config import before_wildcard, known_encoding
+from polyana.corpus.config import known_encoding, name_of_files
 
 __all__ = [
     "FORMATS",
@@ -175,8 +175,7 @@ class ParallelSource(Config):
             return self.name
         if self.package is not None:
             return self.package
-        fixed = before_wildcard(Path(str(self.path if self.path is not None else self.source)))
-        return Path(*fixed).name if fixed else "files"
+        return name_of_files(str(self.path if self.path is not None else self.source))
 
 
 class HygieneConfig(Config):

@@ -4,41 +4,23 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import sys
-import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
-import zstandard
-
-from polyana.corpus.compressed import CHUNK, chunks_of, open_file
-from polyana.corpus.config import before_wildcard
-from polyana.corpus.decode import decode, decode_stream, find_encoding, lines_of
+from polyana.corpus import DAMAGE, decode, open_file, rows_of, table_encoding
+from polyana.corpus.decode import decode_stream, lines_of
 from polyana.errors import Problem, UserError
 from polyana.parallel.alignment import ShiftWatch, slip
-from polyana.parallel.apt import help_directories
-from polyana.parallel.config import FORMATS, LanguagesConfig, ParallelSource
+from polyana.parallel.config import LanguagesConfig, ParallelSource
+from polyana.parallel.files import ParallelFile, files_of
 from polyana.parallel.segment import Rejected, Segment
 from polyana.parallel.tmx import Broken, translation_units
 
-__all__ = ["ParallelFile", "files_of", "knows_paragraphs", "read_source"]
-
-
-@dataclass(frozen=True, slots=True)
-class ParallelFile:
-    """`paths`: the file that holds both languages, or that of the source and that of the target language.
-
-    `name` is relative to the directory the recipe gives, `shown` are the paths as messages show them.
-    """
-
-    name: str
-    format: str
-    paths: tuple[Path, ...]
-    shown: tuple[str, ...]
+__all__ = ["knows_paragraphs", "read_source"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +89,7 @@ def _segments(rows: Iterator[_Item], name: str, source: ParallelSource, format_:
 def _rows(file: ParallelFile, source: ParallelSource, languages: LanguagesConfig) -> Iterator[_Item]:
     try:
         yield from _READERS[file.format](file, source, languages)
-    except (OSError, EOFError, zlib.error, zstandard.ZstdError) as error:
+    except DAMAGE as error:
         raise UserError(Problem(" and ".join(file.shown), f"cannot be read to its end: {error}")) from None
     except UnicodeError:
         raise UserError(Problem(" and ".join(file.shown), f"is not {source.encoding}")) from None
@@ -197,9 +179,7 @@ def _names(column: str | int | None, side: str, code: str) -> tuple[str, ...]:
 def _table(file: ParallelFile, source: ParallelSource, languages: LanguagesConfig) -> Iterator[_Item]:
     """TSV and CSV, with a header or without."""
     path = file.paths[0]
-    with open_file(path) as stream:
-        head = next(chunks_of(stream))
-    encoding = find_encoding(head, len(head) < CHUNK) if source.encoding == "auto" else source.encoding
+    encoding = table_encoding(path, source.encoding)
     csv.field_size_limit(sys.maxsize)  # the default, 128 KiB, is less than a long document
     # TSV as it is written in practice: a quotation mark is only a character
     dialect: dict[str, Any] = {"delimiter": "\t", "quoting": csv.QUOTE_NONE} if file.format == "tsv" else {}
@@ -268,31 +248,23 @@ def _jsonl(file: ParallelFile, source: ParallelSource, languages: LanguagesConfi
     if any(isinstance(getattr(columns, name), int) for name in type(columns).model_fields):
         raise UserError(Problem(file.shown[0], "JSONL has no numbered columns; write the names of its keys"))
     wanted = (_names(columns.source, "source", languages.source), _names(columns.target, "target", languages.target))
-    encoding = "utf-8" if source.encoding == "auto" else source.encoding
-    with open_file(file.paths[0]) as stream:
-        for number, line in enumerate(lines_of(decode_stream(stream, encoding)), 1):
-            where = f"{file.shown[0]}:{number}"
-            if not line.strip():
-                continue
-            try:
-                row = json.loads(line.lstrip("\ufeff"))
-            except (ValueError, RecursionError):
-                row = None
-            if not isinstance(row, dict):
-                yield Rejected(where, "no JSON object", malformed=True)
-                continue
-            inner = row.get("translation")
-            row |= inner if isinstance(inner, dict) else {}
-            texts = [next((row[name] for name in names if isinstance(row.get(name), str)), None) for names in wanted]
-            if None in texts:
-                missing = wanted[texts.index(None)]
-                yield Rejected(where, f"no text under {' or '.join(f'`{name}`' for name in missing)}", malformed=True)
-                continue
-            one, other = (_clean(text.encode("utf-8", "replace").decode()) for text in texts if text is not None)
-            document, paragraph = (
-                None if key is None else row.get(str(key)) for key in (columns.document, columns.paragraph)
-            )
-            yield _Row(one, other, where, None if document is None else str(document), paragraph)
+    for found in rows_of(file.paths[0], "jsonl", source.encoding):
+        where, row = f"{file.shown[0]}:{found.line}", found.values
+        if not isinstance(row, dict):
+            yield Rejected(where, "no JSON object", malformed=True)
+            continue
+        inner = row.get("translation")
+        row |= inner if isinstance(inner, dict) else {}
+        texts = [next((row[name] for name in names if isinstance(row.get(name), str)), None) for names in wanted]
+        if None in texts:
+            missing = wanted[texts.index(None)]
+            yield Rejected(where, f"no text under {' or '.join(f'`{name}`' for name in missing)}", malformed=True)
+            continue
+        one, other = (_clean(text.encode("utf-8", "replace").decode()) for text in texts if text is not None)
+        document, paragraph = (
+            None if key is None else row.get(str(key)) for key in (columns.document, columns.paragraph)
+        )
+        yield _Row(one, other, where, None if document is None else str(document), paragraph)
 
 
 # Translators' formats
@@ -352,23 +324,8 @@ def _po(file: ParallelFile, _: ParallelSource, languages: LanguagesConfig) -> It
 # HTML whose paragraphs carry ids
 
 _BLOCKS = (
-    "p",
-    "h1",
-    "h2",
-    "h3",
-    "h4",
-    "h5",
-    "h6",
-    "li",
-    "td",
-    "th",
-    "dt",
-    "dd",
-    "caption",
-    "figcaption",
-    "blockquote",
-    "pre",
-)
+    "p", "h1", "h2", "h3", "h4", "h5", "h6", "li", "td", "th", "dt", "dd", "caption", "figcaption", "blockquote", "pre",
+)  # fmt: skip
 _SELECTOR = ", ".join(f"{tag}[id]" for tag in _BLOCKS)
 
 
@@ -409,112 +366,3 @@ def _paragraphs(markup: str) -> list[tuple[str, str]]:
 _READERS: dict[str, _Reader] = {
     "lines": _lines, "tsv": _table, "csv": _table, "jsonl": _jsonl, "tmx": _tmx, "po": _po, "html": _html,
 }  # fmt: skip
-
-
-# Finding the files
-
-
-def files_of(
-    source: ParallelSource, languages: LanguagesConfig, base: Path, cache: Path
-) -> tuple[list[ParallelFile], list[Rejected]]:
-    """The files of a source, sorted by name; and what has no counterpart in the other language's directory.
-
-    Raises UserError when there is none.
-    """
-    if source.package is not None:
-        roots = help_directories(source.package, (languages.source, languages.target), cache)
-        return _pairs_below(roots, (languages.source, languages.target), source, languages)
-    if source.path is not None:
-        found = _found(source.path, base)
-        return [ParallelFile(name, _format(path, source), (path,), (shown,)) for name, path, shown in found], []
-    given = (str(source.source), str(source.target))
-    one, other = (base / Path(text).expanduser() for text in given)
-    for text, path in zip(given, (one, other), strict=True):
-        if not path.exists():
-            raise UserError(f"`{text}` does not exist (looked for {path})")
-    if one.is_dir() != other.is_dir():
-        raise UserError(f"one of `{given[0]}` and `{given[1]}` is a file and the other a directory; give two of a kind")
-    if one.is_dir():
-        return _pairs_below((one, other), given, source, languages)
-    format_ = "html" if _format(one, source) == "html" else "lines"
-    return [ParallelFile(one.name, format_, (one, other), given)], []
-
-
-def _ending(path: Path) -> str:
-    """The name's ending once .gz or .zst is taken off, in small letters."""
-    return Path(path.stem if path.suffix.lower() in (".gz", ".zst") else path.name).suffix.lower()
-
-
-def _format(path: Path, source: ParallelSource) -> str:
-    """Raises UserError when a file that should hold both languages has an ending that tells nothing."""
-    if source.format != "auto":
-        return source.format
-    format_ = FORMATS.get(_ending(path))
-    if format_ is None and source.path is not None:
-        known = ", ".join(FORMATS)
-        what = f"`{path.name}`: its ending does not say how it holds two languages ({known} do); write `format: ...`"
-        raise UserError(what)
-    return format_ or "lines"
-
-
-def _found(given: str, base: Path) -> list[tuple[str, Path, str]]:
-    """(name, path, path as the recipe gives it) of the files that a file, a directory or a glob stands for."""
-    pattern = Path(given).expanduser()
-    path, fixed = base / pattern, before_wildcard(pattern)
-    if path.is_file():
-        return [(path.name, path, given)]
-    if path.is_dir():
-        root, files = path, [file for file in path.rglob("*") if file.is_file() and _ending(file) in FORMATS]
-    elif len(fixed) < len(pattern.parts):
-        root = base.joinpath(*fixed)
-        files = [file for file in root.glob(str(Path(*pattern.parts[len(fixed) :]))) if file.is_file()]
-    else:
-        raise UserError(f"`{given}` does not exist (looked for {path})")
-    if not files:
-        raise UserError(f"`{given}` stands for no file (looked in {root}; endings read: {', '.join(FORMATS)})")
-    names = sorted((file.relative_to(root).as_posix(), file) for file in files)
-    shown = Path(given) if root == path else Path(*fixed)
-    return [(name, file, (shown / name).as_posix()) for name, file in names]
-
-
-def _pairs_below(
-    roots: tuple[Path, Path], shown: tuple[str, str], source: ParallelSource, languages: LanguagesConfig
-) -> tuple[list[ParallelFile], list[Rejected]]:
-    """Files of two directories that have one name, but for the language's code in front of or as its ending."""
-    named: list[dict[str, Path]] = []
-    for root, code in zip(roots, (languages.source, languages.target), strict=True):
-        files = sorted(file for file in root.rglob("*") if file.is_file() and not file.name.startswith("."))
-        by_name: dict[str, Path] = {}
-        for file in files:
-            first = by_name.setdefault(_without_code(file.relative_to(root).as_posix(), code), file)
-            if first != file:
-                raise UserError(f"{first} and {file} have one name but for the language's code; rename one of them")
-        named.append(by_name)
-    both = [name for name in named[0] if name in named[1]]
-    if source.format == "html" or source.package is not None:
-        both = [name for name in both if FORMATS.get(_ending(named[0][name])) == "html"]
-    if not both:
-        raise UserError(f"no file of `{shown[0]}` has one of its name in `{shown[1]}`")
-    pairs = []
-    for name in both:
-        paths = (named[0][name], named[1][name])
-        names = tuple(
-            f"{where}/{path.relative_to(root).as_posix()}"
-            for where, path, root in zip(shown, paths, roots, strict=True)
-        )
-        pairs.append(ParallelFile(name, "html" if _format(paths[0], source) == "html" else "lines", paths, names))
-    alone = [
-        Rejected(f"{shown[side]}/{name}", "no file of its name on the other side")
-        for side in (0, 1)
-        for name in named[side]
-        if name not in named[1 - side]
-        and (source.format != "html" or FORMATS.get(_ending(named[side][name])) == "html")
-    ]
-    return pairs, alone
-
-
-def _without_code(name: str, code: str) -> str:
-    """`a.en`, `a.en.txt` and `a.en.gz` are `a`, `a.txt` and `a.gz` in every language."""
-    directory, slash, file = name.rpartition("/")
-    first, *endings = file.split(".")
-    return directory + slash + ".".join([first, *(ending for ending in endings if ending.lower() != code.lower())])

@@ -187,8 +187,8 @@ class RehearsedTraining:
             step = _extrapolated(reports, self.micro_batch)
             how = f"extrapolated from rehearsals{of} with parts of 1 and 2 sequences, for the whole might not fit"
         training = step - report.libraries
-        if self.config.train.find_lr:  # which keeps the first weights
-            training += memory.weights
+        if self.config.train.find_lr:  # which keeps what the trained weights were, in as many bytes as gradients take
+            training += memory.gradients
         between = memory.weights + memory.optimizer  # gradients are freed with each step
         evaluation = between + report.growth["evaluation"]
         saving = between + report.growth.get("save", 0)

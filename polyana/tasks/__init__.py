@@ -41,12 +41,9 @@ __all__ = [
 
 def make_task(config: TrainingStageConfig, data: Path, start: Path, seed: int) -> LanguageModelTask:
     """The task of a training stage. `data`: its shards; `start`: what its model begins as, a tokenizer or a model."""
-    precision = choose_precision(config.train.precision)
-    match config:
-        case PretrainConfig():
-            return pretrain_task(config, TokenData(data), TextTokenizer(start), seed, precision)
-        case TranslateConfig():
-            return fine_tune_task(TranslateTask, config, TokenData(data), start, seed, precision)
-        case FineTuneConfig():
-            return fine_tune_task(FineTuneTask, config, TokenData(data), start, seed, precision)
-    raise NotImplementedError(type(config).__name__)
+    tokens, precision = TokenData(data), choose_precision(config.train.precision)
+    if isinstance(config, PretrainConfig):
+        return pretrain_task(config, tokens, TextTokenizer(start), seed, precision)
+    assert isinstance(config, FineTuneConfig)
+    kind = TranslateTask if isinstance(config, TranslateConfig) else FineTuneTask
+    return fine_tune_task(kind, config, tokens, start, seed, precision)

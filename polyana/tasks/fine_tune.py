@@ -10,7 +10,7 @@ import torch
 from pydantic import Field
 
 from polyana.config import KeyPath, StageReference, of_kind
-from polyana.data import EvalSequences, TokenData, TrainSequences
+from polyana.data import TokenData
 from polyana.errors import UserError
 from polyana.evaluate import as_question
 from polyana.examples import ChatTemplate
@@ -26,7 +26,7 @@ from polyana.models import (
     save_adapter,
 )
 from polyana.storage import read_json, show_bytes, write_json
-from polyana.tasks.language_model import LanguageModelTask, TrainingStageConfig
+from polyana.tasks.language_model import LanguageModelTask, TrainingStageConfig, split_sequences
 from polyana.train import Precision, TrainConfig, TrainingPlan
 
 __all__ = ["FineTuneConfig", "FineTuneTask", "check_context", "fine_tune_task", "outline", "save_tokenizer"]
@@ -134,11 +134,7 @@ def fine_tune_task(
     if about["end_of_turn"]:
         stops = {about["end_of_turn"][-1], tokenizer.eos_token_id} - {None}
         model.generation_config.eos_token_id = sorted(stops)
-    context, packing = config.context, config.train.packing
-    sequences = TrainSequences(data.shards("train"), context, packing, seed)
-    text = data.shards("eval")
-    limit = int(config.eval.tokens.amount) if config.eval.tokens is not None else None
-    held_out = EvalSequences(text, context, packing, limit) if len(text) > 1 else None
+    sequences, held_out = split_sequences(config, data, seed)
     return kind(config, model, tokenizer, sequences, held_out, None, precision, data.directory, base)
 
 

@@ -12,7 +12,7 @@ from pydantic import Field
 from rich.text import Text
 
 from polyana.config import Config, Duration, KeyPath, Tokens
-from polyana.data import Batch, EvalSequences, TrainSequences
+from polyana.data import Batch, EvalSequences, TokenData, TrainSequences
 from polyana.evaluate import SampleConfig, evaluate_language_model, generate
 from polyana.losses import head_bytes, linear_cross_entropy_and_z_sum
 from polyana.models import (
@@ -27,7 +27,7 @@ from polyana.models import (
 )
 from polyana.train import LossOutput, Precision, SaveConfig, SumOver, TrainConfig, TrainingPlan, sequences_in
 
-__all__ = ["EvalConfig", "LanguageModelTask", "TrainingStageConfig"]
+__all__ = ["EvalConfig", "LanguageModelTask", "TrainingStageConfig", "split_sequences"]
 
 
 class EvalConfig(Config):
@@ -53,7 +53,17 @@ class TrainingStageConfig(Config):
     @property
     def sequence_length(self) -> int:
         """Tokens that a training sequence holds at most."""
-        raise NotImplementedError
+        raise NotImplementedError  # each kind has its own
+
+    @property
+    def needs_held_out(self) -> list[KeyPath]:
+        """The settings that mean nothing where nothing is held out."""
+        settings: dict[KeyPath, Any] = {
+            ("train", "patience"): self.train.patience,
+            ("eval", "every"): self.eval.every,
+            ("eval", "tokens"): self.eval.tokens,
+        }
+        return [path for path, value in settings.items() if value is not None]
 
     def problems(self) -> Iterator[tuple[KeyPath, str]]:
         if self.train.patience is not None and self.eval.every is None:
@@ -74,6 +84,20 @@ class TrainingStageConfig(Config):
                 f"`batch: {self.train.batch}` is not a multiple of `micro_batch: {self.train.micro_batch}`; try {near} "
                 "sequences",
             )
+
+
+def split_sequences(
+    config: TrainingStageConfig, data: TokenData, seed: int
+) -> tuple[TrainSequences, EvalSequences | None]:
+    """The sequences of both splits; None where nothing is held out. Raises PolyanaError when there is too little text
+    for one."""
+    context, packing = config.sequence_length, config.train.packing
+    limit = int(config.eval.tokens.amount) if config.eval.tokens is not None else None
+    held_out = data.shards("eval")
+    return (
+        TrainSequences(data.shards("train"), context, packing, seed),
+        EvalSequences(held_out, context, packing, limit) if len(held_out) > 1 else None,
+    )
 
 
 class LanguageModelTask:
@@ -114,16 +138,15 @@ class LanguageModelTask:
 
     def loss(self, batch: Batch) -> LossOutput:
         hidden_ND = hidden_states(self.model, batch.tokens_N, batch.position_N, batch.lengths)
-        targets_N, weight_N = batch.targets_N, batch.weight_N
-        if batch.labelled < batch.tokens:  # only rows with a label reach the head
+        targets_N, weight_N, labelled = batch.targets_N, batch.weight_N, batch.labelled
+        if labelled < batch.tokens:  # only rows with a label reach the head
             counts_N = weight_N != 0
             hidden_ND, targets_N, weight_N = hidden_ND[counts_N], targets_N[counts_N], weight_N[counts_N]
-        weights = torch.unique(weight_N).tolist()
-        if weights == [1.0]:
+        if labelled and bool((weight_N == 1).all()):
             total, z = self._sums(hidden_ND, targets_N)
         else:  # what weighs the same together; and a part without a label has a graph too
             total, z = hidden_ND.sum() * 0.0, torch.zeros((), device=hidden_ND.device)
-            for weight in weights:
+            for weight in torch.unique(weight_N).tolist():
                 part, part_z = self._sums(hidden_ND[weight_N == weight], targets_N[weight_N == weight])
                 total, z = total + weight * part, z + weight * part_z
         return LossOutput(total, float(weight_N.sum()), {"train/z_loss": z} if self._config.train.z_loss else {})

@@ -8,9 +8,9 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from polyana.config import KeyPath, StageReference
-from polyana.data import EvalSequences, TokenData, TrainSequences
+from polyana.data import TokenData
 from polyana.models import ModelConfig, build_model
-from polyana.tasks.language_model import LanguageModelTask, TrainingStageConfig
+from polyana.tasks.language_model import LanguageModelTask, TrainingStageConfig, split_sequences
 from polyana.tokenizer import TextTokenizer
 from polyana.train import Precision
 
@@ -48,12 +48,9 @@ def pretrain_task(
     """A new model, and blocks of a corpus. Raises PolyanaError when the corpus is shorter than a block."""
     from transformers import AutoTokenizer
 
-    context, packing = config.model.context, config.train.packing
-    sequences = TrainSequences(tokens.shards("train"), context, packing, seed)
-    text = tokens.shards("eval")
-    limit = int(config.eval.tokens.amount) if config.eval.tokens is not None else None
-    held_out = EvalSequences(text, context, packing, limit) if len(text) > 1 else None
-    size = tokens.count("eval", "bytes") / len(text) * held_out.tokens if held_out else None
+    sequences, held_out = split_sequences(config, tokens, seed)
+    whole = tokens.count("eval", "bytes"), tokens.count("eval", "tokens")
+    size = whole[0] / whole[1] * held_out.tokens if held_out else None
     model = build_model(config.model, tokenizer.vocab_size, tokenizer.end_of_text, seed)
     words = AutoTokenizer.from_pretrained(tokenizer.directory)
     return LanguageModelTask(config, model, words, sequences, held_out, size, precision)

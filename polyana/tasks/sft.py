@@ -28,13 +28,9 @@ class SftConfig(ExamplesConfig, FineTuneConfig):
     def problems(self) -> Iterator[tuple[KeyPath, str]]:
         yield from super().problems()
         if not self.held_out:
-            for path, value in {
-                ("train", "patience"): self.train.patience,
-                ("eval", "every"): self.eval.every,
-                ("eval", "tokens"): self.eval.tokens,
-            }.items():
-                if value is not None:
-                    yield path, f"`{'.'.join(path)}` needs held-out examples, but there are none with `held_out: 0`"
+            for path in self.needs_held_out:
+                named = ".".join(map(str, path))
+                yield path, f"`{named}` needs held-out examples, but there are none with `held_out: 0`"
 
     def examples_identity(self) -> dict[str, Any]:
         """The settings that decide what the examples are."""

@@ -160,8 +160,8 @@ def build_units(
     template = ChatTemplate(base, config.template, recipe_base)
     if isinstance(config.prompt, ChatPrompt) and template.tokenizer.chat_template is None:
         raise UserError(
-            "the base has no chat template; write `prompt: tags`, which needs none, or `template: chatml` (adds two "
-            "tokens), `zephyr`, `alpaca`, `raw` (add none), or a file `mine.jinja`"
+            "the base has no chat template; write `prompt: tags`, which needs none, or `template: zephyr`, `alpaca` or "
+            "`raw`, a file `mine.jinja`, or with `adapter: full` also `chatml`, which adds two tokens"
         )
     writer, report, cut = UnitWriter(template, config.prompt), ExamplesReport(), UnitReport()
 

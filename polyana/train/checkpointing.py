@@ -45,7 +45,7 @@ def choose_checkpointing(
     with the weights already in it), or what the recipe says. To be asked before the strategy prepares the model."""
     layers, wanted = len(task.blocks), config.checkpointing
     if wanted != "auto":
-        recomputed = layers * wanted if isinstance(wanted, bool) else wanted
+        recomputed = layers * wanted if isinstance(wanted, bool) else min(wanted, layers)
         return Checkpointing(recomputed, layers, "as the recipe says")
     device = task.precision.device
     if available is None:

@@ -12,7 +12,6 @@ from polyana.losses import linear_cross_entropy_sum
 from polyana.models import (
     AdapterConfig,
     ModelConfig,
-    adapter_parameters,
     adapter_problems,
     attach_adapter,
     build_model,
@@ -303,10 +302,11 @@ def test_rank_32_on_the_attention_of_llama_8b_has_its_known_size():
                         num_attention_heads=32, num_key_value_heads=8, tie_word_embeddings=False)  # fmt: skip
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(shape)
-    assert sum(each.numel() for each in model.parameters()) == 8_030_261_248  # Llama 3.1 8B
-    config = AdapterConfig(rank=32, targets=["q_proj", "k_proj", "v_proj", "o_proj"])
-    assert adapter_parameters(model, config) == 27_262_976
-    assert round(4 * adapter_parameters(model, config) / 1e6) == 109
+        assert count_parameters(model) == 8_030_261_248  # Llama 3.1 8B
+        config = AdapterConfig(rank=32, targets=["q_proj", "k_proj", "v_proj", "o_proj"])
+        attach_adapter(model, config, seed=0)
+    assert count_parameters(model) == 27_262_976
+    assert round(4 * count_parameters(model) / 1e6) == 109
 
 
 @pytest.mark.parametrize("kind", [*KINDS, "full"])
@@ -317,11 +317,14 @@ def test_rank_32_on_the_attention_of_llama_8b_has_its_known_size():
 def test_its_size_is_counted_before_it_is_there(kind, architecture, targets):
     shape = ModelConfig(architecture=architecture, layers=2, width=32, heads=2, context=16)
     config = AdapterConfig(kind=kind, **({} if kind == "full" else {"rank": 3, "targets": targets}))
-    with torch.device("meta"):
-        counted = adapter_parameters(build_model(shape, 50, 0, seed=0), config)
+    with torch.device("meta"):  # as plan does
+        outline = build_model(shape, 50, 0, seed=0)
+        attach_adapter(outline, config, seed=0)
     model = build_model(shape, 50, 0, seed=0)
     attach_adapter(model, config, seed=0)
-    assert count_parameters(model) == counted
+    assert count_parameters(model) == count_parameters(outline)
+    sizes = {name: each.shape for name, each in outline.named_parameters() if each.requires_grad}
+    assert sizes == {name: each.shape for name, each in model.named_parameters() if each.requires_grad}
 
 
 @pytest.mark.parametrize(

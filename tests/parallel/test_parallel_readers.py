@@ -373,9 +373,9 @@ def test_letters_about_files(tmp_path, read):
         read(source="a.en", target="empty")
     with pytest.raises(UserError, match=r"its ending does not say how it holds two languages"):
         read(path="a.en")
-    with pytest.raises(UserError, match=r"`empty` stands for no file"):
+    with pytest.raises(UserError, match=r"`empty` holds no file that can be read"):
         read(path="empty")
-    with pytest.raises(UserError, match=r"`\*\.tmx` stands for no file"):
+    with pytest.raises(UserError, match=r"`\*\.tmx` matches no file"):
         read(path="*.tmx")
 
 

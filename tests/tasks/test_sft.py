@@ -169,6 +169,17 @@ def test_a_message_of_weight_a_half_counts_half(recipe, load, tmp_path):
     assert output.count == pytest.approx(float(batch.weight_N.sum()))
 
 
+def test_a_part_without_a_label_has_a_graph_and_teaches_nothing(recipe, load):
+    task = task_of(recipe, load)
+    batch = task.batch(0, 1)
+    output = task.loss(batch.window(0, int((batch.weight_N != 0).int().argmax())))
+    assert (float(output.total.detach()), output.count) == (0, 0)
+    output.total.backward()
+    gradients = [each.grad for each in task.model.parameters() if each.grad is not None]
+    assert gradients
+    assert not any(each.any() for each in gradients)
+
+
 def test_a_stage_learns_on_from_another_whole_and_with_its_adapter(tiny, load, home, tmp_path):
     from transformers import AutoModelForCausalLM
 

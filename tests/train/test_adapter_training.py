@@ -9,7 +9,7 @@ from conftest import metrics_of, newest_run
 from safetensors.torch import load_file
 
 from polyana.errors import Interrupted
-from polyana.models import AdapterConfig, ModelConfig, adapter_parameters, attach_adapter, build_model
+from polyana.models import AdapterConfig, ModelConfig, attach_adapter, build_model, count_parameters
 from polyana.registry import Repository
 from polyana.run import run_recipe
 from polyana.tracking import Console
@@ -77,7 +77,8 @@ def test_a_save_holds_the_adapter_alone(tiny, home, load, monkeypatch):
     assert "model.safetensors" not in names
     with torch.device("meta"):
         model = build_model(ModelConfig(architecture="llama", layers=2, width=64, heads=2, context=32), 400, 0, 0)
-    count = adapter_parameters(model, AdapterConfig(rank=4))
+        attach_adapter(model, AdapterConfig(rank=4), seed=0)
+    count = count_parameters(model)
     saved = load_file(snapshot / "adapter_model.safetensors")
     assert sum(each.numel() for each in saved.values()) == count
     state = max((directory / "state").iterdir())

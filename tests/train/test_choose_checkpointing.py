@@ -31,7 +31,7 @@ def choose(tiny, load, home):
 def test_as_few_layers_as_memory_asks_for(choose):
     chosen = [choose("auto", kilobytes * 1000).recomputed for kilobytes in range(100, 8000, 100)]
     assert chosen == sorted(chosen, reverse=True)
-    assert set(chosen) == {0, 2, 3, 4} | set(chosen)  # one alone saves nothing: it is held while it is computed again
+    assert set(chosen) == {0, 2, 3, 4}  # one alone saves nothing: it is held while it is computed again
     assert chosen[0] == 4
     assert chosen[-1] == 0
     assert "may not fit: write a smaller `micro_batch`" in str(choose("auto", 100_000))
