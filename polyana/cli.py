@@ -259,6 +259,10 @@ def generate(
     seed: Annotated[int, typer.Option(min=0, help="The same seed writes the same text.")] = 0,
     raw: Annotated[bool, typer.Option("--raw", help="Go on with the text, without the model's chat template.")] = False,
     base: Annotated[bool, typer.Option("--base", help="Let the model write that an adapter stands on, alone.")] = False,
+    beside: Annotated[
+        list[str] | None,
+        typer.Option(help="RUN@REV that writes too, under its name. Adapters of one base need its memory once."),
+    ] = None,
 ) -> None:
     """Let a saved model write. Any revision works while its training goes on: @best, @main, @step-500, a commit id.
 
@@ -267,28 +271,31 @@ def generate(
     from polyana.revisions import find_revision
     from polyana.tracking import Console
 
-    revision = find_revision(model, home_directory())
-    from polyana.evaluate import GenerationConfig, as_question, load_for_generation
+    revisions = [find_revision(each, home_directory()) for each in (model, *(beside or []))]
+    from polyana.evaluate import GenerationConfig, as_question, load_in_turn
     from polyana.evaluate import generate as write_text
 
     settings = GenerationConfig(
         max_tokens=max_tokens, temperature=temperature, top_k=top_k or None, top_p=top_p, seed=seed
     )
-    below = revision.base(Console())
-    if base and below is None:
-        raise UserError(f"{revision} is a whole model, which stands on no base; leave --base out")
-    saved, under = (below, None) if base and below is not None else (revision.directory, below)
-    loaded, tokenizer = load_for_generation(saved, under)
+    saves: list[tuple[Path, Path | None]] = [(each.directory, each.base(Console())) for each in revisions]
+    if base:
+        if saves[0][1] is None:
+            raise UserError(f"{revisions[0]} is a whole model, which stands on no base; leave --base out")
+        saves[0] = (saves[0][1], None)
 
     def write(text: str) -> None:
         sys.stdout.write(text)
         sys.stdout.flush()
 
-    asked = prompt if raw else as_question(tokenizer, prompt)
-    if asked == prompt:
-        write(prompt)
-    write_text(loaded, tokenizer, asked, settings, write)
-    write("\n")
+    for number, (loaded, tokenizer) in enumerate(load_in_turn(saves)):
+        if beside:
+            write(f"{revisions[number]}{', its base' if base and not number else ''}:\n")
+        asked = prompt if raw else as_question(tokenizer, prompt)
+        if asked == prompt:
+            write(prompt)
+        write_text(loaded, tokenizer, asked, settings, write)
+        write("\n")
 
 
 @app.command()
@@ -394,8 +401,8 @@ def show_batch(
     overrides: Overrides = None,
 ) -> None:
     """Print what the model sees in one step: tokens apart by |, each document in its own colour, no-loss tokens dim."""
+    from polyana.pipeline import Pipeline
     from polyana.recipe import load_recipe
-    from polyana.run import Pipeline
     from polyana.tasks import TrainingStageConfig
     from polyana.tracking import Console
     from polyana.train import TrainingPlan
@@ -441,8 +448,8 @@ def show_tokenizer(recipe: RecipePath, overrides: Overrides = None, as_json: AsJ
 
 def _made(recipe: Path, overrides: list[str] | None, kind: type) -> list[tuple[str, Path]]:
     """(name, directory) of a recipe's stages of one kind, made now where they are not there yet."""
+    from polyana.pipeline import Pipeline
     from polyana.recipe import load_recipe
-    from polyana.run import Pipeline
     from polyana.tracking import Console
 
     loaded = load_recipe(recipe, overrides or ())

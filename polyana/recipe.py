@@ -93,7 +93,7 @@ def load_recipe(path: Path | str, overrides: Iterable[str] = ()) -> Recipe:
     stages = _read_stages(source, problems)
     _check_references(source, stages, problems)
     if problems:
-        raise UserError(sorted(problems, key=_line))
+        raise UserError(sorted(dict.fromkeys(problems), key=_line))  # an alias repeats what is wrong in its anchor
     return Recipe(name, seed, _in_order(stages), path.resolve().parent, source)
 
 

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from polyana.errors import UserError
+from polyana.pipeline import Pipeline
 from polyana.recipe import load_recipe
 from polyana.registry import Commit, find_repository
-from polyana.run import Pipeline
 from polyana.tasks import FineTuneConfig
 from polyana.tracking import Console, RunDirectory
 
@@ -44,7 +44,7 @@ class Revision:
         config = recipe.stages[stage]
         assert isinstance(config, FineTuneConfig)
         pipeline = Pipeline(recipe, self.home, console)
-        step = pipeline.base(stage, config)
+        step = pipeline.start(stage, config)
         if not found.name.endswith(step.making.fingerprint[:16]):
             raise UserError(f"the base that {self} stands on was deleted, and `{config.base}` is another model by now")
         made: Path = pipeline.store.get(step).directory

@@ -6,6 +6,7 @@
     baseline    documents   -> what letter statistics would reach      polyana/evaluate/
     pretrain    shards      -> a model, every save of it a commit      polyana/tasks/, train/, registry/
     base        a reference -> a pretrained model's directory          polyana/models/
+    start       base, text  -> one with more tokens, or a new one      polyana/tasks/start.py, tokenizer/
     examples    rows, base  -> shards with what each token counts      polyana/examples/, data/
     sft         both        -> a model or an adapter, as above         polyana/tasks/, train/, registry/
     parallel    aligned files -> sentences, a reason for every drop    polyana/parallel/
@@ -18,47 +19,18 @@ has changed or is damaged is made again (polyana/storage/artifact.py).
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from functools import partial
-from pathlib import Path
 from typing import Any
 
-from polyana import corpus, data, examples, parallel, tasks, tokenizer
-from polyana.corpus import Corpus, CorpusConfig
-from polyana.distributed import World, open_world
-from polyana.errors import Problem, UserError
-from polyana.evaluate import trigram_bits_per_byte
-from polyana.examples import example_inputs, template_inputs
-from polyana.models import BASE_VERSION, base_inputs, check_packing, convert_base, merge_adapter, parse_base
+from polyana.distributed import open_world
+from polyana.errors import UserError
+from polyana.pipeline import Pipeline
 from polyana.recipe import Recipe
-from polyana.registry import Repository
-from polyana.runs import Ingredients, Runs, train, train_along
-from polyana.storage import (
-    ArtifactStore,
-    ContentDigests,
-    Making,
-    Step,
-    home_directory,
-    read_json,
-    write_json,
-)
-from polyana.tasks import (
-    UNITS_VERSION,
-    FineTuneConfig,
-    LanguageModelTask,
-    PretrainConfig,
-    SftConfig,
-    TrainingStageConfig,
-    TranslateConfig,
-    build_examples,
-    build_units,
-)
-from polyana.tokenizer import TextTokenizer, TokenizerConfig
+from polyana.runs import train_along
+from polyana.storage import home_directory, read_json
+from polyana.tasks import TrainingStageConfig
 from polyana.tracking import Console
-from polyana.train import TrainingPlan, choose_precision, probe
 
-__all__ = ["Pipeline", "run_recipe"]
+__all__ = ["run_recipe"]
 
 
 def run_recipe(recipe: Recipe, *, stage: str | None = None, resume: bool = False, fresh: bool = False,
@@ -99,234 +71,3 @@ def _run_stages(pipeline: Pipeline, stage: str | None, resume: bool, fresh: bool
         else:
             pipeline.store.get(step)
     return {name: read_json(pipeline.store.get(step).directory / "summary.json") for name, step in training.items()}
-
-
-@contextmanager
-def _blaming(where: str) -> Iterator[None]:
-    """Give a place in the recipe to problems that have none."""
-    try:
-        yield
-    except UserError as error:
-        raise UserError([Problem(problem.where or where, problem.what) for problem in error.problems]) from None
-
-
-class Pipeline:
-    """What each stage of a recipe is made from and how, below one home directory."""
-
-    def __init__(self, recipe: Recipe, home: Path, console: Console, world: World | None = None) -> None:
-        self.recipe, self.home, self.console = recipe, home, console
-        self.world = world or World()
-        self.store = ArtifactStore(home, console.stage)
-        self.digests = ContentDigests(home / "digests.json")
-        self.runs = Runs(home)
-
-    def steps(self, names: list[str]) -> dict[str, Step]:
-        """Stages by name. Raises UserError with every file and package that is not there."""
-        steps, problems = {}, []
-        for name in names:
-            try:
-                steps[name] = self.step(name)
-            except UserError as error:
-                problems += [problem for problem in error.problems if problem not in problems]
-        if problems:
-            raise UserError(problems)
-        return steps
-
-    def step(self, name: str) -> Step:
-        """A stage by its name. Raises UserError when files or packages that it reads are not there."""
-        match self.recipe.stages[name]:
-            case CorpusConfig() as config:
-                return self.corpus(name, config)
-            case TokenizerConfig() as config:
-                return self.tokenizer(name, config)
-            case TrainingStageConfig() as config:
-                return self.training(name, config)
-
-    def corpus(self, name: str, config: CorpusConfig) -> Step:
-        where = partial(self.recipe.where, name)
-        inputs = corpus.corpus_inputs(config, self.recipe.base, self.digests, where)
-        self.digests.save()
-
-        def fill(directory: Path) -> None:
-            report = corpus.build_corpus(config, self.recipe.base, directory, self.console)
-            self._tell(corpus.report_lines(report))
-
-        return self._step(name, Making("corpus", corpus.VERSION, config.identity(), inputs), fill)
-
-    def tokenizer(self, name: str, config: TokenizerConfig) -> Step:
-        text = self.step(config.corpus)
-        where = partial(self.recipe.where, name)
-        inputs = tokenizer.tokenizer_inputs(config, self.recipe.base, self.digests, where)
-        inputs["corpus"] = text.making.fingerprint
-
-        def fill(directory: Path) -> None:
-            documents = Corpus(self.store.get(text).directory)
-            tokenizer.build_tokenizer(config, self.recipe.base, documents, directory, self.console)
-            self._tell(tokenizer.report_lines(directory))
-
-        return self._step(name, Making("tokenizer", tokenizer.VERSION, config.identity(), inputs), fill)
-
-    def tokens(self, config: PretrainConfig) -> Step:
-        """Made once for each pair of corpus and tokenizer, whichever stages train on it."""
-        text, cutter = self.step(config.corpus), self.step(config.tokenizer)
-        inputs = {"corpus": text.making.fingerprint, "tokenizer": cutter.making.fingerprint}
-
-        def fill(directory: Path) -> None:
-            documents, words = (
-                Corpus(self.store.get(text).directory),
-                TextTokenizer(self.store.get(cutter).directory),
-            )
-            data.tokenise(documents, words, directory, self.console)
-
-        return self._step("tokens", Making("tokens", data.VERSION, {}, inputs), fill)
-
-    def baseline(self, config: PretrainConfig) -> Step:
-        """Bits per byte of a character trigram on the held-out documents; null when nothing is held out."""
-        text = self.step(config.corpus)
-
-        def fill(directory: Path) -> None:
-            documents, bits = Corpus(self.store.get(text).directory), None
-            if documents.report["total"]["eval"]["documents"]:
-                train, held_out = ((item.text for item in documents.documents(part)) for part in ("train", "eval"))
-                bits = trigram_bits_per_byte(train, held_out)
-            write_json(directory / "baseline.json", {"trigram_bits_per_byte": bits})
-
-        return self._step("baseline", Making("baseline", 1, {}, {"corpus": text.making.fingerprint}), fill)
-
-    def base(self, name: str, config: FineTuneConfig) -> Step:
-        """The model that a stage starts from, as an ordinary directory."""
-        reference, where = parse_base(config.base), partial(self.recipe.where, name)
-        if reference.kind == "stage":
-            trained, revision = self.step(reference.name), reference.revision or "best"
-
-            def fill_from_stage(directory: Path) -> None:
-                self.store.get(trained)
-                run = self.runs.of(trained.making)
-                assert run is not None
-                repository = Repository(self.home / "hub", run.name)
-                commit = repository.resolve(revision)
-                below = self.recipe.stages[reference.name]
-                if "adapter_config.json" in commit.files:
-                    assert isinstance(below, FineTuneConfig)
-                    beneath = self.store.get(self.base(reference.name, below)).directory
-                    merge_adapter(beneath, repository.snapshot(commit), directory)
-                    return
-                for file in commit.files:
-                    repository.link(commit, file, directory / file)
-
-            inputs: dict[str, Any] = {"stage": trained.making.fingerprint, "revision": revision}
-            return self._step("base", Making("base", BASE_VERSION, {}, inputs), fill_from_stage)
-        inputs = dict(base_inputs(reference, self.recipe.base, self.digests, where))
-
-        def fill(directory: Path) -> None:
-            with _blaming(where("base")):
-                convert_base(reference, inputs, self.recipe.base, directory, self.console)
-            if reference.kind == "hub":
-                write_json(directory / "base.json", {"name": reference.name, "revision": inputs["commit"]})
-
-        return self._step("base", Making("base", BASE_VERSION, {}, inputs), fill)
-
-    def examples(self, name: str, config: SftConfig) -> Step:
-        """Tokens and weights of what is to be learned, in the base's own tokens."""
-        base, where = self.base(name, config), partial(self.recipe.where, name)
-        inputs = example_inputs(config, self.recipe.base, self.digests, where)
-        inputs["base"] = base.making.fingerprint
-
-        def fill(directory: Path) -> None:
-            below = self.store.get(base).directory
-            with _blaming(where()):
-                report = build_examples(config, self.recipe.base, below, directory)
-            self._tell(examples.report_lines(report))
-
-        making = Making("examples", examples.VERSION, config.examples_identity(), inputs)
-        return self._step("examples", making, fill)
-
-    def parallel(self, name: str, config: TranslateConfig) -> Step:
-        """Parallel text, cleaned and split; made once for all stages that read the same."""
-        cache, where = self.home / "packages", partial(self.recipe.where, name)
-        inputs = parallel.parallel_inputs(config, self.recipe.base, cache, self.digests, where)
-        self.digests.save()
-
-        def fill(directory: Path) -> None:
-            report = parallel.build_parallel(config, self.recipe.base, cache, directory, self.console)
-            self._tell(parallel.report_lines(report))
-
-        return self._step("parallel", Making("parallel", parallel.VERSION, config.text_identity(), inputs), fill)
-
-    def units(self, name: str, config: TranslateConfig) -> Step:
-        """What is asked and what is to be answered, in the base's own tokens."""
-        base, text, where = self.base(name, config), self.parallel(name, config), partial(self.recipe.where, name)
-        inputs = template_inputs(config, self.recipe.base, self.digests, where)
-        inputs |= {"base": base.making.fingerprint, "parallel": text.making.fingerprint}
-
-        def fill(directory: Path) -> None:
-            below = self.store.get(base).directory
-            sentences, seed = self.store.get(text).directory, self.recipe.seed
-            with _blaming(where()):
-                report = build_units(config, self.recipe.base, sentences, below, seed, directory)
-            self._tell([*report["units"], *examples.report_lines(report)])
-
-        settings = config.units_identity() | {"seed": self.recipe.seed}
-        return self._step("units", Making("units", UNITS_VERSION, settings, inputs), fill)
-
-    def before(self, name: str, config: TrainingStageConfig) -> dict[str, Step]:
-        """What a training stage needs and no stage of the recipe is: `data`, its shards; `start`, what its model begins
-        as; others by their name."""
-        if isinstance(config, SftConfig):
-            return {"start": self.base(name, config), "data": self.examples(name, config)}
-        if isinstance(config, TranslateConfig):
-            text, shards = self.parallel(name, config), self.units(name, config)
-            return {"start": self.base(name, config), "text": text, "data": shards}
-        assert isinstance(config, PretrainConfig)
-        return {"data": self.tokens(config), "start": self.step(config.tokenizer), "baseline": self.baseline(config)}
-
-    def ingredients(self, name: str, config: TrainingStageConfig) -> Ingredients:
-        """What a training stage trains on, made now if it is not there yet."""
-        before = self.before(name, config)
-        return Ingredients(name, *(self.store.get(before[what]).directory for what in ("data", "start")))
-
-    def task(self, name: str) -> LanguageModelTask:
-        """The task of the training stage `name`."""
-        config = self.recipe.stages[name]
-        assert isinstance(config, TrainingStageConfig)
-        return self.ingredients(name, config).task(self.recipe)
-
-    def training(self, name: str, config: TrainingStageConfig) -> Step:
-        if self.world.size > 1 and config.train.strategy == "single":
-            what = (
-                f"`strategy: single` is for one process, and {self.world.size} were started; write auto, ddp or fsdp2"
-            )
-            raise UserError(Problem(self.recipe.where(name, "train", "strategy"), what))
-        where = self.recipe.where(name, "train", "precision")
-        try:
-            choose_precision(config.train.precision)
-        except UserError as error:
-            raise UserError(Problem(where, error.problems[0].what)) from None
-        settings = config.identity() | {"seed": self.recipe.seed}
-        making = Making(config.kind, tasks.VERSION, settings, self.before(name, config)["data"].making.inputs)
-
-        def fill(directory: Path) -> None:
-            ingredients = self.ingredients(name, config)
-            with _blaming(self.recipe.where(name)):
-                task = ingredients.task(self.recipe)
-            try:
-                TrainingPlan.of(config.train, task.per_epoch, task.tokens_per_epoch, task.context)
-            except UserError as error:
-                warmup = self.recipe.where(name, "train", "warmup")
-                raise UserError(Problem(warmup, error.problems[0].what)) from None
-            probe(task, where)
-            check_packing(task.model)
-            baseline = self.before(name, config).get("baseline")
-            to_beat = read_json(self.store.get(baseline).directory / "baseline.json") if baseline else {}
-            run = self.runs.of(making) or self.runs.begin(self.recipe, name, making, self.console)
-            summary = train(run, self.recipe, ingredients, task, to_beat, self.world, self.console)
-            write_json(directory / "summary.json", summary)
-
-        return self._step(name, making, fill)
-
-    def _step(self, name: str, making: Making, fill: Any) -> Step:
-        return Step(f"{self.recipe.name}/{name}", making, fill)
-
-    def _tell(self, lines: list[str]) -> None:
-        for line in lines:
-            self.console.say(f"  {line}")

@@ -43,7 +43,7 @@ stages:
 """
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def shared_data() -> Path:
     """Data that is never committed; absent outside the team's machines."""
     if not SHARED.is_dir():

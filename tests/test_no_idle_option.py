@@ -160,6 +160,7 @@ ELSEWHERE = {
     **{f"{kind}.{group}.": f"pretrain.{group}." for kind in ("sft", "translate")
        for group in ("train", "eval", "save", "sample")},
     "translate.base": "sft.base", "translate.adapter.": "sft.adapter.", "translate.test.": "translate.data.",
+    "translate.model.": "pretrain.model.", "sft.vocabulary.": "translate.vocabulary.",
 }  # fmt: skip
 
 

@@ -7,10 +7,11 @@ import torch
 
 from polyana.distributed import Strategy, World
 from polyana.errors import UserError
+from polyana.pipeline import Pipeline
 from polyana.plan import plan_recipe
 from polyana.plan import training as planning
 from polyana.rehearse import Report
-from polyana.run import Pipeline, run_recipe
+from polyana.run import run_recipe
 from polyana.storage import disk_used
 from polyana.tracking import Console
 from polyana.train import Cadence, TrainingPlan, build_optimizer

@@ -15,8 +15,9 @@ from examples.byte_tokenizer import byte_tokenizer
 from polyana.errors import PolyanaError
 from polyana.models import ModelConfig, build_model, save_model
 from polyana.parallel import ParallelText
+from polyana.pipeline import Pipeline
 from polyana.recipe import load_recipe
-from polyana.run import Pipeline, run_recipe
+from polyana.run import run_recipe
 from polyana.storage import home_directory
 from polyana.tracking import Console
 
@@ -53,6 +54,7 @@ def _decoding(settings: str) -> str:
     return f"stages.ru.eval.decoding={{{settings}, max_ratio: 0.1}}"
 
 
+WHOLE = "stages.ru.adapter=full"
 BEAM, MBR = "kind: beam", "kind: mbr, samples: 3, epsilon: 0"
 TAGS = "stages.ru.template=null", "stages.ru.prompt={kind: tags}"
 
@@ -106,6 +108,9 @@ CHANGES: dict[str, tuple[list[str], str]] = {
     "unit.{document}.kind": ([], _unit("document")),
     "unit.{document}.weight": ([_unit("sentence", "document")], _unit("sentence", "document, weight: 50")),
     "unit.{document}.tokens": ([_unit("document")], _unit("document, tokens: 100 tokens")),
+    "vocabulary.pieces": ([WHOLE], "stages.ru.vocabulary={pieces: 9}"),
+    "vocabulary.tokens": ([WHOLE], "stages.ru.vocabulary={tokens: [river]}"),
+    "vocabulary.special_tokens": ([WHOLE], "stages.ru.vocabulary={special_tokens: [river]}"),
     "both_directions": ([], "stages.ru.both_directions=true"),
     "prompt.{chat}.instruction": ([], "stages.ru.prompt={instruction: 'In {target_language}: {text}'}"),
     "prompt.{chat}.system": ([], "stages.ru.prompt={system: You translate.}"),

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 import polyana
-from polyana.run import Pipeline
+from polyana.pipeline import Pipeline
 from polyana.tasks import PretrainConfig
 from polyana.tracking import Console
 

@@ -10,7 +10,14 @@ from polyana.evaluate.decoding import (
     Translated,
     translate_documents,
 )
-from polyana.evaluate.generation import GenerationConfig, SampleConfig, as_question, generate, load_for_generation
+from polyana.evaluate.generation import (
+    GenerationConfig,
+    SampleConfig,
+    as_question,
+    generate,
+    load_for_generation,
+    load_in_turn,
+)
 from polyana.evaluate.perplexity import evaluate_language_model
 from polyana.evaluate.realignment import realign
 from polyana.evaluate.terminology import TermConsistency, term_consistency
@@ -49,6 +56,7 @@ __all__ = [
     "evaluate_language_model",
     "generate",
     "load_for_generation",
+    "load_in_turn",
     "realign",
     "score_translations",
     "term_consistency",

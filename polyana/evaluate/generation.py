@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
@@ -12,9 +12,17 @@ from pydantic import Field
 
 from polyana.config import Config, Every
 from polyana.examples import question
-from polyana.models import load_adapted, writing
+from polyana.models import load_adapted, put_adapter, writing
 
-__all__ = ["GenerationConfig", "SampleConfig", "as_question", "generate", "load_for_generation", "seeded"]
+__all__ = [
+    "GenerationConfig",
+    "SampleConfig",
+    "as_question",
+    "generate",
+    "load_for_generation",
+    "load_in_turn",
+    "seeded",
+]
 
 
 class GenerationConfig(Config):
@@ -124,3 +132,19 @@ def load_for_generation(directory: Path, base: Path | None = None) -> tuple[Any,
     )
     model.to("cuda" if torch.cuda.is_available() else "cpu").eval()
     return model, AutoTokenizer.from_pretrained(directory)
+
+
+def load_in_turn(saves: Iterable[tuple[Path, Path | None]]) -> Iterator[tuple[Any, Any]]:
+    """As `load_for_generation`, each when the one before has written; adapters of one base share its weights."""
+    from transformers import AutoTokenizer
+
+    below: dict[Path, Any] = {}
+    for number, (directory, base) in enumerate(saves):
+        if base is not None and base in below:
+            put_adapter(below[base], directory, f"adapter-{number}")
+            yield below[base].eval(), AutoTokenizer.from_pretrained(directory)
+            continue
+        model, tokenizer = load_for_generation(directory, base)
+        if base is not None:
+            below[base] = model
+        yield model, tokenizer

@@ -17,7 +17,14 @@ from polyana.models.adapter import (
     using_adapter,
     weights_file,
 )
-from polyana.models.base import BASE_VERSION, BaseReference, base_inputs, convert_base, parse_base
+from polyana.models.base import (
+    BASE_VERSION,
+    BaseReference,
+    base_inputs,
+    check_saved_tokenizer,
+    convert_base,
+    parse_base,
+)
 from polyana.models.build import (
     build_model,
     count_parameters,
@@ -36,7 +43,7 @@ from polyana.models.flops import training_flops
 from polyana.models.load import load_base
 from polyana.models.packed_attention import attention_on, packed_causal_attention
 from polyana.models.self_test import check_packing
-from polyana.models.vocabulary import extend_vocabulary
+from polyana.models.vocabulary import add_rows, extend_vocabulary
 
 __all__ = [
     "BASE_VERSION",
@@ -48,12 +55,14 @@ __all__ = [
     "ModelConfig",
     "activation_bytes",
     "adapter_problems",
+    "add_rows",
     "attach_adapter",
     "attention_on",
     "base_inputs",
     "build_model",
     "bytes_of",
     "check_packing",
+    "check_saved_tokenizer",
     "checkpoint_blocks",
     "compile_blocks",
     "convert_base",

@@ -268,6 +268,7 @@ def put_adapter(model: Any, directory: Path, name: str = "default") -> None:
     one put in is in use. Raises UserError when it belongs to another base."""
     import_peft()
     from peft import LoraConfig, set_peft_model_state_dict
+    from transformers import GenerationConfig
 
     weights = load_file(directory / _WEIGHTS)
     settings = LoraConfig.from_pretrained(directory)
@@ -276,6 +277,8 @@ def put_adapter(model: Any, directory: Path, name: str = "default") -> None:
     set_peft_model_state_dict(model, weights, adapter_name=name)
     _use(_adapted_layers(model), name)
     model.requires_grad_(False)
+    if (directory / "generation_config.json").exists():
+        model.generation_config = GenerationConfig.from_pretrained(directory)  # what ends a turn
 
 
 def load_adapted(base: Path, adapter: Path, dtype: torch.dtype | Literal["auto"]) -> Any:
@@ -283,12 +286,10 @@ def load_adapted(base: Path, adapter: Path, dtype: torch.dtype | Literal["auto"]
 
     Raises UserError for an adapter of another base.
     """
-    from transformers import AutoModelForCausalLM, GenerationConfig
+    from transformers import AutoModelForCausalLM
 
     model = AutoModelForCausalLM.from_pretrained(base, dtype=dtype)
     put_adapter(model, adapter)
-    if (adapter / "generation_config.json").exists():
-        model.generation_config = GenerationConfig.from_pretrained(adapter)  # what ends a turn
     return model.eval()
 
 

@@ -23,7 +23,7 @@ from polyana.models.hub import fetch_model, model_commit
 from polyana.storage import ContentDigests, show_bytes
 from polyana.tracking import Console
 
-__all__ = ["BASE_VERSION", "BaseReference", "base_inputs", "convert_base", "parse_base"]
+__all__ = ["BASE_VERSION", "BaseReference", "base_inputs", "check_saved_tokenizer", "convert_base", "parse_base"]
 
 BASE_VERSION = 1
 
@@ -119,7 +119,7 @@ def convert_base(
         _check(model, tokenizer)
         save_model(model, directory, model.state_dict())
         tokenizer.save_pretrained(directory)
-        _check_saved_tokenizer(tokenizer, directory)
+        check_saved_tokenizer(tokenizer, directory)
     except UserError as error:
         raise UserError([Problem(each.where, f"`base: {reference}`: {each.what}") for each in error.problems]) from None
     size = sum(path.stat().st_size for path in directory.glob("*.safetensors"))
@@ -246,7 +246,7 @@ _PROBE = "In 2026, don't:\n\tpay  1,234.50 - ok?\n\n\nЁлка и 木  \n"
 """Digits, contractions, runs of space, scripts: where the ways to split text differ."""
 
 
-def _check_saved_tokenizer(tokenizer: Any, directory: Path) -> None:
+def check_saved_tokenizer(tokenizer: Any, directory: Path) -> None:
     """tokenizer.json, which training reads, splits text as transformers' tokenizer does. Raises UserError."""
     saved = Tokenizer.from_file(str(directory / "tokenizer.json"))
     if saved.encode(_PROBE, add_special_tokens=False).ids != tokenizer(_PROBE, add_special_tokens=False)["input_ids"]:

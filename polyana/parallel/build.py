@@ -219,3 +219,9 @@ class ParallelText:
     def segments(self, split: Split) -> Iterator[Segment]:
         """The sentences of a split in the order of the sources, those of a document together."""
         return _read(self.directory / f"{split}.jsonl.zst")
+
+    def texts(self, split: Split) -> Iterator[str]:
+        """What stands in the sentences of a split, in either language."""
+        for segment in self.segments(split):
+            yield segment.source
+            yield segment.target

@@ -6,10 +6,10 @@ from dataclasses import replace
 from typing import Any
 
 from polyana.distributed import World
+from polyana.pipeline import Pipeline
 from polyana.plan.figures import RecipePlan, StagePlan
 from polyana.plan.training import RehearsedTraining
 from polyana.recipe import KINDS, Recipe
-from polyana.run import Pipeline
 from polyana.storage import disk_used, home_directory
 from polyana.tasks import TrainingStageConfig
 from polyana.tracking import Console

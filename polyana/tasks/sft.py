@@ -3,16 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
 from polyana.config import KeyPath, Share
 from polyana.corpus import split_of
 from polyana.data import write_examples
-from polyana.examples import ChatTemplate, ExamplesConfig, ExamplesReport, examples
-from polyana.tasks.fine_tune import FineTuneConfig, check_context, save_tokenizer
+from polyana.examples import (
+    BadRow,
+    ChatTemplate,
+    ExamplesConfig,
+    ExamplesReport,
+    PlainText,
+    conversation_of,
+    examples,
+    read_rows,
+)
+from polyana.tasks.fine_tune import ABOUT_BASE, BASE, FineTuneConfig, check_context, save_tokenizer
 
 __all__ = ["SftConfig", "build_examples"]
 
@@ -21,6 +31,7 @@ class SftConfig(ExamplesConfig, FineTuneConfig):
     """Fine-tune a pretrained model on examples of what it should say."""
 
     kind: Literal["sft"]
+    base: Annotated[str, BASE] = Field(description=ABOUT_BASE)
     held_out: Share = Field(
         0.05, ge=0, lt=1, description="share of the examples held out for evaluation, by a hash of their id"
     )
@@ -36,6 +47,20 @@ class SftConfig(ExamplesConfig, FineTuneConfig):
         """The settings that decide what the examples are."""
         names = {*ExamplesConfig.model_fields, "context", "held_out"}
         return {name: value for name, value in self.identity().items() if name in names}
+
+
+def learned_texts(config: SftConfig, recipe_base: Path) -> Iterator[str]:
+    """What is said in the rows that are trained on, without a template."""
+    for source in config.data:
+        for row in read_rows(source, recipe_base):
+            if row.problem is None and split_of(row.id, config.held_out) == "train":
+                with suppress(BadRow):  # which is counted when examples are made
+                    said = conversation_of(row.values, source, config.turns)
+                    yield from [said.text] if isinstance(said, PlainText) else map(_words_of, said.messages)
+
+
+def _words_of(message: dict[str, Any]) -> str:
+    return str(message["content"])
 
 
 def build_examples(config: SftConfig, recipe_base: Path, base: Path, directory: Path) -> dict[str, Any]:

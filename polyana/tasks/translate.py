@@ -15,7 +15,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from polyana.config import Config, KeyPath
 from polyana.corpus import Split
@@ -46,6 +46,7 @@ from polyana.examples import (
     TemplateConfig,
     question,
 )
+from polyana.models import ModelConfig
 from polyana.parallel import (
     ChatPrompt,
     LanguagesConfig,
@@ -62,7 +63,14 @@ from polyana.parallel import (
     units,
 )
 from polyana.storage import read_json, write_file, write_json
-from polyana.tasks.fine_tune import FineTuneConfig, FineTuneTask, check_context, save_tokenizer
+from polyana.tasks.fine_tune import (
+    ABOUT_BASE,
+    NEW_PIECES,
+    FineTuneConfig,
+    FineTuneTask,
+    check_context,
+    save_tokenizer,
+)
 from polyana.tasks.language_model import EvalConfig
 
 __all__ = [
@@ -99,12 +107,39 @@ class TranslateConfig(ParallelConfig, TemplateConfig, FineTuneConfig):
     """Fine-tune a pretrained model to translate, on parallel text."""
 
     kind: Literal["translate"]
+    model: ModelConfig | None = Field(
+        None,
+        description="instead of `base`: the shape of a new model, which is trained whole (`adapter: full`) and asked "
+        "with tags (`prompt: tags`); its `context` is the stage's",
+    )
     eval: TranslationEvalConfig = Field(default_factory=TranslationEvalConfig)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_a_new_model(cls, settings: Any) -> Any:
+        """What follows from `model` and need not be written."""
+        if isinstance(settings, dict) and settings.get("model") is not None:
+            return {"adapter": "full", "prompt": "tags"} | settings
+        return settings
 
     def problems(self) -> Iterator[tuple[KeyPath, str]]:
         yield from super().problems()
         if self.template is not None and not isinstance(self.prompt, ChatPrompt):
             yield ("template",), "`template` writes conversations; with `prompt: tags` there are none, so leave it out"
+        if self.model is None:
+            if self.base is None:
+                yield (), f"write `base`, {ABOUT_BASE}; or `model`, the shape of a new one"
+            return
+        if self.base is not None:
+            yield ("model",), "`base` is a model to go on with and `model` a new one; leave one of them out"
+        if self.adapter.kind != "full":
+            yield ("adapter",), "a new model has nothing an adapter could stand on; write `adapter: full` or no adapter"
+        if "context" in self.model.model_fields_set:
+            yield ("model", "context"), f"write it beside `model:`, as `context: {self.model.context}` of the stage"
+        least = 257 + len(self.vocabulary.special_tokens)  # the bytes and the end of a text
+        if (self.vocabulary.pieces or NEW_PIECES) < least:
+            what = f"`pieces: {self.vocabulary.pieces}` has no room for bytes and special tokens; at least {least}"
+            yield ("vocabulary", "pieces"), what
 
     def text_identity(self) -> dict[str, Any]:
         """The settings that decide what the parallel text is."""

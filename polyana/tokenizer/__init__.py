@@ -1,14 +1,18 @@
 """Text to token ids: train or load a tokenizer, and use it on documents of any length."""
 
 from polyana.tokenizer.build import VERSION, build_tokenizer, report_lines, tokenizer_inputs
-from polyana.tokenizer.config import TokenizerConfig
+from polyana.tokenizer.config import END_OF_TEXT, TokenizerConfig
+from polyana.tokenizer.learn import learn_bpe, learn_more
 from polyana.tokenizer.text_tokenizer import TextTokenizer, pieces
 
 __all__ = [
+    "END_OF_TEXT",
     "VERSION",
     "TextTokenizer",
     "TokenizerConfig",
     "build_tokenizer",
+    "learn_bpe",
+    "learn_more",
     "pieces",
     "report_lines",
     "tokenizer_inputs",

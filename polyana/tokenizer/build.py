@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from tokenizers import Tokenizer
 
 from polyana.corpus import Corpus, Split
-from polyana.errors import PolyanaError, Problem, UserError
+from polyana.errors import Problem, UserError
 from polyana.storage import ContentDigests, read_json, write_json
-from polyana.tokenizer.config import END_OF_TEXT, UNKNOWN, TokenizerConfig
-from polyana.tokenizer.text_tokenizer import TextTokenizer, pieces
+from polyana.tokenizer.config import UNKNOWN, TokenizerConfig
+from polyana.tokenizer.learn import learn_bpe, learn_whitespace_bpe
+from polyana.tokenizer.text_tokenizer import TextTokenizer
 from polyana.tracking import Console
 
 __all__ = ["VERSION", "build_tokenizer", "report_lines", "tokenizer_inputs"]
@@ -22,7 +22,6 @@ VERSION = 1
 
 _REPORT_BYTES = 20 * 10**6  # of text per split that the report looks at: a few seconds; guess
 _EXAMPLES = 10
-_WORD = 10_000  # characters; longer words are cut to learn from, for the trainer takes the square of a word's length
 
 
 def tokenizer_inputs(
@@ -58,49 +57,18 @@ def build_tokenizer(config: TokenizerConfig, base: Path, corpus: Corpus, directo
 
 
 def _train(config: TokenizerConfig, corpus: Corpus, console: Console) -> Tokenizer:
-    special = list(config.special_tokens)
-    alphabet: list[str] = []
-    word_end: dict[str, Any] = {}
-    limit: dict[str, Any] = {}
-    if config.algorithm == "bpe":
-        tokenizer = Tokenizer(models.BPE())
-        tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-        tokenizer.decoder = decoders.ByteLevel()
-        alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    else:
-        word_end = {"end_of_word_suffix": "</w>"}
-        tokenizer = Tokenizer(models.BPE(unk_token=UNKNOWN, **word_end))
-        tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-        tokenizer.decoder = decoders.BPEDecoder(suffix=word_end["end_of_word_suffix"])
-        special = list(dict.fromkeys([*special, UNKNOWN]))
-        # A character takes up to two places, one within a word and one at its end. The rare ones become [UNK].
-        limit = {"limit_alphabet": (config.vocab_size - len(special)) // 2}
-    trainer = trainers.BpeTrainer(
-        vocab_size=config.vocab_size,
-        min_frequency=config.min_frequency,
-        special_tokens=special,
-        initial_alphabet=alphabet,
-        show_progress=False,
-        **word_end,
-        **limit,
-    )
     total = corpus.report["total"]["train"]["documents"]
     with console.gauge("tokenizer", total) as gauge:
 
         def texts() -> Iterator[str]:
             for number, document in enumerate(corpus.documents("train")):
                 gauge.show(number, "documents read")
-                yield from pieces(document.text, _WORD)
+                yield document.text
 
-        tokenizer.train_from_iterator(texts(), trainer)
-    merged = {left + right for left, right in json.loads(tokenizer.to_str())["model"]["merges"]}
-    for token in special:
-        if token in merged:
-            raise PolyanaError(
-                f"the special token `{token}` is also learnt from the text, which could then not be told from it; "
-                f"choose one that does not stand in the text, as `{END_OF_TEXT}`"
-            )
-    return tokenizer
+        if config.algorithm == "bpe":
+            return learn_bpe(texts(), config.vocab_size, config.min_frequency, config.special_tokens)
+        special = list(dict.fromkeys([*config.special_tokens, UNKNOWN]))
+        return learn_whitespace_bpe(texts(), config.vocab_size, config.min_frequency, special, UNKNOWN)
 
 
 def _report(tokenizer: TextTokenizer, corpus: Corpus) -> dict[str, Any]:

@@ -19,8 +19,9 @@ from rich.console import Console as RichConsole
 from polyana.data import TokenData
 from polyana.errors import Interrupted, UserError
 from polyana.models import hidden_states
+from polyana.pipeline import Pipeline
 from polyana.registry import Repository
-from polyana.run import Pipeline, run_recipe
+from polyana.run import run_recipe
 from polyana.storage import home_directory, read_json
 from polyana.tracking import Console
 from polyana.train import Trainer

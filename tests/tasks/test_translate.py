@@ -15,9 +15,10 @@ from polyana.data import TokenData
 from polyana.errors import UserError
 from polyana.examples import ChatTemplate
 from polyana.parallel import ParallelText, UnitReport, units
+from polyana.pipeline import Pipeline
 from polyana.recipe import load_recipe
 from polyana.registry import Repository
-from polyana.run import Pipeline, run_recipe
+from polyana.run import run_recipe
 from polyana.storage import home_directory, read_json
 from polyana.tasks.translate import UnitWriter
 from polyana.tracking import Console

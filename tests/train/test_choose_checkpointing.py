@@ -6,7 +6,8 @@ import pytest
 from conftest import CLOCKED, metrics_of, newest_run
 
 from polyana.distributed import Strategy, World
-from polyana.run import Pipeline, run_recipe
+from polyana.pipeline import Pipeline
+from polyana.run import run_recipe
 from polyana.storage import home_directory
 from polyana.tracking import Console
 from polyana.train import TrainingPlan, choose_checkpointing

@@ -9,7 +9,8 @@ import torch
 
 from polyana.errors import UserError
 from polyana.models import hidden_states
-from polyana.run import Pipeline, run_recipe
+from polyana.pipeline import Pipeline
+from polyana.run import run_recipe
 from polyana.storage import home_directory
 from polyana.tasks import LanguageModelTask
 from polyana.tracking import Console

@@ -16,8 +16,9 @@ from conftest import metrics_of, newest_run
 
 from polyana.errors import TrainingFailed
 from polyana.models import writing
+from polyana.pipeline import Pipeline
 from polyana.registry import Repository
-from polyana.run import Pipeline, run_recipe
+from polyana.run import run_recipe
 from polyana.storage import home_directory
 from polyana.tasks import LanguageModelTask
 from polyana.tracking import Console, read_events
