@@ -418,7 +418,9 @@ def show_batch(
     if step > plan.steps:
         raise UserError(f"--step {step}: stage {name} has {plan.steps:,} steps")
     first = (step - 1) * plan.batch
-    RichConsole(highlight=False).print(task.picture(task.batch(first, min(rows, plan.batch_at(first)))), soft_wrap=True)
+    console = RichConsole(highlight=False)
+    batch = task.batch(first, min(rows, plan.batch_at(first)))
+    console.print(task.picture(batch, marks=not console.is_terminal), soft_wrap=True)
 
 
 @show.command("corpus")

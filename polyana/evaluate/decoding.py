@@ -15,7 +15,7 @@ from pydantic import Field
 from polyana.config import Config, of_kind
 from polyana.errors import UserError
 from polyana.evaluate.generation import seeded
-from polyana.models import writing
+from polyana.models import longest_text, writing
 
 __all__ = [
     "BeamConfig",
@@ -131,7 +131,7 @@ def translate_documents(
     at the sentence end, or else the space, nearest to its middle, and its parts are translated one after another. With
     greedy decoding what is written does not depend on what stands beside it in a batch.
     """
-    longest: int = model.config.max_position_embeddings
+    longest = longest_text(model)
     pieces = [
         [piece for number, source in enumerate(segments) if source.strip()
          for piece in _pieces(tokenizer, prompt, longest, decoding.max_ratio, _Piece(index, number, source.strip(), 0))]

@@ -12,7 +12,7 @@ from pydantic import Field
 
 from polyana.config import Config, Every
 from polyana.examples import question
-from polyana.models import load_adapted, put_adapter, writing
+from polyana.models import load_adapted, longest_text, put_adapter, writing
 
 __all__ = [
     "GenerationConfig",
@@ -94,7 +94,7 @@ def generate(
     of a longer prompt is left out.
     """
     ids = (tokenizer.encode(prompt) if isinstance(prompt, str) else prompt) or [tokenizer.eos_token_id]
-    longest = model.config.max_position_embeddings
+    longest = longest_text(model)
     ids = ids[-(longest - min(config.max_tokens, longest // 2)) :]
     count = min(config.max_tokens, longest - len(ids))
     sampling: dict[str, Any] = {"do_sample": False}

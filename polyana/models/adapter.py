@@ -25,7 +25,7 @@ from torch import nn
 
 from polyana.config import Config, KeyPath
 from polyana.errors import Problem, UserError
-from polyana.models.build import save_model, transformer_blocks
+from polyana.models.build import longest_text, save_model, transformer_blocks
 from polyana.models.fused import fuse
 from polyana.storage import write_json
 
@@ -365,7 +365,7 @@ def merge_adapter(base: Path, adapter: Path, directory: Path) -> Merged:
 
     dtype = getattr(AutoConfig.from_pretrained(base), "dtype", None) or torch.float32
     model = load_adapted(base, adapter, torch.float32)
-    tokens = torch.arange(min(_PROBE, model.config.max_position_embeddings))[None] * 31 % model.config.vocab_size
+    tokens = torch.arange(min(_PROBE, longest_text(model)))[None] * 31 % model.config.vocab_size
     with torch.no_grad():
         wanted = model(input_ids=tokens).logits.log_softmax(-1)
         names = {id(module): name for name, module in model.named_modules()}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -21,6 +22,7 @@ __all__ = [
     "head_weight",
     "hidden_matrices",
     "hidden_states",
+    "longest_text",
     "packs_texts",
     "save_model",
     "transformer_blocks",
@@ -78,6 +80,11 @@ def hidden_states(model: Any, tokens_N: torch.Tensor, position_N: torch.Tensor, 
 def packs_texts(model: Any) -> bool:
     """Whether many texts can be given to the model at once, as every model that is built here can."""
     return bool(model.config._attn_implementation == ATTENTION)
+
+
+def longest_text(model: Any) -> int:
+    """Tokens that the model reads at most; sys.maxsize where its architecture sets no limit (Bloom, Mamba)."""
+    return getattr(model.config, "max_position_embeddings", None) or sys.maxsize
 
 
 def head_weight(model: Any) -> torch.Tensor:

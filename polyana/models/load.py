@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from polyana.errors import UserError
-from polyana.models.build import head_weight, hidden_states, packs_texts
+from polyana.models.build import head_weight, hidden_states, longest_text, packs_texts
 from polyana.models.fused import fuse
 from polyana.models.packed_attention import ATTENTION, register_with_transformers
 
@@ -33,7 +33,7 @@ def load_base(directory: Path) -> Any:
     register_with_transformers()
     model = AutoModelForCausalLM.from_pretrained(directory, dtype=torch.float32, local_files_only=True)
     own = model.config._attn_implementation
-    size = min(_TEXT, getattr(model.config, "max_position_embeddings", _TEXT))
+    size = min(_TEXT, longest_text(model))
     tokens_N = torch.arange(2 * size) * 31 % model.config.vocab_size  # any texts that differ
     with torch.no_grad():
         logits = torch.cat([_theirs(model, text) for text in tokens_N.split(size)])

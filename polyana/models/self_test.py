@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from polyana.errors import PolyanaError
-from polyana.models.build import hidden_states
+from polyana.models.build import hidden_states, longest_text
 
 __all__ = ["check_packing"]
 
@@ -21,7 +21,7 @@ def check_packing(model: Any) -> None:
     """Two texts in one batch have the states they have alone, in this model and on its device; in fp32, where only
     rounding may differ. Changes nothing. Raises PolyanaError."""
     device = model.device
-    size = min(_TEXT, getattr(model.config, "max_position_embeddings", _TEXT))  # absent where any length goes
+    size = min(_TEXT, longest_text(model))
     tokens_N = torch.arange(2 * size, device=device) * 31 % model.config.vocab_size  # any texts that differ
     position_N = torch.arange(size, device=device).repeat(2)
     training = model.training

@@ -227,10 +227,10 @@ class LanguageModelTask:
             *plan.remarks(),
         ]
 
-    def picture(self, batch: Batch) -> Text:
+    def picture(self, batch: Batch, *, marks: bool = False) -> Text:
         """A batch for people: tokens apart by |, each document in its own colour, what is not learned dim: the first
         token of a text, for which nothing asks, and those whose prediction does not count. The last is seen by nobody,
-        and learned."""
+        and learned. `marks`, where there are no colours: what is learned stands between « and »."""
         colours = ("cyan", "yellow", "green", "magenta", "blue", "red")
         picture = Text()
         for number, part in enumerate(batch.micro_batches(1), start=1):
@@ -242,9 +242,24 @@ class LanguageModelTask:
                 text, end = slice(end, end + length), end + length
                 tokens = [int(part.tokens_N[text][0]), *part.targets_N[text].tolist()]
                 weights, of = [0.0, *part.weight_N[text].tolist()], [*documents[text], documents[text][-1]]
+                before: int | None = None
+                learned = False
                 for token, document, weight in zip(tokens, of, weights, strict=True):
+                    if marks and bool(weight) != learned:
+                        learned = not learned
+                        picture.append("«" if learned else "»")
                     style = colours[document % len(colours)] if weight else "dim"
-                    picture.append(self._tokenizer.decode([token]), style)
+                    picture.append(self._shown(before, token), style)
                     picture.append("|", "bright_black")
+                    before = token
+                picture.append("»" if marks and learned else "")
             picture.append("\n")
         return picture
+
+    def _shown(self, before: int | None, token: int) -> str:
+        """A token's text, with the space that SentencePiece's tokenizers leave out where a text begins."""
+        alone = str(self._tokenizer.decode([token]))
+        if before is None:
+            return alone
+        head, both = (str(self._tokenizer.decode(ids)) for ids in ([before], [before, token]))
+        return both[len(head) :] if both.startswith(head) else alone  # else both are parts of one character

@@ -281,7 +281,7 @@ def test_a_column_that_no_row_has_is_named(recipe, load):
 
 def test_an_answer_stands_apart_from_its_question_and_beside_the_bases(recipe, load, home, polyana):
     said = io.StringIO()
-    run_recipe(load(recipe), console=Console(said))
+    run_recipe(load(recipe, "stages.chat.save.keep={best: 2, last: 2}"), console=Console(said))
     first = newest_run(home)
     shown = polyana("run", recipe).stdout  # from what the run has left
     assert re.search(rf"the base's *│ {metrics_of(first)['eval/loss'][0]:.4f}", shown)
@@ -294,6 +294,12 @@ def test_an_answer_stands_apart_from_its_question_and_beside_the_bases(recipe, l
     base = polyana("generate", first.name, "Tell me of a cat.", *options, "--base").stdout
     assert tuned != base  # which has no chat template and goes on with the text
     assert base.startswith("Tell me of a cat.")
+    both = polyana("generate", f"{first.name}@best", "Tell me of a cat.", *options, "--beside", f"{first.name}@step-4",
+                   "--beside", f"{first.name}@best").stdout  # fmt: skip
+    ours, other, again = re.split(rf"{first.name}@step-\d+:\n", both)[1:]
+    best = polyana("generate", f"{first.name}@best", "Tell me of a cat.", *options).stdout
+    assert ours == again == best != other
+    assert other == polyana("generate", f"{first.name}@step-4", "Tell me of a cat.", *options).stdout
 
 
 def test_the_picture_of_a_batch_has_what_is_learned_in_colour(recipe, load):
@@ -309,6 +315,12 @@ def test_the_picture_of_a_batch_has_what_is_learned_in_colour(recipe, load):
     answers = {row["prompt"].replace(" ", ""): row["completion"].replace(" ", "") for row in rows}
     asked, learned = (parts[which].replace(" ", "") for which in ("dim", "colour"))
     assert learned == answers[asked.removeprefix("<s>")] + "</s>"  # the token that ends a turn too
+    marked = task.picture(batch, marks=True).plain
+    before, inside = re.fullmatch(r"(.*)«(.*)»\n*", marked[marked.index("\n") + 1 :], re.DOTALL).groups()
+    rows = map(json.loads, (recipe.parent / "rows.jsonl").read_text().splitlines())
+    words = {row["prompt"]: row["completion"] for row in rows}
+    asked = before.replace("|", "").removeprefix("<s>").strip()  # with the spaces that SentencePiece leaves out
+    assert inside.replace("|", "").removesuffix("</s>").strip() == words[asked]
 
 
 def test_a_plan_counts_the_adapter(recipe, load, home):
