@@ -261,9 +261,12 @@ def _jsonl(file: ParallelFile, source: ParallelSource, languages: LanguagesConfi
             yield Rejected(where, f"no text under {' or '.join(f'`{name}`' for name in missing)}", malformed=True)
             continue
         one, other = (_clean(text.encode("utf-8", "replace").decode()) for text in texts if text is not None)
-        document, paragraph = (
-            None if key is None else row.get(str(key)) for key in (columns.document, columns.paragraph)
-        )
+        keys = [None if key is None else str(key) for key in (columns.document, columns.paragraph)]
+        absent = [key for key in keys if key is not None and key not in row]
+        if absent:
+            yield Rejected(where, f"no key `{absent[0]}`", malformed=True)
+            continue
+        document, paragraph = (None if key is None else row[key] for key in keys)
         yield _Row(one, other, where, None if document is None else str(document), paragraph)
 
 
@@ -271,11 +274,13 @@ def _jsonl(file: ParallelFile, source: ParallelSource, languages: LanguagesConfi
 
 
 def _tmx(file: ParallelFile, source: ParallelSource, languages: LanguagesConfig) -> Iterator[_Item]:
-    kind = source.columns.document
+    kind, known, named = source.columns.document, set[str](), False
     with open_file(file.paths[0]) as stream:
         try:
             for unit in translation_units(stream):
                 where = f"{file.shown[0]}:{unit.line}"
+                known |= set(unit.props)
+                named = named or kind in unit.props
                 one, other = unit.text(languages.source), unit.text(languages.target)
                 if one is None or other is None:
                     yield Rejected(where, f"no `{languages.source if one is None else languages.target}` in it")
@@ -283,6 +288,9 @@ def _tmx(file: ParallelFile, source: ParallelSource, languages: LanguagesConfig)
                 yield _Row(_clean(one), _clean(other), where, unit.props.get(str(kind)) if kind is not None else None)
         except Broken as error:
             raise UserError(Problem(f"{file.shown[0]}:{error.line}", f"is no whole TMX: {error}")) from None
+    if kind is not None and not named:
+        listed = ", ".join(f"`{name}`" for name in sorted(known)) or "none"
+        raise UserError(Problem(file.shown[0], f"no unit has a `prop` of type `{kind}`; there are: {listed}"))
 
 
 def _po(file: ParallelFile, _: ParallelSource, languages: LanguagesConfig) -> Iterator[_Item]:

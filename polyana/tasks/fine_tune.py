@@ -81,7 +81,7 @@ class VocabularyConfig(Config):
         f"that the base writes in crumbs; default: none, and of a new model {NEW_PIECES:,}, all that it has",
     )
     tokens: list[str] = Field([], description="words that become one token wherever a text has them: `[<think>]`")
-    special_tokens: list[str] = Field([], description="marks that a template writes and no text holds: `[<|turn|>]`")
+    special_tokens: list[str] = Field([], description="marks of a template, which no text holds: `[<end_of_turn>]`")
 
     @property
     def grows(self) -> bool:

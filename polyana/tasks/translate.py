@@ -104,7 +104,7 @@ class TranslationEvalConfig(EvalConfig):
 
 
 class TranslateConfig(ParallelConfig, TemplateConfig, FineTuneConfig):
-    """Fine-tune a pretrained model to translate, on parallel text."""
+    """Learn to translate from parallel text: a pretrained model, or a new one."""
 
     kind: Literal["translate"]
     model: ModelConfig | None = Field(

@@ -201,6 +201,7 @@ def test_jsonl(tmp_path, read):
         {"doc": "x", "translation": {"en": "b", "ru": "б"}},
         {"doc": "y", "en": "c"},
         {"doc": 7, "en": "d", "ru": "г"},
+        {"dok": 7, "en": "d", "ru": "г"},
     ]
     lines = [json.dumps(row) for row in rows]
     (tmp_path / "a.jsonl").write_text("\n".join([*lines[:2], "{broken", *lines[2:]]))
@@ -209,7 +210,7 @@ def test_jsonl(tmp_path, read):
         ("files/a.jsonl#x", 0, "a", "а"), ("files/a.jsonl#x", 1, "b", "б"), ("files/a.jsonl#7", 0, "d", "г"),
     ]  # fmt: skip
     assert [(item.where, item.reason) for item in rejected] == [
-        ("a.jsonl:3", "no JSON object"), ("a.jsonl:4", "no text under `target` or `ru`"),
+        ("a.jsonl:3", "no JSON object"), ("a.jsonl:4", "no text under `target` or `ru`"), ("a.jsonl:6", "no key `doc`"),
     ]  # fmt: skip
 
 
@@ -242,6 +243,12 @@ def test_tmx(tmp_path, read):
         ("a.tmx/a.tmx#one", "a.tmx:4"), ("a.tmx/a.tmx#two", "a.tmx:11"),
     ]  # fmt: skip
     assert rejected == [Rejected("a.tmx:10", "no `ru` in it")]
+
+
+def test_a_prop_that_no_unit_has(tmp_path, read):
+    (tmp_path / "a.tmx").write_text(TMX + "</body></tmx>", encoding="utf-8")
+    with pytest.raises(UserError, match=r"a\.tmx  no unit has a `prop` of type `document`; there are: `file`"):
+        read(path="a.tmx", columns={"document": "document"})
 
 
 def test_tmx_in_utf_16(tmp_path, read):

@@ -1,10 +1,12 @@
 """Everything shipped runs: each recipe for a few steps, with a model and a vocabulary that are small enough."""
 
+import gzip
 import json
 import shutil
 import subprocess
 import sys
 from importlib.metadata import PackageNotFoundError, version
+from itertools import islice
 
 import pytest
 from conftest import PROJECT, metrics_of, newest_run
@@ -53,6 +55,39 @@ def test_smollm2_is_fine_tuned_for_two_steps(home, polyana, tmp_path):
     report = json.loads(next((home / "stages").glob("examples-*/report.json")).read_text())
     assert report["total"]["rows"] == report["total"]["examples"] > 700  # none is malformed, cut or left out
     assert not report["total"]["shortened"]
+
+
+def translate_for_two_steps(polyana, home, *more: str) -> dict:
+    smaller = {"train.duration": "2 steps", "train.batch": "2 sequences", "train.warmup": "1 steps",
+               "eval.tokens": "2k tokens", "eval.sentences": "4", "sample.max_tokens": "5",
+               "held_out": "20%", "model": "{architecture: llama, layers: 1, width: 32, heads: 2}"}  # fmt: skip
+    options = [f"stages.{stage}.{name}={value}" for stage in ("sentence", "chunk", "document")
+               for name, value in smaller.items()]  # fmt: skip
+    options = [part for option in (*options, *more) for part in ("--set", option)]
+    return json.loads(polyana("run", PROJECT / "recipes" / "translate_libreoffice.yaml", "--json", *options).stdout)
+
+
+def test_help_is_translated_by_three_units_for_two_steps(home, polyana, shared_data, tmp_path):
+    """On some of the same pages, which apt-get need not fetch."""
+    pytest.importorskip("sacrebleu")
+    with gzip.open(shared_data / "libreoffice_help_en_ru" / "pairs.jsonl.gz", "rt") as lines:
+        (tmp_path / "help.jsonl").write_text("".join(islice(lines, 3000)))
+    source = f"{{path: {tmp_path / 'help.jsonl'}, columns: {{source: en, target: ru, document: doc}}}}"
+    stages = ("sentence", "chunk", "document")
+    summaries = translate_for_two_steps(polyana, home, *(f"stages.{stage}.data=[{source}]" for stage in stages))
+    assert list(summaries) == list(stages)
+    for summary in summaries.values():
+        assert summary["steps"] == 2
+        assert summary["scores"].keys() == {"BLEU", "chrF2++", "document BLEU", "document chrF2++"}
+    assert len(list((home / "stages").glob("parallel-*"))) == 1  # text and vocabulary are made once for all
+    assert len(list((home / "stages").glob("start-*"))) == 1
+
+
+@pytest.mark.slow
+def test_help_is_fetched_and_translated_for_two_steps(home, polyana):
+    if shutil.which("apt-get") is None:
+        pytest.skip("no apt-get here")
+    assert translate_for_two_steps(polyana, home)["chunk"]["steps"] == 2
 
 
 def test_every_recipe_is_named_in_the_readme():
