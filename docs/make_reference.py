@@ -40,7 +40,9 @@ def _table(config: type[Config], prefix: str = "") -> str:
         shown = f"{prefix}{name}"
         if len(inner) > 1:
             kinds = ", ".join(f"`{kind_of(each)}`" for each in inner)
-            rows.append(f"| `{shown}` | `{kind_of(inner[0])}` | one of {kinds}; {field.description} |\n")
+            none = field.get_default(call_default_factory=True, validated_data={}) == []
+            default = "none" if none else f"`{kind_of(inner[0])}`"
+            rows.append(f"| `{shown}` | {default} | one of {kinds}; {field.description} |\n")
             for each in inner:
                 inner_tables.append(f"\n`{shown}: {{kind: {kind_of(each)}}}`: {_sentence(each)}\n\n")
                 inner_tables.append(_table(each, f"{shown}."))

