@@ -34,7 +34,7 @@ def reference() -> str:
 def _table(config: type[Config], prefix: str = "") -> str:
     rows, inner_tables = [], []
     for name, field in config.model_fields.items():
-        if name == "kind":
+        if name == "kind" and len(get_args(field.annotation)) == 1:
             continue
         inner = config_classes(field.annotation)
         shown = f"{prefix}{name}"
@@ -42,7 +42,9 @@ def _table(config: type[Config], prefix: str = "") -> str:
             kinds = ", ".join(f"`{kind_of(each)}`" for each in inner)
             none = field.get_default(call_default_factory=True, validated_data={}) == []
             default = "none" if none else f"`{kind_of(inner[0])}`"
-            rows.append(f"| `{shown}` | {default} | one of {kinds}; {field.description} |\n")
+            rows.append(
+                f"| `{shown}` | {default} | one of {kinds}{f'; {field.description}' if field.description else ''} |\n"
+            )
             for each in inner:
                 inner_tables.append(f"\n`{shown}: {{kind: {kind_of(each)}}}`: {_sentence(each)}\n\n")
                 inner_tables.append(_table(each, f"{shown}."))

@@ -8,13 +8,24 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from polyana import corpus, data, examples, parallel, tasks, tokenizer
 from polyana.corpus import Corpus, CorpusConfig
 from polyana.distributed import World
 from polyana.errors import Problem, UserError
 from polyana.evaluate import trigram_bits_per_byte
 from polyana.examples import example_inputs, template_inputs
-from polyana.models import BASE_VERSION, base_inputs, check_packing, convert_base, merge_adapter, parse_base
+from polyana.models import (
+    BASE_VERSION,
+    base_inputs,
+    bytes_of,
+    check_packing,
+    convert_base,
+    count_parameters,
+    merge_adapter,
+    parse_base,
+)
 from polyana.parallel import ParallelText
 from polyana.recipe import Recipe
 from polyana.registry import Repository
@@ -25,6 +36,7 @@ from polyana.storage import (
     Making,
     Step,
     read_json,
+    show_bytes,
     write_json,
 )
 from polyana.tasks import (
@@ -40,11 +52,12 @@ from polyana.tasks import (
     build_start,
     build_units,
     learned_texts,
+    outline_model,
     start_identity,
 )
 from polyana.tokenizer import TextTokenizer, TokenizerConfig
 from polyana.tracking import Console
-from polyana.train import TrainingPlan, choose_precision, probe
+from polyana.train import TrainingPlan, available_bytes, choose_precision, optimizer_bytes, probe
 
 __all__ = ["Pipeline"]
 
@@ -227,7 +240,8 @@ class Pipeline:
         self.digests.save()
 
         def fill(directory: Path) -> None:
-            report = parallel.build_parallel(config, self.recipe.base, cache, directory, self.console)
+            with _blaming(where("data")):
+                report = parallel.build_parallel(config, self.recipe.base, cache, directory, self.console)
             self._tell(parallel.report_lines(report))
 
         return self._step("parallel", Making("parallel", parallel.VERSION, config.text_identity(), inputs), fill)
@@ -286,6 +300,7 @@ class Pipeline:
 
         def fill(directory: Path) -> None:
             ingredients = self.ingredients(name, config)
+            self._check_memory(name, config, ingredients)
             with _blaming(self.recipe.where(name)):
                 task = ingredients.task(self.recipe)
             try:
@@ -302,6 +317,24 @@ class Pipeline:
             write_json(directory / "summary.json", summary)
 
         return self._step(name, making, fill)
+
+    def _check_memory(self, name: str, config: TrainingStageConfig, ingredients: Ingredients) -> None:
+        """Raises UserError for a model that cannot be held here, before the system kills whatever is largest."""
+        with torch.device("meta"), _blaming(self.recipe.where(name)):
+            model = outline_model(config, ingredients.start)
+        trained = 4 * count_parameters(model)
+        held = sum(map(bytes_of, model.parameters())) + trained + optimizer_bytes(model, config.train.optimizer)
+        device = choose_precision(config.train.precision).device
+        # each process on this machine holds all of it; fsdp2 parts it among them
+        copies = self.world.local_size if device.type == "cpu" else 1
+        needed = held * copies / (self.world.size if config.train.strategy == "fsdp2" else 1)
+        available = available_bytes(device)
+        if needed > available:
+            what = (
+                f"weights, gradients and optimizer need {show_bytes(needed)}, and {show_bytes(available)} of memory "
+                "are available; `polyana plan` says what would fit"
+            )
+            raise UserError(Problem(self.recipe.where(name), what))
 
     def _step(self, name: str, making: Making, fill: Any) -> Step:
         return Step(f"{self.recipe.name}/{name}", making, fill)

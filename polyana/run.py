@@ -51,6 +51,7 @@ def _run_stages(pipeline: Pipeline, stage: str | None, resume: bool, fresh: bool
     recipe = pipeline.recipe
     if pipeline.world.restarts:
         pipeline.console.say(f"a process died and all were started again, restart {pipeline.world.restarts}")
+        fresh = False  # the first start has set the earlier run aside; this one goes on with what was begun then
     names = list(recipe.stages) if stage is None else recipe.needed_for(stage)
     steps = pipeline.steps(names)
     training = {name: step for name, step in steps.items() if isinstance(recipe.stages[name], TrainingStageConfig)}

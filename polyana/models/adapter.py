@@ -25,7 +25,7 @@ from torch import nn
 
 from polyana.config import Config, KeyPath
 from polyana.errors import Problem, UserError
-from polyana.models.build import longest_text, save_model, transformer_blocks
+from polyana.models.build import longest_text, save_model, share, transformer_blocks
 from polyana.models.fused import fuse
 from polyana.storage import write_json
 
@@ -261,6 +261,7 @@ def save_adapter(
     write_json(directory / _SETTINGS, plain)
     whole = {name: tensor.contiguous() for name, tensor in stored_weights(model, weights).items()}
     save_file(whole, directory / _WEIGHTS, metadata={"format": "pt"})
+    share(directory / _WEIGHTS)
 
 
 def put_adapter(model: Any, directory: Path, name: str = "default") -> None:

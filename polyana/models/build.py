@@ -25,6 +25,7 @@ __all__ = [
     "longest_text",
     "packs_texts",
     "save_model",
+    "share",
     "transformer_blocks",
     "writing",
 ]
@@ -117,6 +118,14 @@ def save_model(model: Any, directory: Path, weights: Mapping[str, torch.Tensor])
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # transformers' remarks on defaults; what is saved is tested by loading it
         model.save_pretrained(directory, state_dict=dict(weights))
+    for file in directory.glob("*.safetensors"):
+        share(file)
+
+
+def share(file: Path) -> None:
+    """Let those read a file who may read its directory: safetensors writes for its owner alone, and a server can be
+    another user."""
+    file.chmod(file.parent.stat().st_mode & 0o666)
 
 
 @contextmanager

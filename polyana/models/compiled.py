@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -14,6 +15,10 @@ from typing import Any
 
 import torch
 from torch import nn
+
+from polyana.errors import PolyanaError
+
+_DAMAGED = re.compile(r"(/\S+\.so): (?:file too short|invalid ELF header|cannot read file data)")  # as dlopen says it
 
 __all__ = ["CompilerMissing", "compile_blocks", "try_compiler"]
 
@@ -60,6 +65,18 @@ def _compile(block: nn.Module) -> None:
     compiled = torch.compile(plain, fullgraph=True, dynamic=False)
 
     def forward(*arguments: Any, **settings: Any) -> Any:
-        return (compiled if block.training else plain)(*arguments, **settings)
+        if not block.training:
+            return plain(*arguments, **settings)
+        try:
+            return compiled(*arguments, **settings)
+        except Exception as error:
+            damaged = _DAMAGED.search(str(error))
+            if damaged is None:
+                raise
+            Path(damaged[1]).unlink(missing_ok=True)
+            raise PolyanaError(
+                f"{damaged[1]}, left by a run that was stopped while it compiled, was damaged; it is deleted now, "
+                "so run the same command again"
+            ) from None
 
     block.forward = forward

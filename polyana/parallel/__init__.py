@@ -3,12 +3,14 @@
 from polyana.parallel.build import VERSION, ParallelText, build_parallel, parallel_inputs
 from polyana.parallel.config import (
     ChatPrompt,
+    DocumentUnit,
     LanguagesConfig,
     ParallelConfig,
     ParallelSource,
     PromptConfig,
     SentenceUnit,
     TagPrompt,
+    UnitConfig,
 )
 from polyana.parallel.files import files_of
 from polyana.parallel.hygiene import HeldOut, Hygiene
@@ -22,6 +24,7 @@ from polyana.parallel.units import Unit, UnitReport, units
 __all__ = [
     "VERSION",
     "ChatPrompt",
+    "DocumentUnit",
     "HeldOut",
     "Hygiene",
     "LanguagesConfig",
@@ -35,6 +38,7 @@ __all__ = [
     "SentenceUnit",
     "TagPrompt",
     "Unit",
+    "UnitConfig",
     "UnitReport",
     "as_sentences",
     "build_parallel",

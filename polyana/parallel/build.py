@@ -14,7 +14,7 @@ from typing import Any
 import zstandard
 
 from polyana.corpus import Split, split_of
-from polyana.errors import PolyanaError, Problem, UserError
+from polyana.errors import Problem, UserError
 from polyana.parallel.apt import help_packages
 from polyana.parallel.config import ChatPrompt, ParallelConfig, ParallelSource
 from polyana.parallel.files import files_of
@@ -82,7 +82,8 @@ def build_parallel(
     """Write train.jsonl.zst, eval.jsonl.zst, drops.jsonl and report.json into `directory` and return the report.
 
     A test set of its own is only read, not cleaned: a score on part of it could not be compared with others'. Raises
-    UserError when more rows than `max_bad` could not be read, PolyanaError when nothing is left.
+    UserError when more rows than `max_bad` could not be read, when a side is in another language, or when nothing is
+    left.
     """
     report, test = ParallelReport(), HeldOut(config.languages, config.hygiene.overlap_words)
     hygiene = Hygiene(config.hygiene, config.languages)
@@ -98,7 +99,10 @@ def build_parallel(
 
         def kept(source: ParallelSource, *, only_read: bool) -> Iterator[Segment]:
             balance = report.sources.setdefault(source.label, SourceBalance())
+            beginning: _Sides | None = ([], [])
             for item in read_source(source, config.languages, base, cache):
+                if not only_read and beginning is not None:
+                    beginning = _look_at(beginning, item, hygiene, source)
                 checked = item if isinstance(item, Rejected) else _checked(item, hygiene, only_read)
                 if isinstance(checked, Rejected):
                     balance.drop(checked)
@@ -139,6 +143,25 @@ def build_parallel(
     return data
 
 
+_Sides = tuple[list[str], list[str]]
+_BEGINNING = 50  # pairs of a source that are looked at together to tell its languages; guess
+
+
+def _look_at(seen: _Sides, item: Segment | Rejected, hygiene: Hygiene, source: ParallelSource) -> _Sides | None:
+    """The first pairs of a source; None once there were enough, in the right languages. Raises UserError."""
+    if isinstance(item, Rejected) or item.source == item.target:
+        return seen
+    seen[0].append(item.source)
+    seen[1].append(item.target)
+    if len(seen[0]) < _BEGINNING:
+        return seen
+    try:
+        hygiene.check_sides(*seen)
+    except UserError as error:
+        raise UserError(f"`{source.label}`: {error.problems[0].what}") from None
+    return None
+
+
 def _checked(segment: Segment, hygiene: Hygiene, only_read: bool) -> Segment | Rejected:
     source, target = hygiene.clean(segment.source), hygiene.clean(segment.target)
     fault = hygiene.unreadable(segment.source, segment.target)
@@ -169,9 +192,9 @@ def _check_not_empty(report: ParallelReport, config: ParallelConfig) -> None:
         if report.eval_sentences and not config.test:
             reasons[f"held out by `held_out: {config.held_out:.0%}`"] = report.eval_sentences
         listed = ", ".join(f"{count:,} {reason}" for reason, count in reasons.items())
-        raise PolyanaError(f"no parallel text is left to train on: {listed or 'its files are empty'}")
+        raise UserError(f"no parallel text is left to train on: {listed or 'its files are empty'}")
     if not report.eval_sentences:
-        raise PolyanaError(
+        raise UserError(
             f"no document fell to eval at `held_out: {config.held_out:.1%}`: name documents in the data (`columns: "
             "{document: ...}`, `document: blank_line`, or `document: line` where sentences have nothing to do with "
             "each other), raise `held_out`, or give a `test` set"

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cache
+from operator import itemgetter
 from typing import Any
 
 from polyana.corpus.normalise import normalise, not_text
@@ -65,6 +66,20 @@ class Hygiene:
                 if self._is_another(text, language):
                     return f"{side} in another language"
         return None
+
+    def check_sides(self, sources: Sequence[str], targets: Sequence[str]) -> None:
+        """Raises UserError where the beginning of a source, taken together, is in other languages than it is said to
+        be: short sentences alone do not tell."""
+        if self._detector is None:
+            return
+        for side, texts, language in zip(("source", "target"), (sources, targets), self._languages, strict=True):
+            text = " ".join(texts)
+            if self._is_another(text, language):
+                likely = max(self._detector.rank(text), key=itemgetter(1))[0]
+                raise UserError(
+                    f"its {side} looks like `{likely}`, not like `{language}` ({texts[0][:40]} ...): mend `languages` "
+                    "or `columns`, or write `hygiene: {wrong_language: false}`"
+                )
 
     def _is_another(self, text: str, language: str) -> bool:
         if sum(map(str.isalpha, text)) < _TELLING:

@@ -44,7 +44,8 @@ class Memory:
 
 @dataclass(frozen=True)
 class Disk:
-    """Bytes. commit: the files of a save in the registry. state: what resuming needs besides; two are kept.
+    """Bytes. commit: the files of a save in the registry. state: what resuming needs besides; two are kept. alone: the
+    weights of a state whose save is kept no longer.
 
     kept: at the end of training, at most; during: while a save is being written, at most.
     """
@@ -52,6 +53,7 @@ class Disk:
     commit: int
     commits: int
     state: int
+    alone: int
     kept: int
     during: int
     free: int

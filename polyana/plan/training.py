@@ -22,7 +22,7 @@ from polyana.plan.compiling import compile_choice, why_not_compiled
 from polyana.plan.figures import Choice, Disk, Memory, Time, Training, sequences
 from polyana.rehearse import Order, Report, rehearse
 from polyana.storage import free_bytes, show_bytes
-from polyana.tasks import FineTuneConfig, PretrainConfig, TrainingStageConfig, outline
+from polyana.tasks import FineTuneConfig, PretrainConfig, TrainingStageConfig, outline_model
 from polyana.tokenizer import TextTokenizer, TokenizerConfig
 from polyana.train import (
     AdafactorConfig,
@@ -83,17 +83,15 @@ class RehearsedTraining:
         """What is trained, without numbers. With a tokenizer that is still to be trained it has as many rows as it may
         have at most. Raises KeyError when a base is not there yet."""
         config = self.config
+        if self.start is not None:
+            return outline_model(config, self.start.directory)
         if isinstance(config, FineTuneConfig):
-            if self.start is None:
-                raise KeyError(config.base)
-            return outline(config, self.start.directory)
+            raise KeyError(self.name)
         assert isinstance(config, PretrainConfig)
         words = self.recipe.stages[config.tokenizer]
         assert isinstance(words, TokenizerConfig)
-        known = self.start.directory if self.start is not None else None
-        if known is None and words.load is not None:
-            known = self.recipe.base / words.load
-        return build_model(config.model, TextTokenizer(known).vocab_size if known else words.vocab_size, 0, 0)
+        known = TextTokenizer(self.recipe.base / words.load).vocab_size if words.load is not None else words.vocab_size
+        return build_model(config.model, known, 0, 0)
 
     def training(self) -> Training:
         train, context = self.config.train, self.config.sequence_length
@@ -215,7 +213,7 @@ class RehearsedTraining:
         # A state's weights are a commit's file, but for the older one's where its commit has been let go
         alone = 4 * self.trained if saves > 1 and keep.last < 2 else 0
         kept = commits * commit + min(saves, 2) * state + alone
-        return Disk(commit, commits, state, kept, kept + (commit + state if saves > 1 else 0), self.free)
+        return Disk(commit, commits, state, alone, kept, kept + (commit + state if saves > 1 else 0), self.free)
 
     def _time(self, plan: TrainingPlan, report: Report) -> Time:
         """What is due every so many minutes depends on how long everything takes, and so on itself."""
@@ -303,7 +301,8 @@ class RehearsedTraining:
                 ways.append(f"`micro_batch: {sequences(parts[-1])}`, which is the same training in smaller parts")
         if self.processes > 1 and self.strategy == "ddp":
             ways.append("`strategy: fsdp2`, which cuts weights, gradients and optimizer up; or fewer `--processes`")
-        if not isinstance(self.config.train.optimizer, AdafactorConfig) and self.strategy != "fsdp2":
+        enough = memory.weights + memory.gradients < self.available / self._together(1)
+        if not isinstance(self.config.train.optimizer, AdafactorConfig) and self.strategy != "fsdp2" and enough:
             ways.append(f"`optimizer: adafactor`, which saves {show_bytes(memory.optimizer)}")
         if not ways or memory.activations is None:
             ways.append("a smaller `width`, fewer `layers`")

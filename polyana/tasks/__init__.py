@@ -1,8 +1,10 @@
 """What can be learned: a task gives the one trainer its model, data, loss and evaluation."""
 
 from pathlib import Path
+from typing import Any
 
 from polyana.data import TokenData
+from polyana.models import build_model
 from polyana.tasks.fine_tune import FineTuneConfig, FineTuneTask, fine_tune_task, outline
 from polyana.tasks.language_model import EvalConfig, LanguageModelTask, TrainingStageConfig
 from polyana.tasks.pretrain import VERSION, PretrainConfig, pretrain_task
@@ -38,10 +40,18 @@ __all__ = [
     "compare_saved",
     "learned_texts",
     "make_task",
-    "outline",
+    "outline_model",
     "start_identity",
     "translate_lines",
 ]
+
+
+def outline_model(config: TrainingStageConfig, start: Path) -> Any:
+    """What a stage would train, without numbers; to be called under torch's meta device. `start` as in `make_task`."""
+    if isinstance(config, FineTuneConfig):
+        return outline(config, start)
+    assert isinstance(config, PretrainConfig)
+    return build_model(config.model, TextTokenizer(start).vocab_size, 0, 0)
 
 
 def make_task(config: TrainingStageConfig, data: Path, start: Path, seed: int) -> LanguageModelTask:

@@ -12,6 +12,7 @@ from pydantic import Field
 from polyana.config import KeyPath, Share
 from polyana.corpus import split_of
 from polyana.data import write_examples
+from polyana.errors import UserError
 from polyana.examples import (
     BadRow,
     ChatTemplate,
@@ -22,6 +23,7 @@ from polyana.examples import (
     examples,
     read_rows,
 )
+from polyana.storage import read_json
 from polyana.tasks.fine_tune import ABOUT_BASE, BASE, FineTuneConfig, check_context, save_tokenizer
 
 __all__ = ["SftConfig", "build_examples"]
@@ -70,4 +72,10 @@ def build_examples(config: SftConfig, recipe_base: Path, base: Path, directory: 
     found = examples(config, recipe_base, template, config.context, report)
     split = ((split_of(each.row, config.held_out), each.id, each.tokens, each.weights) for each in found)
     write_examples(split, len(template.tokenizer), directory)
+    if config.held_out and not read_json(directory / "tokens.json")["eval"]["documents"]:
+        count = report.total().examples
+        raise UserError(
+            f"none of {count:,} examples fell to eval at `held_out: {config.held_out:.1%}`"
+            "; raise it, or write `held_out: 0` to train without evaluation"
+        )
     return save_tokenizer(template, directory, report.as_data())

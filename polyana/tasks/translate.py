@@ -7,6 +7,7 @@ import json
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
+from importlib.util import find_spec
 from itertools import groupby, islice
 from operator import attrgetter, itemgetter
 from pathlib import Path
@@ -17,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
-from polyana.config import Config, KeyPath
+from polyana.config import Config, KeyPath, Quantity
 from polyana.corpus import Split
 from polyana.data import write_examples
 from polyana.errors import UserError
@@ -49,6 +50,7 @@ from polyana.examples import (
 from polyana.models import ModelConfig
 from polyana.parallel import (
     ChatPrompt,
+    DocumentUnit,
     LanguagesConfig,
     ParallelConfig,
     ParallelText,
@@ -56,6 +58,7 @@ from polyana.parallel import (
     Segment,
     SentenceUnit,
     Unit,
+    UnitConfig,
     UnitReport,
     chat,
     lesson,
@@ -87,6 +90,7 @@ __all__ = [
 UNITS_VERSION = 1
 
 _AT_ONCE = 256  # units given to the tokenizer at once: keeps its threads busy; guess
+_SEAMS = 8  # tokens that two texts may take more when they are put together, and the end of the answer; guess
 _TOO_LONG = "longer than the context"
 _SETTINGS, _PAGE = "translation.json", "translations.html"
 
@@ -126,6 +130,11 @@ class TranslateConfig(ParallelConfig, TemplateConfig, FineTuneConfig):
         yield from super().problems()
         if self.template is not None and not isinstance(self.prompt, ChatPrompt):
             yield ("template",), "`template` writes conversations; with `prompt: tags` there are none, so leave it out"
+        if self.eval.sentences and find_spec("sacrebleu") is None:
+            what = (
+                "translations are scored by sacrebleu; run: pip install 'polyana[translate]', or write `sentences: 0`"
+            )
+            yield ("eval", "sentences"), what
         if self.model is None:
             if self.base is None:
                 yield (), f"write `base`, {ABOUT_BASE}; or `model`, the shape of a new one"
@@ -199,6 +208,7 @@ def build_units(
             "`raw`, a file `mine.jinja`, or with `adapter: full` also `chatml`, which adds two tokens"
         )
     writer, report, cut = UnitWriter(template, config.prompt), ExamplesReport(), UnitReport()
+    config, told = _within_context(config, writer)
 
     def count(words: str) -> int:
         return len(template.opening(words))
@@ -213,16 +223,36 @@ def build_units(
                 yield split, each.id, each.tokens, each.weights
 
     write_examples(written(), len(template.tokenizer), directory)
-    _check_not_empty(directory, report)
+    _check_not_empty(directory, report, config.context)
     shutil.copyfile(text / "eval.jsonl.zst", directory / "eval.jsonl.zst")
-    return save_tokenizer(template, directory, report.as_data() | {"units": cut.lines()})
+    return save_tokenizer(template, directory, report.as_data() | {"units": [*told, *cut.lines()]})
 
 
-def _check_not_empty(directory: Path, report: ExamplesReport) -> None:
+def _within_context(config: TranslateConfig, writer: UnitWriter) -> tuple[TranslateConfig, list[str]]:
+    """The recipe with documents cut to what the context holds beside the words around them; what is to be told."""
+    languages = (config.languages.source, config.languages.target)
+    room = config.context - len(writer.question(languages, [], "")) - _SEAMS
+    kinds, told = list[UnitConfig](), list[str]()
+    for unit in config.unit:
+        if isinstance(unit, DocumentUnit) and unit.tokens.amount > room > 0:
+            kinds.append(unit.model_copy(update={"tokens": Quantity(room, "tokens")}))
+            told.append(f"document: at most {room:,} tokens, for which `context: {config.context}` has room")
+        else:
+            kinds.append(unit)
+    return config.model_copy(update={"unit": kinds}), told
+
+
+def _check_not_empty(directory: Path, report: ExamplesReport, context: int) -> None:
     if not read_json(directory / "tokens.json")["train"]["documents"]:
         total = report.total()
         reasons = [f"{count:,} {reason}" for reason, count in (total.left_out | total.bad).items()]
         raise UserError("no unit of translation is left to train on: " + (", ".join(reasons) or "all are held out"))
+    total = report.total()
+    long = total.left_out.get(_TOO_LONG, 0)
+    if long > total.rows / 2:
+        raise UserError(f"{long:,} of {total.rows:,} units are longer than `context: {context}`; write a longer one")
+    if not read_json(directory / "tokens.json")["eval"]["documents"]:
+        raise UserError(f"no unit of the held-out text fits into `context: {context}`; write a longer one")
 
 
 def _fitting(found: Iterable[Unit], writer: UnitWriter, context: int, report: ExamplesReport) -> Iterator[Example]:

@@ -105,7 +105,7 @@ class Trainer:
                     if self.config.find_lr:
                         self._find_lr(signals)
                         self._seed()
-                    self._evaluate()
+                    self.position.lowest_loss = self._evaluate().get(_BEST_BY)
                     self._sample()
                 while not self._finished():
                     self._step(gauge)

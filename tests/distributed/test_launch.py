@@ -51,7 +51,7 @@ def wait_for(home: Path, text: str, process: subprocess.Popen, attempt: int = 1)
 
 
 def test_a_killed_rank_ends_all_and_restarts_go_on_from_the_last_save(tiny, home):
-    process = start(tiny, home, "--restarts", "1")
+    process = start(tiny, home, "--restarts", "1", "--fresh")  # which only the first start obeys
     wait_for(home, '"step":60,', process)
     os.kill(ranks(home)[1], signal.SIGKILL)
     wait_for(home, '"step":90,', process, attempt=2)

@@ -1,8 +1,11 @@
 """Compiled layers are the layers."""
 
+import ctypes
+
 import pytest
 import torch
 
+from polyana.errors import PolyanaError
 from polyana.models import ModelConfig, build_model, compile_blocks, hidden_states, transformer_blocks
 from polyana.train import TrainConfig
 
@@ -26,6 +29,21 @@ def test_states_and_gradients_are_those_of_the_layers_themselves(architecture):
             torch.testing.assert_close(mine.grad, theirs.grad, rtol=1e-3, atol=1e-4, msg=name)
     graphs = torch._dynamo.utils.counters["graph_break"]
     assert not graphs
+
+
+def test_compiled_code_that_a_killed_run_left_is_deleted_and_named(monkeypatch, tmp_path):
+    library = tmp_path / "abc.main.so"
+    library.touch()  # as dlopen finds it when the linker was killed
+
+    def compiled(*_, **__):
+        ctypes.CDLL(str(library))
+
+    monkeypatch.setattr(torch, "compile", lambda *_, **__: compiled)
+    model = build_model(ModelConfig(layers=1, width=32, heads=2, context=40), 97, 0, seed=3).train()
+    compile_blocks(transformer_blocks(model))
+    with pytest.raises(PolyanaError, match=r"abc.main.so, left by a run .* so run the same command again"):
+        hidden_states(model, torch.arange(10), torch.arange(10), (10,))
+    assert not library.exists()
 
 
 def test_where_it_cannot_be_used_it_says_so(monkeypatch):

@@ -235,6 +235,7 @@ LETTERS = {
     "stages.chat.template=null": "the base has no chat template",
     "stages.chat.template=chatml": "an adapter trains no embeddings; write `adapter: full`",
     "stages.chat.held_out=0": "`eval.every` needs held-out examples",
+    "stages.chat.held_out=0.001%": "examples fell to eval at `held_out: 0.0%`; raise it, or write `held_out: 0`",
 }
 
 

@@ -1,10 +1,11 @@
 """Learning to translate, end to end on a real model of 260,000 parameters and a toy language."""
 
+import gzip
 import io
 import json
 import random
 import shutil
-from itertools import pairwise
+from itertools import islice, pairwise
 
 import numpy as np
 import pytest
@@ -216,6 +217,39 @@ def test_units_longer_than_a_sentence_are_scored_by_sentences(recipe, home):
     assert [json.loads(line)["source"].count(".") for line in kept] == [1] * 6
 
 
+def test_a_document_takes_what_the_context_holds(recipe, home):
+    """Its thousand tokens are more than the context has; half of the text would be lost, and nothing be evaluated."""
+    loaded = load_recipe(recipe, ["stages.german.unit=document", "stages.german.context=128"])
+    pipeline = Pipeline(loaded, home_directory(), QUIET)
+    directory = pipeline.store.get(pipeline.units("german", loaded.stages["german"])).directory
+    report = read_json(directory / "report.json")
+    assert report["units"][0] == "document: at most 109 tokens, for which `context: 128` has room"
+    assert not report["total"]["left_out"]
+    shards = TokenData(directory).shards("train")
+    assert 80 < max(np.diff([*shards.document_starts(), len(shards)])) <= 128
+    with pytest.raises(UserError, match=r"[0-9]+ of [0-9]+ units are longer than `context: 60`; write a longer one"):
+        run(recipe, "stages.german.unit={kind: chunk, min_sentences: 3}", "stages.german.context=60")
+
+
+def test_a_text_in_another_language_than_it_is_said_to_be(tmp_path, recipe, shared_data):
+    with gzip.open(shared_data / "libreoffice_help_en_ru" / "pairs.jsonl.gz", "rt") as lines:
+        pairs = [json.loads(line) for line in islice(lines, 200)]
+    for code in ("en", "ru"):
+        (tmp_path / f"help.{code}").write_text("".join(pair[code] + "\n" for pair in pairs))
+    said = "stages.german.data=[{source: help.en, target: help.ru, document: line}]"
+    with pytest.raises(UserError, match=r"`help.en`: its target looks like `ru`, not like `de`") as caught:
+        run(recipe, said, "stages.german.hygiene={}")
+    assert caught.value.problems[0].where.startswith("--set stages.german.data=")
+    with pytest.raises(UserError, match=r"its source looks like `en`, not like `ru`"):
+        run(recipe, said, "stages.german.hygiene={}", "stages.german.languages={source: ru, target: en}")
+
+
+def test_scores_need_sacrebleu_before_anything_is_read(recipe, monkeypatch):
+    monkeypatch.setattr("polyana.tasks.translate.find_spec", lambda _: None)
+    with pytest.raises(UserError, match=r"pip install 'polyana.translate.', or write `sentences: 0`"):
+        load_recipe(recipe)
+
+
 PROMPTS = {
     "tags": ("prompt=tags",),
     "raw": ("prompt={instruction: '{target_language}: {text} = '}", "template=raw"),
@@ -287,7 +321,7 @@ def test_letters(recipe, polyana, tmp_path):
 def test_a_batch_is_shown_and_the_run_planned(recipe, polyana):
     shown = polyana("show", "batch", "toy.yaml").stdout
     assert "|de|>|" in shown.replace("d|e", "de")
-    assert "|sa|h|" in shown
+    assert "« Tom| sa|h|" in shown or "« Lily| sa|h|" in shown
     planned = json.loads(polyana("plan", "toy.yaml", "--json").stdout)
     stages = {stage["name"]: stage for stage in planned["stages"]}
     assert [*stages] == ["base", "parallel", "units", "german"]

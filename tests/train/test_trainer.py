@@ -14,7 +14,7 @@ import pytest
 import torch
 from conftest import metrics_of, newest_run
 
-from polyana.errors import TrainingFailed
+from polyana.errors import TrainingFailed, UserError
 from polyana.models import writing
 from polyana.pipeline import Pipeline
 from polyana.registry import Repository
@@ -174,6 +174,29 @@ def test_it_stops_early_when_patience_ends(train, home):
     repository = Repository(home / "hub", newest_run(home).name)
     assert repository.resolve("main").step == last
     assert [event["event"] for event in read_events(newest_run(home) / "metrics")][-2:] == ["stop", "save"]
+
+
+def test_a_run_that_never_gets_better_than_it_began_runs_out_of_patience(train):
+    metrics = train("stages.pretrain.train.patience=1", "stages.pretrain.train.lr=5")
+    assert metrics["eval/loss"][4] > metrics["eval/loss"][0]
+    assert max(metrics["train/loss"]) == 4
+
+
+def test_a_model_that_does_not_fit_is_refused_before_it_is_made(tiny, load, home, quiet, monkeypatch):
+    monkeypatch.setattr("polyana.pipeline.available_bytes", lambda _: 400_000)
+    with pytest.raises(
+        UserError, match=r"need [0-9]+ kB, and 400 kB of memory are available; `polyana plan` says"
+    ) as caught:
+        run_recipe(load(tiny), console=quiet)
+    assert caught.value.problems[0].where.endswith("tiny.yaml:9")
+    assert not (home / "runs").exists()
+
+
+def test_who_may_read_a_directory_may_read_the_weights_in_it(train, home):
+    train()
+    weights = Repository(home / "hub", newest_run(home).name)
+    file = weights.snapshot(weights.resolve("main")) / "model.safetensors"
+    assert file.resolve().stat().st_mode & 0o777 == file.parent.stat().st_mode & 0o666
 
 
 def test_when_it_saves_does_not_decide_when_it_stops(tiny, home, load, quiet):
