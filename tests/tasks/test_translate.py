@@ -219,14 +219,14 @@ def test_units_longer_than_a_sentence_are_scored_by_sentences(recipe, home):
 
 def test_a_document_takes_what_the_context_holds(recipe, home):
     """Its thousand tokens are more than the context has; half of the text would be lost, and nothing be evaluated."""
-    loaded = load_recipe(recipe, ["stages.german.unit=document", "stages.german.context=128"])
+    loaded = load_recipe(recipe, ["stages.german.unit=document", "stages.german.context=80"])
     pipeline = Pipeline(loaded, home_directory(), QUIET)
     directory = pipeline.store.get(pipeline.units("german", loaded.stages["german"])).directory
     report = read_json(directory / "report.json")
-    assert report["units"][0] == "document: at most 109 tokens, for which `context: 128` has room"
+    assert report["units"][0] == "document: at most 61 tokens, for which `context: 80` has room"
     assert not report["total"]["left_out"]
     shards = TokenData(directory).shards("train")
-    assert 80 < max(np.diff([*shards.document_starts(), len(shards)])) <= 128
+    assert 50 < max(np.diff([*shards.document_starts(), len(shards)])) <= 80
     with pytest.raises(UserError, match=r"[0-9]+ of [0-9]+ units are longer than `context: 60`; write a longer one"):
         run(recipe, "stages.german.unit={kind: chunk, min_sentences: 3}", "stages.german.context=60")
 
