@@ -54,7 +54,7 @@ demo: .venv/demo
 	$(BIN)/polyana run recipes/presidents.yaml
 
 test: .venv/dev
-	$(BIN)/pytest -m "not slow"
+	$(BIN)/pytest -m "not slow" -n 2 --dist loadfile
 
 test-all: .venv/gpu
 	$(BIN)/pytest

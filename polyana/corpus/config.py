@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from importlib.util import find_spec
 from itertools import takewhile
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -170,6 +171,8 @@ class CorpusConfig(Config):
                 known = ", ".join(published_languages())
                 what = f"no numbers of `{rule.kind}` are published for `{self.language}` (they are for {known})"
                 yield ("filters", index), f"{what}; give it {', '.join(needed)}"
+        if self.filters and (find_spec("numba") is None or find_spec("spacy") is None):
+            yield ("filters",), "filters count words with spaCy and numba; run: pip install 'polyana[mill]'"
         if self.filters and self.language is None:
             yield ("filters",), "filters count words; say of which language: `language: en`"
         if self.language is not None and not self.filters:

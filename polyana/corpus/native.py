@@ -15,7 +15,7 @@ import numpy as np
 from numba import njit, uint64
 from numpy.typing import NDArray
 
-__all__ = ["METRICS", "grow", "hash_of", "lookup", "measure", "powers", "word_hash"]
+__all__ = ["METRICS", "grow", "hash_of", "lookup", "measure", "powers", "word_hashes"]
 
 METRICS = (
     "characters", "words", "solid_words", "solid_characters", "alphabetic_words", "stop_words",
@@ -200,12 +200,15 @@ def _power(powers: NDArray[np.uint64], exponent: int) -> Hash:
 
 
 @njit(cache=True, nogil=True)
-def word_hash(text_N: NDArray[np.uint32], base: Hash) -> Hash:
-    """The polynomial hash of a word."""
-    value = uint64(0)
-    for point in text_N:
-        value = _joined(value, uint64(point) + uint64(1), base)
-    return value
+def word_hashes(text_N: NDArray[np.uint32], begins: NDArray[np.int64], base: Hash) -> NDArray[np.uint64]:
+    """The polynomial hash of each word; word i is text_N[begins[i]:begins[i + 1]]."""
+    found = np.zeros(len(begins) - 1, np.uint64)
+    for word in range(len(found)):
+        value = uint64(0)
+        for at in range(begins[word], begins[word + 1]):
+            value = _joined(value, uint64(text_N[at]) + uint64(1), base)
+        found[word] = value
+    return found
 
 
 @njit(cache=True, inline="always")

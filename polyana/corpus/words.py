@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -23,7 +24,7 @@ _POWERS = 1 << 16  # of it that are kept; longer stretches take several
 _ROOM = 1 << 16  # places of a new table
 
 
-def _points(ranges: str) -> frozenset[str]:
+def _characters(ranges: str) -> frozenset[str]:
     """Characters by their code points in hexadecimal: `21 2e 203c-203d`."""
     found: set[str] = set()
     for part in ranges.split():
@@ -32,7 +33,7 @@ def _points(ranges: str) -> frozenset[str]:
     return frozenset(found)
 
 
-SENTENCE_ENDS = _points(
+SENTENCE_ENDS = _characters(
     "21 2e 3f 589 61d-61f 6d4 700-702 7f9 837 839 83d-83e 964-965 104a-104b 1362 1367-1368 166e 1735-1736 "
     "17d4-17d6 17d9-17da 1803 1809 1944-1945 1aa8-1aab 1b5a-1b5b 1b5e-1b5f 1b7d-1b7e 1c3b-1c3c 1c7e-1c7f "
     "203c-203d 2047-2049 2e2e 2e3c 2e53-2e54 3002 a4ff a60e-a60f a6f3 a6f7 a876-a877 a8ce-a8cf a92f a9c8-a9c9 "
@@ -43,7 +44,7 @@ SENTENCE_ENDS = _points(
 )
 """What ends a sentence: Unicode 15's property Sentence_Terminal, and three signs of Khmer."""
 
-_PUNCTUATION = _points(
+_PUNCTUATION = _characters(
     "0-8 b-1f 21-2f 3a-40 5b-60 7b-9f ab b4 bb 589 61d-61f 6d4 700-702 7f9 837 839 83d-83e 964-965 104a-104b 1362 "
     "1367-1368 166e 1735-1736 17d4-17d6 17d9-17da 1803 1809 1944-1945 1aa8-1aab 1b5a-1b5b 1b5e-1b5f 1b7d-1b7e "
     "1c3b-1c3c 1c7e-1c7f 2013-2014 2019 201c-201e 2026 203c-203d 2047-2049 2236 2501 25ba 2e2e 2e3c 2e53-2e54 "
@@ -60,7 +61,6 @@ _PUNCTUATION = _points(
 class Batch:
     """Some documents as the compiled passes read them; see native.py."""
 
-    texts: Sequence[str]
     text_N: NDArray[np.uint32]
     begins: NDArray[np.int64]
     chunks: NDArray[np.int32]
@@ -88,7 +88,7 @@ class WordTable:
 
     def batch(self, texts: Sequence[str]) -> Batch:
         """Documents cut into chunks, all of which the table knows afterwards."""
-        encoded = [np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32) for text in texts]
+        encoded = [_points(text) for text in texts]
         begins = np.zeros(len(texts) + 1, np.int64)
         np.cumsum([len(each) for each in encoded], out=begins[1:])
         # a space between documents, so that no chunk reaches into the next
@@ -106,8 +106,8 @@ class WordTable:
             if at < len(text_N):
                 self._keys, self._values = native.grow(self._keys, self._values)
         if not found:
-            return Batch(texts, text_N, begins, np.zeros(0, np.int32), np.zeros(0, np.int64))
-        return Batch(texts, text_N, begins, np.concatenate(found), np.concatenate(places))
+            return Batch(text_N, begins, np.zeros(0, np.int32), np.zeros(0, np.int64))
+        return Batch(text_N, begins, np.concatenate(found), np.concatenate(places))
 
     def measure(self, batch: Batch) -> NDArray[np.int64]:
         """native.METRICS of each document, [documents, metrics]."""
@@ -123,25 +123,37 @@ class WordTable:
         return [known[word] for chunk in batch.chunks for word in of_chunk[first[chunk] : first[chunk + 1]]]
 
     def _learn(self, chunks: list[str]) -> None:
+        known, numbers, ends, count = self._words, list[int](), list[int](), len(self._of_chunk)
+        before = len(known)
         for chunk in chunks:
-            words = [word for token in self._split(chunk) if (word := token.strip())]
-            self._of_chunk.extend([self._number(word) for word in words])
-            self._first.extend([len(self._of_chunk)])
+            for token in self._split(chunk):
+                if word := token.strip():
+                    numbers.append(known.setdefault(word, len(known)))
+            ends.append(count + len(numbers))
+        self._of_chunk.extend(numbers)
+        self._first.extend(ends)
         self._known += len(chunks)
+        new = list(islice(known, before, None))
+        lengths = [len(word) for word in new]
+        self._length.extend(lengths)
+        self._hash.extend(native.word_hashes(_points("".join(new)), np.cumsum([0, *lengths]), np.uint64(_BASE)))
+        self._flags.extend([self._flags_of(word) for word in new])
 
-    def _number(self, word: str) -> int:
-        number = self._words.setdefault(word, len(self._words))
-        if number == len(self._length):
-            points = np.frombuffer(word.encode("utf-32-le", "surrogatepass"), np.uint32)
-            solid = any(character not in _PUNCTUATION for character in word)
-            flags = native.ALPHABETIC * any(map(str.isalpha, word)) | native.SOLID * solid
-            self._length.extend([len(word)])
-            self._hash.extend([native.word_hash(points, np.uint64(_BASE))])
-            self._flags.extend([flags | native.STOP * (word in self._stop_words)])
-        return number
+    def _flags_of(self, word: str) -> int:
+        if word.isalpha():
+            return native.ALPHABETIC | native.SOLID | native.STOP * (word in self._stop_words)
+        solid = not _PUNCTUATION.issuperset(word)
+        flags = native.ALPHABETIC * any(map(str.isalpha, word)) | native.SOLID * solid
+        return flags | native.STOP * (word in self._stop_words)
 
 
 _SPACE = np.array([32], np.uint32)
+_OWNED = ("'s", "\u2019s")
+_BEFORE, _BEHIND = '("\u201c\u00ab', ',;!?)"\u201d\u00bb'
+
+
+def _points(text: str) -> NDArray[np.uint32]:
+    return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32)
 
 
 def _text(points: NDArray[np.uint32]) -> str:
@@ -155,7 +167,7 @@ class _Growing:
         self._array, self._size = np.zeros(1024, dtype), 0
         self.extend(values)
 
-    def extend(self, values: Sequence[int]) -> None:
+    def extend(self, values: Sequence[int] | NDArray[Any]) -> None:
         while self._size + len(values) > len(self._array):
             self._array = np.concatenate([self._array, np.zeros_like(self._array)])
         self._array[self._size : self._size + len(values)] = values
@@ -169,13 +181,16 @@ class _Growing:
         return self._array[: self._size]
 
 
+def _ends_before_dot(word: str) -> bool:
+    """Whether the dot at the end is a sign of its own: behind small letters and digits."""
+    return word[-2:-1].islower() or (word[-2:-1].isdigit() and word.isascii())
+
+
 def _splitter(language: str) -> Any:
     """What splits a stretch into words as spaCy's blank class of a language does. Raises UserError."""
-    try:
-        import spacy
-        from spacy.tokenizer import Tokenizer
-    except ImportError:
-        raise UserError("counting words needs spaCy and numba; run: pip install 'polyana[mill]'") from None
+    import spacy
+    from spacy.tokenizer import Tokenizer
+
     try:
         tokenizer = spacy.blank(language).tokenizer
     except (ImportError, OSError):
@@ -187,9 +202,26 @@ def _splitter(language: str) -> Any:
     special = tokenizer.rules
 
     def split(chunk: str) -> list[str]:
-        # what is made of letters alone is one word, but for a language's own exceptions (`dont`, `cannot`)
-        if chunk.isalpha() and chunk not in special:
-            return [chunk]
+        # Nearly every stretch is letters with a sign or two around them, of which spaCy makes a word of its own each,
+        # unless what is left is one of a language's exceptions (`dont`, `D:`, `Mr.`). The rest it is asked for.
+        word, left, right = chunk, list[str](), list[str]()
+        while word and word not in special:
+            if word.isalpha() or (word.isdigit() and word.isascii()):
+                return [*left, word, *reversed(right)]
+            if word[0] in _BEFORE:
+                left.append(word[0])
+                word = word[1:]
+            elif word[-1] in _BEHIND or (word[-1] == "." and _ends_before_dot(word)):
+                right.append(word[-1])
+                word = word[:-1]
+            elif word[-2:] in _OWNED:
+                right.append(word[-2:])
+                word = word[:-2]
+            elif "-" in word and "." not in right and all(map(str.isalpha, parts := word.split("-"))):
+                hyphened = [piece for part in parts for piece in (part, "-")][:-1]
+                return [*left, *hyphened, *reversed(right)]
+            else:
+                break
         return [token.text for token in tokenizer(chunk)]
 
     return split

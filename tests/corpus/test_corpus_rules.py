@@ -222,6 +222,16 @@ def test_a_wrong_setting_is_a_letter(change, tmp_path):
     assert LETTERS[change] in str(caught.value)
 
 
+def test_what_filters_need_is_said_before_anything_is_read(monkeypatch):
+    monkeypatch.setattr("polyana.corpus.config.find_spec", lambda name: None if name == "numba" else name)
+    config = CorpusConfig.model_validate(
+        {"kind": "corpus", "sources": [{"path": "a"}], "language": "en", "filters": ["gopher_quality"]}
+    )
+    assert [what for _, what in config.problems()] == [
+        "filters count words with spaCy and numba; run: pip install 'polyana[mill]'"
+    ]
+
+
 def test_a_language_that_is_not_split_by_rules():
     with pytest.raises(UserError, match="words of `xx_none` are not known"):
         WordTable("xx_none")

@@ -227,8 +227,8 @@ def test_a_document_takes_what_the_context_holds(recipe, home):
     assert not report["total"]["left_out"]
     shards = TokenData(directory).shards("train")
     assert 50 < max(np.diff([*shards.document_starts(), len(shards)])) <= 80
-    with pytest.raises(UserError, match=r"[0-9]+ of [0-9]+ units are longer than `context: 60`; write a longer one"):
-        run(recipe, "stages.german.unit={kind: chunk, min_sentences: 3}", "stages.german.context=60")
+    with pytest.raises(UserError, match=r"[0-9]+ of [0-9]+ units are longer than `context: 70`; write a longer one"):
+        run(recipe, "stages.german.unit={kind: chunk, min_sentences: 3}", "stages.german.context=70")
 
 
 def test_a_text_in_another_language_than_it_is_said_to_be(tmp_path, recipe, shared_data):
