@@ -83,7 +83,8 @@ def main() -> int:
     warm = megabytes(texts) / (time.process_time() - began)
     same = sum(ours == other for ours, other in zip(judged(part, Judge(config)), theirs, strict=True))
     print(
-        f"datatrove {rival:.2f} MB per CPU second on {size:.1f} MB, of which it keeps {sum(theirs)} of {len(theirs)} documents"
+        f"datatrove {rival:.2f} MB per CPU second on {size:.1f} MB, of which it keeps {sum(theirs)} of "
+        f"{len(theirs)} documents"
     )
     print(f"ours {cold:.1f} on {megabytes(texts):.1f} MB from an empty table, {warm:.1f} once its words are known")
     print(f"the same decision on {same} of {len(part)} documents")

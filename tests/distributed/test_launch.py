@@ -17,6 +17,9 @@ SETTINGS = {
 }  # fmt: skip
 
 
+LONG = 600  # seconds: less than the half hour after which a collective gives up, enough for the most crowded machine
+
+
 def start(recipe: Path, home: Path, *options: str, **settings: str) -> subprocess.Popen:
     chosen = [f"--set=stages.pretrain.{name}={value}" for name, value in (SETTINGS | settings).items()]
     return subprocess.Popen(
@@ -40,14 +43,14 @@ def ranks(home: Path) -> dict[int, int]:
 
 
 def wait_for(home: Path, text: str, process: subprocess.Popen, attempt: int = 1) -> None:
-    limit = time.monotonic() + 60
+    limit = time.monotonic() + LONG
     while time.monotonic() < limit and process.poll() is None:
         for path in home.glob(f"runs/*/metrics/attempt-{attempt:04d}.jsonl"):
             if text in path.read_text():
                 return
         time.sleep(0.005)
     process.kill()
-    raise AssertionError(f"it ended, or a minute passed, before {text} came: {process.communicate()[1]}")
+    raise AssertionError(f"it ended, or ten minutes passed, before {text} came: {process.communicate()[1]}")
 
 
 def test_a_killed_rank_ends_all_and_restarts_go_on_from_the_last_save(tiny, home):
@@ -55,10 +58,8 @@ def test_a_killed_rank_ends_all_and_restarts_go_on_from_the_last_save(tiny, home
     wait_for(home, '"step":60,', process)
     os.kill(ranks(home)[1], signal.SIGKILL)
     wait_for(home, '"step":90,', process, attempt=2)
-    began = time.monotonic()
     os.kill(ranks(home)[0], signal.SIGKILL)  # this time for good
-    _, said = process.communicate(timeout=40)
-    assert time.monotonic() - began < 60
+    _, said = process.communicate(timeout=LONG)
     assert process.returncode == 1
     assert not ranks(home)
     assert said.splitlines()[-1].startswith("process 1 of 2 was ended by SIGKILL")
@@ -75,7 +76,7 @@ def test_a_stop_signal_saves_the_same_step_everywhere(tiny, home):
     process = start(tiny, home, **{"train.strategy": "fsdp2"})
     wait_for(home, '"step":20,', process)
     process.send_signal(signal.SIGTERM)
-    _, said = process.communicate(timeout=40)
+    _, said = process.communicate(timeout=LONG)
     assert process.returncode == 128 + signal.SIGTERM, said
     step = int(re.search(r"stopped after step (\d+) of 600; saved as", said)[1])
     assert "Traceback" not in said
@@ -104,9 +105,7 @@ def test_mistakes_end_with_the_users_letter_and_exit_code(tiny, home, polyana_pr
 
 def test_a_rank_that_fails_says_so_first_and_alone(tiny, home, torchrun):
     case = {"home": str(home), "recipe": str(tiny), "overrides": [], "trouble": "error"}
-    began = time.monotonic()
     process = torchrun(2, [case])
-    assert time.monotonic() - began < 120  # not the half hour after which a collective gives up; machines are busy
     assert process.returncode == 1
     assert process.stderr.count("LookupError: this rank's own mistake") == 1
     assert "process 2 of 2 failed" in process.stderr

@@ -1,7 +1,6 @@
 """The probe: an operation that does not exist in a precision is named before training, and nothing is changed."""
 
 import io
-import time
 from dataclasses import replace
 
 import pytest
@@ -39,10 +38,9 @@ def task(tiny, load):
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
 def test_an_operation_without_a_kernel_is_named_with_the_line_and_what_works(precision, tiny, home, load, monkeypatch):
     monkeypatch.setattr("polyana.tasks.pretrain.LanguageModelTask", UniformTask)
-    began = time.monotonic()
     with pytest.raises(UserError) as caught:
         run_recipe(load(tiny, f"stages.pretrain.train.precision={precision}"), console=QUIET)
-    assert time.monotonic() - began < 30
+    assert not (home / "runs").exists()  # before anything of a run is there
     (problem,) = caught.value.problems
     name = {"bf16": "BFloat16", "fp16": "Half"}[precision]
     assert problem.what == (
