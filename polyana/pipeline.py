@@ -168,7 +168,7 @@ class Pipeline:
             elif isinstance(config, SftConfig):
                 where = partial(self.recipe.where, name)
                 inputs |= example_inputs(config, self.recipe.base, self.digests, where)
-                settings |= {"held_out": config.held_out}
+                settings |= {each: config.identity()[each] for each in ("data", "held_out")}
 
         def fill(directory: Path) -> None:
             below = self.store.get(base).directory if base is not None else None

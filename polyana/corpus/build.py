@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from polyana.corpus.config import CorpusConfig, SourceConfig
-from polyana.corpus.document import Document, Dropped, Split, utf8_length
+from polyana.corpus.document import Document, Dropped, Sized, Split, utf8_length
 from polyana.corpus.normalise import normalise, not_text
 from polyana.corpus.packages import package_version
 from polyana.corpus.readers import files_of, format_of, read_source
@@ -96,13 +96,7 @@ def build_corpus(config: CorpusConfig, base: Path, directory: Path, console: Con
         gauge = stack.enter_context(console.gauge("corpus", len(config.sources)))
         for number, source in enumerate(config.sources):
             balance = report.sources.setdefault(source.label, SourceReport())
-
-            def cleaned(source: SourceConfig = source) -> Iterator[tuple[Document | Dropped, int]]:
-                for item in read_source(source, base):
-                    size = item.size if isinstance(item, Dropped) else utf8_length(item.text)
-                    yield (item if isinstance(item, Dropped) else _clean(item, size, config, seen)), size
-
-            for document, size in judge(cleaned()):
+            for document, size in judge(_cleaned(source, base, config, seen)):
                 if isinstance(document, Dropped):
                     balance.drop(document)
                     drops.write(json.dumps(asdict(document), ensure_ascii=False) + "\n")
@@ -121,11 +115,13 @@ def build_corpus(config: CorpusConfig, base: Path, directory: Path, console: Con
     return data
 
 
-_Cleaned = Iterator[tuple[Document | Dropped, int]]
-"""Documents, those that were dropped among them, and the size of each as it was read."""
+def _cleaned(source: SourceConfig, base: Path, config: CorpusConfig, seen: set[bytes]) -> Iterator[Sized]:
+    for item in read_source(source, base):
+        size = item.size if isinstance(item, Dropped) else utf8_length(item.text)
+        yield (item if isinstance(item, Dropped) else _clean(item, size, config, seen)), size
 
 
-def _judge(config: CorpusConfig) -> Callable[[_Cleaned], _Cleaned]:
+def _judge(config: CorpusConfig) -> Callable[[Iterator[Sized]], Iterator[Sized]]:
     """What the filters make of documents: those that a rule throws out are dropped, by its name and reason."""
     if not config.filters:
         return lambda documents: documents

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-__all__ = ["Document", "Dropped", "Split", "utf8_length"]
+__all__ = ["Document", "Dropped", "Sized", "Split", "utf8_length"]
 
 Split = Literal["train", "eval"]
 
@@ -25,6 +25,10 @@ class Dropped:
     id: str
     reason: str
     size: int
+
+
+Sized = tuple[Document | Dropped, int]
+"""A document, or what became of it, and its size in bytes of UTF-8 as it was read."""
 
 
 def utf8_length(text: str) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from polyana.corpus.config import CorpusConfig
-from polyana.corpus.document import Document, Dropped
+from polyana.corpus.document import Document, Dropped, Sized
 from polyana.corpus.native import METRICS
 from polyana.corpus.rules import GopherQualityRule, decide
 from polyana.corpus.words import WordTable
@@ -29,9 +29,9 @@ class Judge:
         }
         self._table = WordTable(config.language, stop_words)
 
-    def judged(self, documents: Iterator[tuple[Document | Dropped, int]]) -> Iterator[tuple[Document | Dropped, int]]:
+    def judged(self, documents: Iterator[Sized]) -> Iterator[Sized]:
         """The documents in their order; those that were dropped before stay so."""
-        waiting: list[tuple[Document | Dropped, int]] = []
+        waiting: list[Sized] = []
         size = 0
         for item in documents:
             waiting.append(item)
@@ -41,7 +41,7 @@ class Judge:
                 waiting, size = [], 0
         yield from self._decided(waiting)
 
-    def _decided(self, documents: list[tuple[Document | Dropped, int]]) -> Iterator[tuple[Document | Dropped, int]]:
+    def _decided(self, documents: list[Sized]) -> Iterator[Sized]:
         places = [at for at, (document, _) in enumerate(documents) if isinstance(document, Document)]
         batch = self._table.batch([document.text for document, _ in documents if isinstance(document, Document)])
         columns = self._table.measure(batch).T

@@ -15,7 +15,7 @@ import numpy as np
 from numba import njit, uint64
 from numpy.typing import NDArray
 
-__all__ = ["METRICS", "grow", "hash_of", "lookup", "measure", "powers", "word_hashes"]
+__all__ = ["METRICS", "grow", "lookup", "measure", "powers", "word_hashes"]
 
 METRICS = (
     "characters", "words", "solid_words", "solid_characters", "alphabetic_words", "stop_words",
@@ -41,7 +41,13 @@ Hash = Any
 ALPHABETIC, SOLID, STOP = 1, 2, 4
 """Flags of a word: it has a letter; it is more than punctuation; it is one of the language's stop words."""
 
-_TOP, _DUPLICATE = (2, 3, 4), (5, 6, 7, 8, 9, 10)
+(
+    _CHARACTERS, _WORDS, _SOLID_WORDS, _SOLID_CHARACTERS, _ALPHABETIC_WORDS, _STOP_WORDS, _HASHES, _ELLIPSES,
+    _ROWS, _BULLET_ROWS, _ELLIPSIS_ROWS, _PARAGRAPHS, _DUPLICATE_PARAGRAPHS, _DUPLICATE_PARAGRAPH_CHARACTERS,
+    _LINES, _DUPLICATE_LINES, _DUPLICATE_LINE_CHARACTERS, _FULL_LINES, _ENDED_LINES, _SHORT_LINES,
+    _DUPLICATE_FULL_LINE_CHARACTERS, _NEWLINES,
+) = (METRICS.index(name) for name in METRICS if not name.endswith(("_gram", "_grams")))  # fmt: skip
+_TOP, _DUPLICATE = METRICS.index("top_2_gram"), METRICS.index("duplicate_5_grams")  # and those behind them
 _SHORT = 30  # characters of a short line (Penedo et al. 2024, section 3.6)
 _PRIME = np.uint64((1 << 61) - 1)
 
@@ -77,7 +83,7 @@ def _mixed(value: Hash) -> Hash:
 
 
 @njit(cache=True, nogil=True)
-def hash_of(text_N: NDArray[np.uint32], start: int, end: int) -> Hash:
+def _hash_of(text_N: NDArray[np.uint32], start: int, end: int) -> Hash:
     """64 bits of a stretch of text; never 0, which marks a free place."""
     value = uint64(0x9E3779B97F4A7C15)
     for at in range(start, end):
@@ -125,12 +131,9 @@ def lookup(
             at += 1
             continue
         start = at
-        value = uint64(0x9E3779B97F4A7C15)
         while at < len(text_N) and not _is_space(text_N[at]):
-            value = (value ^ uint64(text_N[at])) * uint64(0x9FB21C651E98DF25)
-            value ^= value >> uint64(29)
             at += 1
-        key = _mixed(value) | uint64(1)
+        key = _hash_of(text_N, start, at)
         place = _place(keys, key)
         if keys[place] == uint64(0):
             if known + fresh >= room:
@@ -216,7 +219,7 @@ def _repeated(
     text_N: NDArray[np.uint32], start: int, end: int, keys: NDArray[np.uint64], stamps: NDArray[np.int32], mask: Hash,
     stamp: int,
 ) -> bool:  # fmt: skip
-    return _seen(keys, stamps, mask, hash_of(text_N, start, end), stamp)
+    return _seen(keys, stamps, mask, _hash_of(text_N, start, end), stamp)
 
 
 @njit(cache=True, nogil=True)
@@ -230,30 +233,30 @@ def _rows(text_N: NDArray[np.uint32], row_M: NDArray[np.int64]) -> None:
         while at < size and not _ends_row(text_N[at]):
             point = text_N[at]
             if point == 35:
-                row_M[6] += 1
+                row_M[_HASHES] += 1
             if point == 46:
                 dots += 1
                 if dots == 3:
-                    row_M[7] += 1
+                    row_M[_ELLIPSES] += 1
                     dots = 0
             else:
                 dots = 0
                 if point == 0x2026:
-                    row_M[7] += 1
+                    row_M[_ELLIPSES] += 1
             if first == 0 and not _is_space(point):
                 first = point
             at += 1
         dots = 0
-        row_M[8] += 1
+        row_M[_ROWS] += 1
         if first in (0x2022, 45):
-            row_M[9] += 1
+            row_M[_BULLET_ROWS] += 1
         end = at
         while end > start and _is_space(text_N[end - 1]):
             end -= 1
         if (end > start and text_N[end - 1] == 0x2026) or (
             end - start >= 3 and text_N[end - 1] == 46 and text_N[end - 2] == 46 and text_N[end - 3] == 46
         ):
-            row_M[10] += 1
+            row_M[_ELLIPSIS_ROWS] += 1
         if at < size:
             at += 2 if text_N[at] == 13 and at + 1 < size and text_N[at + 1] == 10 else 1
 
@@ -277,10 +280,10 @@ def _blocks(  # noqa: PLR0912, PLR0915  one pass over the text
         while run < right and text_N[run] == 10:
             run += 1
         if run - at >= 2 or at == right:
-            row_M[11] += 1
+            row_M[_PARAGRAPHS] += 1
             if _repeated(text_N, start, at, keys, stamps, mask, stamp):
-                row_M[12] += 1
-                row_M[13] += at - start
+                row_M[_DUPLICATE_PARAGRAPHS] += 1
+                row_M[_DUPLICATE_PARAGRAPH_CHARACTERS] += at - start
             if at == right:
                 break
             start = at = run
@@ -291,10 +294,10 @@ def _blocks(  # noqa: PLR0912, PLR0915  one pass over the text
     start, at = 0, 0
     while at <= size:
         if at == size or text_N[at] == 10:
-            row_M[14] += 1
+            row_M[_LINES] += 1
             if _repeated(text_N, start, at, keys, stamps, mask, stamp):
-                row_M[15] += 1
-                row_M[16] += at - start
+                row_M[_DUPLICATE_LINES] += 1
+                row_M[_DUPLICATE_LINE_CHARACTERS] += at - start
             if at == size:
                 break
             while at < size and text_N[at] == 10:
@@ -308,14 +311,14 @@ def _blocks(  # noqa: PLR0912, PLR0915  one pass over the text
     while at <= size:
         if at == size or text_N[at] == 10:
             if not blank:
-                row_M[26] += 1
-                row_M[27] += ends[text_N[at - 1]]
-                row_M[28] += at - start <= _SHORT
+                row_M[_FULL_LINES] += 1
+                row_M[_ENDED_LINES] += ends[text_N[at - 1]]
+                row_M[_SHORT_LINES] += at - start <= _SHORT
                 if _repeated(text_N, start, at, keys, stamps, mask, stamp):
-                    row_M[29] += at - start
+                    row_M[_DUPLICATE_FULL_LINE_CHARACTERS] += at - start
             if at == size:
                 break
-            row_M[30] += 1
+            row_M[_NEWLINES] += 1
             start, blank = at + 1, True
         else:
             blank = blank and _is_space(text_N[at])
@@ -353,7 +356,7 @@ def _grams(
             most = max(most, counts[place])
         for at in range(count - n + 1):  # of those as frequent the first
             if counts[slots[at]] == most:
-                row_M[17 + number] = (lengths[at + n] - lengths[at] + n - 1) * most
+                row_M[_TOP + number] = (lengths[at + n] - lengths[at] + n - 1) * most
                 break
         stamp += 1
     for number in range(6):
@@ -364,7 +367,7 @@ def _grams(
             value = hashes[at + n] + _PRIME - taken
             value = value - _PRIME if value >= _PRIME else value
             if _seen(keys, stamps, mask, value * uint64(0x9E3779B97F4A7C15) + uint64(length), stamp):
-                row_M[20 + number] += length
+                row_M[_DUPLICATE + number] += length
                 at += n
             else:
                 at += 1
@@ -384,7 +387,7 @@ def measure(
     `ends[point]` is 1 where a character ends a sentence; `powers` are those of the base that `hash_W` was made with.
     """
     documents = len(begins) - 1
-    found = np.zeros((documents, 31), np.int64)
+    found = np.zeros((documents, len(METRICS)), np.int64)
     most_words, most_lines, at = 0, 0, 0
     for document in range(documents):
         count, lines = 0, 1
@@ -404,7 +407,7 @@ def measure(
     stamp, at = 1, 0
     for document in range(documents):
         text, row = text_N[begins[document] : begins[document + 1] - 1], found[document]
-        row[0] = len(text)
+        row[_CHARACTERS] = len(text)
         count = 0
         while at < len(chunks) and chunk_begins[at] < begins[document + 1]:
             for place in range(first[chunks[at]], first[chunks[at] + 1]):
@@ -412,15 +415,15 @@ def measure(
                 words[count] = word
                 count += 1
                 flags = flags_W[word]
-                if flags & 2:
-                    row[2] += 1
-                    row[3] += length_W[word]
-                row[4] += flags & 1
-                if flags & 4 and last_stop[word] != document:
+                if flags & SOLID:
+                    row[_SOLID_WORDS] += 1
+                    row[_SOLID_CHARACTERS] += length_W[word]
+                row[_ALPHABETIC_WORDS] += flags & ALPHABETIC
+                if flags & STOP and last_stop[word] != document:
                     last_stop[word] = document
-                    row[5] += 1
+                    row[_STOP_WORDS] += 1
             at += 1
-        row[1] = count
+        row[_WORDS] = count
         _rows(text, row)
         stamp = _blocks(text, ends, row, keys, stamps, stamp)
         stamp = _grams(words[:count], length_W, hash_W, powers, row, keys, stamps, counts, slots, stamp)

@@ -116,12 +116,6 @@ class WordTable:
             self._length.values, self._hash.values, self._flags.values, self._powers, self._ends,
         )  # fmt: skip
 
-    def words(self, text: str) -> list[str]:
-        """The words of a text; for looking, not for speed."""
-        batch, known = self.batch([text]), list(self._words)
-        first, of_chunk = self._first.values, self._of_chunk.values
-        return [known[word] for chunk in batch.chunks for word in of_chunk[first[chunk] : first[chunk + 1]]]
-
     def _learn(self, chunks: list[str]) -> None:
         known, numbers, ends, count = self._words, list[int](), list[int](), len(self._of_chunk)
         before = len(known)

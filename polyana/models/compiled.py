@@ -18,9 +18,9 @@ from torch import nn
 
 from polyana.errors import PolyanaError
 
-_DAMAGED = re.compile(r"(/\S+\.so): (?:file too short|invalid ELF header|cannot read file data)")  # as dlopen says it
-
 __all__ = ["CompilerMissing", "compile_blocks", "try_compiler"]
+
+_DAMAGED = re.compile(r"(/\S+\.so): (?:file too short|invalid ELF header|cannot read file data)")  # as dlopen says it
 
 
 class CompilerMissing(Exception):
@@ -64,18 +64,20 @@ def _compile(block: nn.Module) -> None:
     plain = block.forward
     compiled = torch.compile(plain, fullgraph=True, dynamic=False)
 
+    from torch._inductor.runtime.cache_dir_utils import cache_dir
+
     def forward(*arguments: Any, **settings: Any) -> Any:
         if not block.training:
             return plain(*arguments, **settings)
         try:
             return compiled(*arguments, **settings)
         except Exception as error:
-            damaged = _DAMAGED.search(str(error))
-            if damaged is None:
+            found = _DAMAGED.search(str(error))
+            if found is None or not Path(found[1]).is_relative_to(cache_dir()):
                 raise
-            Path(damaged[1]).unlink(missing_ok=True)
+            Path(found[1]).unlink(missing_ok=True)
             raise PolyanaError(
-                f"{damaged[1]}, left by a run that was stopped while it compiled, was damaged; it is deleted now, "
+                f"{found[1]}, left by a run that was stopped while it compiled, was damaged; it is deleted now, "
                 "so run the same command again"
             ) from None
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import suppress
+from operator import itemgetter
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -58,11 +59,7 @@ def learned_texts(config: SftConfig, recipe_base: Path) -> Iterator[str]:
             if row.problem is None and split_of(row.id, config.held_out) == "train":
                 with suppress(BadRow):  # which is counted when examples are made
                     said = conversation_of(row.values, source, config.turns)
-                    yield from [said.text] if isinstance(said, PlainText) else map(_words_of, said.messages)
-
-
-def _words_of(message: dict[str, Any]) -> str:
-    return str(message["content"])
+                    yield from [said.text] if isinstance(said, PlainText) else map(itemgetter("content"), said.messages)
 
 
 def build_examples(config: SftConfig, recipe_base: Path, base: Path, directory: Path) -> dict[str, Any]:

@@ -38,12 +38,18 @@ def test_compiled_code_that_a_killed_run_left_is_deleted_and_named(monkeypatch, 
     def compiled(*_, **__):
         ctypes.CDLL(str(library))
 
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
     monkeypatch.setattr(torch, "compile", lambda *_, **__: compiled)
     model = build_model(ModelConfig(layers=1, width=32, heads=2, context=40), 97, 0, seed=3).train()
     compile_blocks(transformer_blocks(model))
     with pytest.raises(PolyanaError, match=r"abc.main.so, left by a run .* so run the same command again"):
         hidden_states(model, torch.arange(10), torch.arange(10), (10,))
     assert not library.exists()
+    library.touch()
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "elsewhere"))
+    with pytest.raises(OSError, match="file too short"):  # what is not torch's own is left alone
+        hidden_states(model, torch.arange(10), torch.arange(10), (10,))
+    assert library.exists()
 
 
 def test_where_it_cannot_be_used_it_says_so(monkeypatch):

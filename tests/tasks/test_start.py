@@ -159,6 +159,9 @@ stages:
     # a row that is held out teaches no pieces
     steps = [started_from(recipe, f"stages.russian.held_out={share}")[1] for share in ("5%", "50%")]
     assert steps[0].making.fingerprint != steps[1].making.fingerprint
+    # nor does a column that is not read
+    data = f"stages.russian.data=[{{path: {tmp_path / 'rows.jsonl'}, columns: {{prompt: completion}}}}]"
+    assert started_from(recipe, data)[1].making.fingerprint != started_from(recipe)[1].making.fingerprint
 
 
 LETTERS = {
