@@ -1,0 +1,102 @@
+"""What a step of the mill is: a config that a recipe names, and a worker that each process makes from it once.
+
+A step sees documents a block at a time and says of each what it measured, what it makes of the text, and whether it
+throws the document out at once. What depends on a threshold is decided later, from the measured columns alone, so that
+another threshold does not read text again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from polyana.config import Config
+from polyana.corpus.document import utf8_length
+
+__all__ = ["Block", "Columns", "Edit", "Found", "StepConfig", "Surroundings", "Verdict", "Worker"]
+
+Columns = Mapping[str, NDArray[Any]]
+"""Measured numbers by name, [documents]."""
+
+Verdict = tuple[str, NDArray[np.bool_]]
+"""A reason, and which documents it throws out."""
+
+
+@dataclass(slots=True)
+class Block:
+    """Some documents, in the corpus's order. `languages`: of each the place in `Surroundings.languages`."""
+
+    ids: list[str]
+    texts: list[str]
+    languages: NDArray[np.int16]
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+@dataclass(frozen=True, slots=True)
+class Edit:
+    """A document's new text. `taken`: by reason the bytes of UTF-8 that went; below 0 where some came."""
+
+    text: str
+    taken: dict[str, int]
+
+    @classmethod
+    def of(cls, before: str, versions: Iterable[tuple[str, str]]) -> Edit | None:
+        """From (reason, the text after it) in their order; None where nothing has changed."""
+        taken: dict[str, int] = {}
+        text, size = before, None
+        for reason, after in versions:
+            if after == text:
+                continue
+            size = utf8_length(text) if size is None else size
+            rest = utf8_length(after)
+            taken[reason] = taken.get(reason, 0) + size - rest
+            text, size = after, rest
+        return cls(text, taken) if taken else None
+
+
+@dataclass(slots=True)
+class Found:
+    """What a step makes of a block; `dropped` and `edited` by the document's place in it."""
+
+    columns: dict[str, NDArray[Any]] = field(default_factory=dict)
+    dropped: dict[int, str] = field(default_factory=dict)
+    edited: dict[int, Edit] = field(default_factory=dict)
+
+
+Worker = Callable[[Block], Found]
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What a step may know beside its own settings.
+
+    `languages` are ISO 639-1 codes; `files` are directories of stages and files that its settings name, by setting.
+    """
+
+    languages: tuple[str, ...]
+    files: Mapping[str, Path] = field(default_factory=dict)
+
+
+class StepConfig(Config):
+    """What all steps share. Each has `kind`, its registered name."""
+
+    deciding: ClassVar[frozenset[str]] = frozenset()
+    """Settings that `verdicts` alone reads: when they change, nothing is measured again."""
+
+    secret: ClassVar[bool] = False
+    """Whether what it takes out may not be shown to anybody."""
+
+    def worker(self, surroundings: Surroundings) -> Worker:
+        """What does the work in one process; made once there, so what it loads is loaded once."""
+        raise NotImplementedError  # each kind has its own
+
+    def verdicts(self, columns: Columns, language: str) -> Iterator[Verdict]:
+        """Reasons to throw documents of one language out, by what was measured; the first that holds counts."""
+        yield from ()
