@@ -13,7 +13,7 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, PlainSerializer
 
-__all__ = ["Batch", "Duration", "Every", "Portion", "Quantity", "Share", "Steps", "Tokens"]
+__all__ = ["Batch", "Duration", "Every", "Portion", "Quantity", "Share", "Size", "Steps", "Tokens"]
 
 _MULTIPLIERS = {"": 1.0, "k": 1e3, "K": 1e3, "M": 1e6, "B": 1e9, "T": 1e12}
 _SECONDS = {"seconds": 1.0, "minutes": 60.0, "hours": 3600.0, "days": 86400.0}
@@ -111,5 +111,8 @@ Portion = Annotated[Quantity, BeforeValidator(_parser("%", "steps", "epochs", "t
 Steps = Annotated[Quantity, BeforeValidator(_parser("steps")), PlainSerializer(str)]
 Tokens = Annotated[Quantity, BeforeValidator(_parser("tokens")), PlainSerializer(str)]
 Batch = Annotated[Quantity, BeforeValidator(_parser("sequences", "tokens")), PlainSerializer(str)]
+Size = Annotated[Quantity, BeforeValidator(_parser(*_BYTES)), PlainSerializer(str)]
+"""Bytes of a memory or a disk."""
+
 Share = Annotated[float, BeforeValidator(_share)]
 """A part of a whole, between 0 and 1; `5%` reads as 0.05."""

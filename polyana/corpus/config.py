@@ -1,20 +1,18 @@
-"""What a recipe says about a corpus."""
+"""What a recipe says about where text comes from."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from importlib.util import find_spec
 from itertools import takewhile
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field
 
-from polyana.config import Config, KeyPath, Share, closest, parse_quantity
+from polyana.config import Config, KeyPath, closest, parse_quantity
 from polyana.corpus.packages import PACKAGES
-from polyana.corpus.rules import Rule, published_languages
 
-__all__ = ["FORMATS", "CorpusConfig", "SourceConfig", "before_wildcard", "known_encoding", "name_of_files"]
+__all__ = ["FORMATS", "SourceConfig", "before_wildcard", "known_encoding", "name_of_files"]
 
 FORMATS = {
     ".txt": "text", ".text": "text", ".md": "text", "": "text",
@@ -131,49 +129,3 @@ class SourceConfig(Config):
         if self.document in ("file", "line", "paragraph"):
             return None
         return parse_quantity(self.document, ("bytes", "kB", "KB", "MB", "GB")).bytes
-
-
-class CorpusConfig(Config):
-    """Raw files -> clean documents, split into train and eval, with a reason for every drop."""
-
-    kind: Literal["corpus"]
-    sources: list[SourceConfig] = Field(min_length=1, description="where the text comes from: `[{path: texts/}]`")
-    eval: Share = Field(
-        0.02, ge=0, lt=1, description="share of the documents held out for evaluation, by a hash of their id"
-    )
-    min_characters: int = Field(1, ge=1, description="shorter documents are dropped")
-    drop_duplicates: bool = Field(True, description="of documents with the same text only the first is kept")
-    language: str | None = Field(None, description="of the text, as `en`: whose words `filters` count (extra `mill`)")
-    filters: list[Rule] = Field([], description="published rules that documents have to pass, in this order")
-    guard: Share = Field(
-        0.9, gt=0, le=1, description="the run stops when filters take more than this share of a source's documents"
-    )
-
-    def problems(self) -> Iterator[tuple[KeyPath, str]]:
-        labels: dict[str, int] = {}
-        for index, source in enumerate(self.sources):
-            if source.label in labels:
-                yield (
-                    ("sources", index),
-                    f"two sources are called `{source.label}`; give one of them another `name: ...`, "
-                    "or their documents could not be told apart",
-                )
-            labels[source.label] = index
-        yield from self._filter_problems()
-
-    def _filter_problems(self) -> Iterator[tuple[KeyPath, str]]:
-        kinds = [rule.kind for rule in self.filters]
-        for index, rule in enumerate(self.filters):
-            if rule.kind in kinds[:index]:
-                yield ("filters", index), f"`{rule.kind}` stands here twice; leave one out"
-            unknown = self.language is not None and self.language not in published_languages()
-            if unknown and (needed := rule.needs()):
-                known = ", ".join(published_languages())
-                what = f"no numbers of `{rule.kind}` are published for `{self.language}` (they are for {known})"
-                yield ("filters", index), f"{what}; give it {', '.join(needed)}"
-        if self.filters and (find_spec("numba") is None or find_spec("spacy") is None):
-            yield ("filters",), "filters count words with spaCy and numba; run: pip install 'polyana[mill]'"
-        if self.filters and self.language is None:
-            yield ("filters",), "filters count words; say of which language: `language: en`"
-        if self.language is not None and not self.filters:
-            yield ("language",), "`language` is for `filters`, and there are none; leave it out"

@@ -6,7 +6,7 @@ Splitting a stretch alone gives the words it has within a text, for spaCy's spli
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -15,9 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from polyana.corpus import native
+from polyana.corpus.steps.step import Block
 from polyana.errors import UserError
 
-__all__ = ["SENTENCE_ENDS", "Batch", "WordTable"]
+__all__ = ["SENTENCE_ENDS", "Batch", "WordTable", "Words"]
 
 _BASE = 1_000_003 * 2_147_483_659 % ((1 << 61) - 1)  # of the polynomial hash; any large number: guess
 _POWERS = 1 << 16  # of it that are kept; longer stretches take several
@@ -77,7 +78,7 @@ class WordTable:
         self._split = _splitter(language)
         self._stop_words = frozenset(stop_words)
         self._keys, self._values = np.zeros(_ROOM, np.uint64), np.zeros(_ROOM, np.int32)
-        self._known = 0  # chunks
+        self.known = 0  # stretches
         self._words: dict[str, int] = {}
         self._first, self._of_chunk = _Growing(np.int64, [0]), _Growing(np.int32)
         self._length, self._hash = _Growing(np.int32), _Growing(np.uint64)
@@ -98,7 +99,7 @@ class WordTable:
         found, places, at = [], [], 0
         while at < len(text_N):
             room = len(self._keys) // 2
-            chunks, chunk_begins, new, stopped = native.lookup(text_N[at:], self._keys, self._values, self._known, room)
+            chunks, chunk_begins, new, stopped = native.lookup(text_N[at:], self._keys, self._values, self.known, room)
             self._learn([_text(text_N[at + start : at + end]) for start, end in new.tolist()])
             found.append(chunks)
             places.append(chunk_begins + at)
@@ -126,7 +127,7 @@ class WordTable:
             ends.append(count + len(numbers))
         self._of_chunk.extend(numbers)
         self._first.extend(ends)
-        self._known += len(chunks)
+        self.known += len(chunks)
         new = list(islice(known, before, None))
         lengths = [len(word) for word in new]
         self._length.extend(lengths)
@@ -141,6 +142,42 @@ class WordTable:
         return flags | native.STOP * (word in self._stop_words)
 
 
+class Words:
+    """The words of blocks, counted once for all the steps that ask, by each document's language.
+
+    `stop_words` of a language are those that its steps look for.
+    """
+
+    def __init__(self, languages: Sequence[str], stop_words: Mapping[str, Iterable[str]]) -> None:
+        self._languages, self._stop_words = languages, stop_words
+        self._tables: dict[int, WordTable] = {}
+        self._block: Block | None = None
+        self._counted = np.zeros((0, len(native.METRICS)), np.int64)
+
+    def table(self, language: int) -> WordTable:
+        """Of a language by its place; a new one where the old has grown too large."""
+        table = self._tables.get(language)
+        if table is None or table.known > _LARGEST:
+            name = self._languages[language]
+            table = self._tables[language] = WordTable(name, self._stop_words.get(name, ()))
+        return table
+
+    def counts(self, block: Block) -> dict[str, NDArray[np.int64]]:
+        """native.METRICS of each document as its text is now."""
+        if block is not self._block:
+            self._block, block.changed = block, set(range(len(block)))
+            self._counted = np.zeros((len(block), len(native.METRICS)), np.int64)
+        if block.changed:
+            changed = np.array(sorted(block.changed), np.int64)
+            for language in np.unique(block.languages[changed]).tolist():
+                rows = changed[block.languages[changed] == language]
+                table = self.table(language)
+                self._counted[rows] = table.measure(table.batch([block.texts[row] for row in rows.tolist()]))
+            block.changed.clear()
+        return dict(zip(native.METRICS, self._counted.T.copy(), strict=True))
+
+
+_LARGEST = 4_000_000  # stretches in a table, some 500 MB with their words; guess
 _SPACE = np.array([32], np.uint32)
 _OWNED = ("'s", "\u2019s")
 _BEFORE, _BEHIND = '("\u201c\u00ab', ',;!?)"\u201d\u00bb'

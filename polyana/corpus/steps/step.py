@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,10 +18,27 @@ from numpy.typing import NDArray
 from polyana.config import Config
 from polyana.corpus.document import utf8_length
 
-__all__ = ["Block", "Columns", "Edit", "Found", "StepConfig", "Surroundings", "Verdict", "Worker"]
+if TYPE_CHECKING:
+    from polyana.corpus.words import Words
+
+__all__ = [
+    "Block",
+    "Columns",
+    "CorpusWide",
+    "Edit",
+    "Found",
+    "Records",
+    "StepConfig",
+    "Surroundings",
+    "Verdict",
+    "Worker",
+]
 
 Columns = Mapping[str, NDArray[Any]]
 """Measured numbers by name, [documents]."""
+
+Records = dict[str, NDArray[Any]]
+"""Columns of equal length."""
 
 Verdict = tuple[str, NDArray[np.bool_]]
 """A reason, and which documents it throws out."""
@@ -34,6 +51,7 @@ class Block:
     ids: list[str]
     texts: list[str]
     languages: NDArray[np.int16]
+    changed: set[int] = field(default_factory=set)  # places whose text is another than when words were last counted
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -77,11 +95,13 @@ Worker = Callable[[Block], Found]
 class Surroundings:
     """What a step may know beside its own settings.
 
-    `languages` are ISO 639-1 codes; `files` are directories of stages and files that its settings name, by setting.
+    `languages` are ISO 639-1 codes; `files` are directories of stages and files that its settings name, by setting;
+    `words` counts words for all steps together.
     """
 
     languages: tuple[str, ...]
     files: Mapping[str, Path] = field(default_factory=dict)
+    words: Words | None = None
 
 
 class StepConfig(Config):
@@ -89,6 +109,9 @@ class StepConfig(Config):
 
     deciding: ClassVar[frozenset[str]] = frozenset()
     """Settings that `verdicts` alone reads: when they change, nothing is measured again."""
+
+    edits: ClassVar[bool] = False
+    """Whether its worker may change texts."""
 
     secret: ClassVar[bool] = False
     """Whether what it takes out may not be shown to anybody."""
@@ -100,3 +123,37 @@ class StepConfig(Config):
     def verdicts(self, columns: Columns, language: str) -> Iterator[Verdict]:
         """Reasons to throw documents of one language out, by what was measured; the first that holds counts."""
         yield from ()
+
+
+class CorpusWide(StepConfig):
+    """A step that cannot decide by one document: it compares all that stand before it.
+
+    Each chunk emits records with a 64-bit `key`; records of one key meet in one place, wherever their documents lie;
+    what comes of that is settled once. Rows are counted through the whole corpus.
+    """
+
+    def emit(self, columns: Columns, texts: Callable[[], list[str]], rows: NDArray[np.int64]) -> Records:
+        """Records of documents by their columns, or by their `texts`, which are read when they are asked for."""
+        raise NotImplementedError  # each kind has its own
+
+    def meet(self, records: Records) -> Records:
+        """What follows from records, among which are all or none of each key."""
+        raise NotImplementedError  # each kind has its own
+
+    def settle(self, met: Records, rows: int) -> Records:
+        """`dropped` and `kept`: rows that go and the row that each is a copy of. Or what `rework` needs."""
+        raise NotImplementedError  # each kind has its own
+
+    @property
+    def compares(self) -> bool:
+        """Whether so many documents may go that it pays to edit the others only afterwards."""
+        return True
+
+    @property
+    def reworks(self) -> bool:
+        """Whether documents are edited by what was settled, and not only dropped."""
+        return False
+
+    def rework(self, texts: list[str], rows: NDArray[np.int64], settled: Records) -> dict[int, Edit]:
+        """New texts, by their place in `texts`."""
+        raise NotImplementedError  # of those that rework

@@ -7,20 +7,17 @@ the papers', those of other languages are FineWeb 2's (Penedo et al. 2025; its r
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Annotated, Any, Literal
+from collections.abc import Iterator, Sequence
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from polyana.config import Config, KeyPath, of_kind
+from polyana.config import KeyPath
+from polyana.corpus.steps.step import Block, Columns, Found, StepConfig, Surroundings, Verdict, Worker
 
-__all__ = ["FineWebRule", "GopherQualityRule", "GopherRepetitionRule", "Rule", "decide", "published_languages"]
-
-Metrics = Mapping[str, NDArray[np.int64]]
-Verdict = tuple[str, NDArray[np.bool_]]
-"""A reason, and which documents it throws out."""
+__all__ = ["FineWebRule", "GopherQualityRule", "GopherRepetitionRule", "WordRule", "published_languages"]
 
 _ENGLISH_STOPS = ("the", "be", "to", "of", "and", "that", "have", "with")  # Rae et al. 2021, section A.1.1
 _RUSSIAN_STOPS = (
@@ -58,8 +55,24 @@ def _number(text: str) -> Any:
     return Field(None, description=f"{text}; default: the language's published number")
 
 
-class _RuleConfig(Config):
-    """What rules share."""
+class WordRule(StepConfig):
+    """What rules share that count words. `counted`: those of native.METRICS that they decide by."""
+
+    counted: ClassVar[tuple[str, ...]] = ()
+
+    def worker(self, surroundings: Surroundings) -> Worker:
+        words = surroundings.words
+        assert words is not None
+
+        def count(block: Block) -> Found:
+            counts = words.counts(block)
+            return Found({name: counts[name].astype(np.int32) for name in self.counted})
+
+        return count
+
+    def looked_for(self, language: str) -> Sequence[str]:
+        """Words of a language whose number in a document is counted."""
+        return ()
 
     def threshold(self, name: str, language: str) -> Any:
         """As the recipe gives it, or as it was published for the language."""
@@ -70,13 +83,18 @@ class _RuleConfig(Config):
         """The settings that a language has to have published numbers for."""
         return [name for name in type(self).model_fields if name in PUBLISHED["en"] and getattr(self, name) is None]
 
-    def verdicts(self, found: Metrics, language: str) -> Iterator[Verdict]:
-        """Every reason in the order they are looked at; the first that holds counts."""
-        raise NotImplementedError  # each kind has its own
 
-
-class GopherQualityRule(_RuleConfig):
+class GopherQualityRule(WordRule):
     """Gopher's rules of quality (Rae et al. 2021, section A.1.1)."""
+
+    counted = (
+        "words", "solid_words", "solid_characters", "alphabetic_words", "stop_words", "hashes", "ellipses", "rows",
+        "bullet_rows", "ellipsis_rows",
+    )  # fmt: skip
+    deciding = frozenset({
+        "min_words", "max_words", "min_mean_length", "max_mean_length", "max_symbols", "max_bullets",
+        "max_ellipsis_lines", "min_alphabetic", "min_stop_words",
+    })  # fmt: skip
 
     kind: Literal["gopher_quality"] = "gopher_quality"
     min_words: int = Field(50, ge=0, description="words that are more than punctuation, at least")
@@ -90,25 +108,38 @@ class GopherQualityRule(_RuleConfig):
     min_stop_words: int = Field(2, ge=0, description="how many of the language's most frequent words stand in it")
     stop_words: list[str] | None = _number("those words")
 
-    def verdicts(self, found: Metrics, language: str) -> Iterator[Verdict]:
-        words, solid = found["words"], found["solid_words"]
+    def looked_for(self, language: str) -> Sequence[str]:
+        return list(self.threshold("stop_words", language))
+
+    def verdicts(self, columns: Columns, language: str) -> Iterator[Verdict]:
+        words, solid = columns["words"], columns["solid_words"]
         yield f"fewer than {self.min_words} words", solid < self.min_words
         yield f"more than {self.max_words:,} words", solid > self.max_words
-        mean = _share(found["solid_characters"], solid)
+        mean = _share(columns["solid_characters"], solid)
         longest = self.threshold("max_mean_length", language)
         yield f"words of {self.min_mean_length:g} letters and fewer", mean < self.min_mean_length
         yield f"words of {longest:g} letters and more", mean > longest
-        yield "too many #", _share(found["hashes"], words) > self.max_symbols
-        yield "too many ellipses", _share(found["ellipses"], words) > self.max_symbols
-        yield "mostly bullets", _share(found["bullet_rows"], found["rows"]) > self.max_bullets
-        yield "many lines break off", _share(found["ellipsis_rows"], found["rows"]) > self.max_ellipsis_lines
+        yield "too many #", _share(columns["hashes"], words) > self.max_symbols
+        yield "too many ellipses", _share(columns["ellipses"], words) > self.max_symbols
+        yield "mostly bullets", _share(columns["bullet_rows"], columns["rows"]) > self.max_bullets
+        yield "many lines break off", _share(columns["ellipsis_rows"], columns["rows"]) > self.max_ellipsis_lines
         least = self.threshold("min_alphabetic", language)
-        yield "too few words with letters", _share(found["alphabetic_words"], words) < least
-        yield "too few stop words", found["stop_words"] < self.min_stop_words
+        yield "too few words with letters", _share(columns["alphabetic_words"], words) < least
+        yield "too few stop words", columns["stop_words"] < self.min_stop_words
 
 
-class GopherRepetitionRule(_RuleConfig):
+class GopherRepetitionRule(WordRule):
     """Gopher's rules of repetition (Rae et al. 2021, table A1)."""
+
+    counted = (
+        "characters", "paragraphs", "duplicate_paragraphs", "duplicate_paragraph_characters", "lines",
+        "duplicate_lines", "duplicate_line_characters", "top_2_gram", "top_3_gram", "top_4_gram", "duplicate_5_grams",
+        "duplicate_6_grams", "duplicate_7_grams", "duplicate_8_grams", "duplicate_9_grams", "duplicate_10_grams",
+    )  # fmt: skip
+    deciding = frozenset({
+        "max_duplicate_paragraphs", "max_duplicate_paragraph_characters", "max_duplicate_lines",
+        "max_duplicate_line_characters", "max_top_grams", "max_duplicate_grams",
+    })  # fmt: skip
 
     kind: Literal["gopher_repetition"] = "gopher_repetition"
     max_duplicate_paragraphs: float | None = _number("share of paragraphs that stood before")
@@ -124,22 +155,27 @@ class GopherRepetitionRule(_RuleConfig):
             if given is not None and len(given) != count:
                 yield (name,), f"`{name}` needs {count} numbers, and has {len(given)}"
 
-    def verdicts(self, found: Metrics, language: str) -> Iterator[Verdict]:
-        size = found["characters"]
+    def verdicts(self, columns: Columns, language: str) -> Iterator[Verdict]:
+        size = columns["characters"]
         for what in ("paragraph", "line"):
             most = self.threshold(f"max_duplicate_{what}s", language)
-            share = _share(found[f"duplicate_{what}s"], found[f"{what}s"])
+            share = _share(columns[f"duplicate_{what}s"], columns[f"{what}s"])
             yield f"{what}s repeated", share > most
             most = self.threshold(f"max_duplicate_{what}_characters", language)
-            yield f"much of it in repeated {what}s", _share(found[f"duplicate_{what}_characters"], size) > most
+            yield f"much of it in repeated {what}s", _share(columns[f"duplicate_{what}_characters"], size) > most
         for n, most in zip((2, 3, 4), self.threshold("max_top_grams", language), strict=True):
-            yield f"the same {n} words again and again", _share(found[f"top_{n}_gram"], size) > most
+            yield f"the same {n} words again and again", _share(columns[f"top_{n}_gram"], size) > most
         for n, most in zip(range(5, 11), self.threshold("max_duplicate_grams", language), strict=True):
-            yield f"{n} words in a row repeated", _share(found[f"duplicate_{n}_grams"], size) > most
+            yield f"{n} words in a row repeated", _share(columns[f"duplicate_{n}_grams"], size) > most
 
 
-class FineWebRule(_RuleConfig):
+class FineWebRule(WordRule):
     """FineWeb's own rules (Penedo et al. 2024, section 3.6)."""
+
+    counted = (
+        "characters", "words", "full_lines", "ended_lines", "short_lines", "duplicate_full_line_characters", "newlines",
+    )  # fmt: skip
+    deciding = frozenset({"min_ended_lines", "max_short_lines", "max_repeated_characters", "max_newlines"})
 
     kind: Literal["fineweb_quality"] = "fineweb_quality"
     min_ended_lines: float | None = _number("share of lines that end as a sentence does")
@@ -147,32 +183,17 @@ class FineWebRule(_RuleConfig):
     max_repeated_characters: float | None = _number("share of characters in lines that stood before")
     max_newlines: float | None = _number("newlines for each word")
 
-    def verdicts(self, found: Metrics, language: str) -> Iterator[Verdict]:
-        lines = found["full_lines"]
+    def verdicts(self, columns: Columns, language: str) -> Iterator[Verdict]:
+        lines = columns["full_lines"]
         yield "empty", lines == 0
         yield (
             "few lines end a sentence",
-            _share(found["ended_lines"], lines) < self.threshold("min_ended_lines", language),
+            _share(columns["ended_lines"], lines) < self.threshold("min_ended_lines", language),
         )
-        yield "mostly short lines", _share(found["short_lines"], lines) > self.threshold("max_short_lines", language)
-        repeated = _share(found["duplicate_full_line_characters"], found["characters"] - found["newlines"])
+        yield "mostly short lines", _share(columns["short_lines"], lines) > self.threshold("max_short_lines", language)
+        repeated = _share(columns["duplicate_full_line_characters"], columns["characters"] - columns["newlines"])
         yield "repeated lines", repeated > self.threshold("max_repeated_characters", language)
-        yield "a list", _share(found["newlines"], found["words"]) > self.threshold("max_newlines", language)
-
-
-Rule = Annotated[
-    GopherQualityRule | GopherRepetitionRule | FineWebRule, Field(discriminator="kind"), of_kind("gopher_quality")
-]
-
-
-def decide(rule: _RuleConfig, found: Metrics, language: str) -> tuple[list[str], NDArray[np.int16]]:
-    """(all reasons of a rule, for each document which of them throws it out first, or -1)."""
-    reasons: list[str] = []
-    chosen = np.full(len(found["characters"]), -1, np.int16)
-    for reason, mask in rule.verdicts(found, language):
-        chosen[mask & (chosen < 0)] = len(reasons)
-        reasons.append(reason)
-    return reasons, chosen
+        yield "a list", _share(columns["newlines"], columns["words"]) > self.threshold("max_newlines", language)
 
 
 def _share(part: NDArray[np.int64], whole: NDArray[np.int64]) -> NDArray[np.float64]:

@@ -1,0 +1,146 @@
+"""Documents between two passes: some tens of megabytes of text, a column of numbers for whatever was measured.
+
+    00003-001.jsonl.zst    the documents, as the finished corpus has them
+    00003-001.npz          a column each: `size` as read, `length` now, and what the steps measured
+    00003-001.dropped.zst  what was dropped while it was read, as JSON lines
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import zstandard
+from numpy.typing import NDArray
+
+from polyana.corpus.document import Document, Dropped
+from polyana.corpus.steps.step import Block
+
+__all__ = ["EDITS", "Chunk", "ChunkWriter", "blocks_of"]
+
+EDITS = "edits"  # the one column that is not by document: row, number of the reason, bytes taken
+
+_BLOCK = 8 * 10**6  # characters that are worked on at once; guess: fits into memory, long enough for numpy
+_DOCUMENTS = 50_000  # or so many documents
+_CHUNK = 64 * 10**6  # bytes of text in a chunk: what one task holds of columns and writes again; guess
+_ROWS = 200_000  # or so many documents
+
+
+class Chunk:
+    """A chunk on the disk. `name` says its part and its place there, and sorts as the corpus is ordered."""
+
+    def __init__(self, directory: Path, name: str) -> None:
+        self.directory, self.name = directory, name
+
+    def column(self, name: str) -> NDArray[Any]:
+        """Of every document; the other columns are not read."""
+        with np.load(self.directory / f"{self.name}.npz") as columns:
+            return np.asarray(columns[name])
+
+    def columns(self, names: Sequence[str]) -> dict[str, NDArray[Any]]:
+        with np.load(self.directory / f"{self.name}.npz") as columns:
+            return {name: np.asarray(columns[name]) for name in names}
+
+    @property
+    def names(self) -> list[str]:
+        """Of its columns."""
+        with np.load(self.directory / f"{self.name}.npz") as columns:
+            return list(columns.files)
+
+    def documents(self) -> Iterator[Document]:
+        with zstandard.open(self.directory / f"{self.name}.jsonl.zst", "rt", encoding="utf-8") as lines:
+            for line in lines:
+                row = json.loads(line)
+                yield Document(row["id"], row["text"])
+
+    def dropped(self) -> Iterator[dict[str, Any]]:
+        """What was dropped while it was read: `id`, `reason`, `size` as read, `source`, and its `begin`ning."""
+        with zstandard.open(self.directory / f"{self.name}.dropped.zst", "rt", encoding="utf-8") as lines:
+            for line in lines:
+                yield json.loads(line)
+
+
+class ChunkWriter:
+    """Writes blocks and their columns as chunks of one part; `names` are those written."""
+
+    def __init__(self, directory: Path, part: int) -> None:
+        self._directory, self._part = directory, part
+        self.names: list[str] = []
+        self._columns: dict[str, list[NDArray[Any]]] = {}
+        self._size, self._rows = 0, 0
+        self._documents: Any = None
+        self._dropped: Any = None
+
+    @property
+    def rows(self) -> int:
+        """Documents in the chunk that is being written."""
+        return self._rows
+
+    def write(
+        self,
+        block: Block,
+        columns: dict[str, NDArray[Any]],
+        edits: Sequence[tuple[int, int, int]],
+        dropped: Sequence[dict[str, Any]],
+    ) -> None:
+        """`edits`: place in the block, number of the reason, bytes taken."""
+        if self._documents is None or self._size > _CHUNK or self._rows > _ROWS:
+            self._begin()
+        text = "".join(
+            json.dumps({"id": identifier, "text": text}, ensure_ascii=False) + "\n"
+            for identifier, text in zip(block.ids, block.texts, strict=True)
+        )
+        # U+D800..DFFF (half a character, possible in JSON) has no UTF-8; it becomes "?"
+        encoded = text.encode("utf-8", "replace")
+        self._documents.write(encoded)
+        for record in dropped:
+            self._dropped.write((json.dumps(record, ensure_ascii=False) + "\n").encode("utf-8", "replace"))
+        edited = np.array(edits, np.int64).reshape(-1, 3)
+        edited[:, 0] += self._rows
+        for name, values in (columns | {EDITS: edited}).items():
+            self._columns.setdefault(name, []).append(values)
+        self._size += len(encoded)
+        self._rows += len(block)
+
+    def _begin(self) -> None:
+        self._end()
+        self.names.append(f"{self._part:05d}-{len(self.names):03d}")
+        # level 1: it is read once and thrown away
+        self._documents = zstandard.open(
+            self._directory / f"{self.names[-1]}.jsonl.zst", "wb", cctx=zstandard.ZstdCompressor(level=1)
+        )
+        self._dropped = zstandard.open(self._directory / f"{self.names[-1]}.dropped.zst", "wb")
+        self._size, self._rows = 0, 0
+
+    def _end(self) -> None:
+        if self._documents is None:
+            return
+        self._documents.close()
+        self._dropped.close()
+        columns: dict[str, Any] = {name: np.concatenate(values) for name, values in self._columns.items()}
+        np.savez(self._directory / f"{self.names[-1]}.npz", **columns)
+        self._columns = {}
+        self._documents = None
+
+    def close(self) -> None:
+        """What was written is whole afterwards."""
+        self._end()
+
+
+def blocks_of(items: Iterator[Document | Dropped]) -> Iterator[tuple[list[Document], list[Dropped]]]:
+    """Documents some at a time, and what was dropped between them."""
+    documents, dropped, size = list[Document](), list[Dropped](), 0
+    for item in items:
+        if isinstance(item, Dropped):
+            dropped.append(item)
+        else:
+            documents.append(item)
+            size += len(item.text)
+        if size > _BLOCK or len(documents) + len(dropped) >= _DOCUMENTS:
+            yield documents, dropped
+            documents, dropped, size = [], [], 0
+    if documents or dropped:
+        yield documents, dropped

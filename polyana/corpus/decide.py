@@ -1,0 +1,193 @@
+"""What becomes of the documents of a pass: by the thresholds of its steps, and by comparing them with each other.
+
+Nothing here reads text, but for what corpus-wide steps ask for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from polyana.corpus.chunks import Chunk
+from polyana.corpus.config import CorpusConfig
+from polyana.corpus.executor import Executor, Task
+from polyana.corpus.steps.step import CorpusWide, Records, StepConfig
+
+__all__ = ["Decided", "decide"]
+
+_RECORDS = 1 << 22  # that meet in one task, some 100 MB; guess
+
+Reason = tuple[int, str]
+"""The place of a step, and why it dropped or edited."""
+
+
+@dataclass
+class Decided:
+    """Of each chunk's documents the number of the reason that drops it, or -1; `reasons` by their number.
+
+    `noted`: what the numbers in a chunk's own columns `gone` and `edits` mean.
+
+    `twins`: of copies, (row, the row that was kept in its place), rows counted through all chunks.
+    """
+
+    chunks: list[Chunk]
+    noted: list[list[Reason]]
+    fates: list[NDArray[np.int32]]
+    reasons: list[Reason] = field(default_factory=list)
+    twins: NDArray[np.int64] = field(default_factory=lambda: np.zeros((0, 2), np.int64))
+    settled: Path | None = None
+
+    @cached_property
+    def firsts(self) -> list[int]:
+        """The row of each chunk's first document, and behind them the number of all."""
+        return [0, *np.cumsum([len(fates) for fates in self.fates]).tolist()]
+
+    def number(self, reason: Reason) -> int:
+        if reason not in self.reasons:
+            self.reasons.append(reason)
+        return self.reasons.index(reason)
+
+    def stays(self, chunk: int) -> NDArray[np.int64]:
+        """Rows of a chunk's documents that are kept."""
+        return np.flatnonzero(self.fates[chunk] < 0)
+
+    def chunk_of(self, row: int) -> tuple[int, int]:
+        """(chunk, row in it) of a row of the corpus."""
+        at = int(np.searchsorted(self.firsts, row, "right")) - 1
+        return at, row - self.firsts[at]
+
+    def places(self, chunk: int) -> NDArray[np.int64]:
+        """The step that drops each of a chunk's documents; behind all steps for those that are kept."""
+        last = np.iinfo(np.int64).max
+        return np.array([place for place, _ in self.reasons] + [last], np.int64)[self.fates[chunk]]
+
+
+def decide(
+    config: CorpusConfig, steps: tuple[int, ...], chunks: list[Chunk], noted: list[list[Reason]], directory: Path,
+    executor: Executor,
+) -> Iterator[tuple[int, Decided]]:  # fmt: skip
+    """The decisions of a pass after each of its steps, (place, the same object each time, filled further).
+
+    `directory` is for what corpus-wide steps write: they find it again when the same is decided once more.
+    """
+    decided = Decided(chunks, noted, [np.full(len(chunk.column("length")), -1, np.int32) for chunk in chunks])
+    for place in steps:
+        step = config.all_steps[place]
+        for number, chunk in enumerate(chunks):
+            _follow(chunk, noted[number], decided.fates[number], place, decided)
+        if isinstance(step, CorpusWide):
+            _compare(step, place, decided, directory / str(place), executor)
+        else:
+            for chunk, fates in zip(chunks, decided.fates, strict=True):
+                _judge(step, place, config.languages, chunk, fates, decided)
+        yield place, decided
+
+
+def _follow(chunk: Chunk, noted: list[Reason], fates: NDArray[np.int32], place: int, decided: Decided) -> None:
+    """Drop what the step dropped at once, whatever the thresholds."""
+    if not any(at == place for at, _ in noted):
+        return
+    gone = chunk.column("gone")
+    for number, reason in enumerate(noted):
+        if reason[0] == place and len(rows := np.flatnonzero((gone == number) & (fates < 0))):
+            fates[rows] = decided.number(reason)
+
+
+def _judge(
+    step: StepConfig, place: int, languages: tuple[str, ...], chunk: Chunk, fates: NDArray[np.int32], decided: Decided
+) -> None:
+    names = [name for name in chunk.names if name.startswith(f"{place}.")]
+    if not names:
+        return
+    columns = chunk.columns([*names, "language", "length"])
+    of, measured = columns["language"], {name.partition(".")[2]: columns[name] for name in names}
+    measured["bytes"] = columns["length"]
+    for number, language in enumerate(languages):
+        rows = np.flatnonzero((of == number) & (fates < 0))
+        for reason, thrown in step.verdicts({name: values[rows] for name, values in measured.items()}, language):
+            out = rows[thrown & (fates[rows] < 0)]
+            if len(out):
+                fates[out] = decided.number((place, reason))
+
+
+def _compare(step: CorpusWide, place: int, decided: Decided, directory: Path, executor: Executor) -> None:
+    directory.mkdir(parents=True, exist_ok=True)
+    alive = []
+    for number, chunk in enumerate(decided.chunks):
+        np.save(directory / f"alive-{chunk.name}.npy", decided.stays(number))
+        alive.append(directory / f"alive-{chunk.name}.npy")
+    emitting = [
+        Task(directory / f"emitted-{chunk.name}.json", _emit, (step, place, chunk, path, first, directory))
+        for chunk, path, first in zip(decided.chunks, alive, decided.firsts[:-1], strict=True)
+    ]
+    count = sum(executor.run(emitting))
+    buckets = max(1, -(-count // _RECORDS))
+    names = [chunk.name for chunk in decided.chunks]
+    meeting = [
+        Task(directory / f"met-{number:05d}-of-{buckets:05d}.json", _meet, (step, directory, names, number, buckets))
+        for number in range(buckets)
+    ]
+    files = executor.run(meeting)
+    met = _joined([_load(directory / name) for name in files])
+    settled = step.settle(met, decided.firsts[-1])
+    if step.reworks:
+        decided.settled = directory / "settled.npz"
+        np.savez(decided.settled, **settled)  # type: ignore[arg-type]
+        return
+    reason = decided.number((place, "copy of another document"))
+    for number, (fates, first) in enumerate(zip(decided.fates, decided.firsts[:-1], strict=True)):
+        rows = settled["dropped"]
+        inside = rows[(rows >= first) & (rows < decided.firsts[number + 1])] - first
+        fates[inside] = reason
+    decided.twins = np.concatenate([decided.twins, np.stack([settled["dropped"], settled["kept"]], 1)])
+
+
+def _emit(step: CorpusWide, place: int, chunk: Chunk, alive: Path, first: int, directory: Path) -> int:
+    """Write the records of a chunk, in the order of their keys; their number."""
+    rows = np.load(alive)
+    names = [name for name in chunk.names if name.startswith(f"{place}.") or name == "length"]
+    columns = {name.rpartition(".")[2]: values[rows] for name, values in chunk.columns(names).items()}
+
+    def texts() -> list[str]:
+        wanted = set(rows.tolist())
+        return [each.text for row, each in enumerate(chunk.documents()) if row in wanted]
+
+    records = step.emit(columns, texts, rows + first)
+    order = np.argsort(records["key"], kind="stable")
+    _save(directory / f"emitted-{chunk.name}", {name: values[order] for name, values in records.items()})
+    return len(order)
+
+
+def _meet(step: CorpusWide, directory: Path, names: list[str], number: int, buckets: int) -> str:
+    """Bring together the records whose keys lie in one bucket of `buckets`; the name of what follows from them."""
+    low, high = (-(-(each << 64) // buckets) for each in (number, number + 1))
+    parts = []
+    for name in names:
+        records = _load(directory / f"emitted-{name}")
+        start = int(np.searchsorted(records["key"], np.uint64(low)))
+        end = int(np.searchsorted(records["key"], np.uint64(high))) if number + 1 < buckets else len(records["key"])
+        parts.append({each: np.asarray(values[start:end]) for each, values in records.items()})
+    target = f"met-{number:05d}-of-{buckets:05d}"
+    _save(directory / target, step.meet(_joined(parts)))
+    return target
+
+
+def _save(directory: Path, records: Records) -> None:
+    """A file for each column, so that a part of it can be read."""
+    directory.mkdir(exist_ok=True)
+    for name, values in records.items():
+        np.save(directory / f"{name}.npy", values)
+
+
+def _load(directory: Path) -> Records:
+    return {path.stem: np.load(path, mmap_mode="r") for path in sorted(directory.glob("*.npy"))}
+
+
+def _joined(parts: list[dict[str, Any]]) -> Records:
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]} if parts else {}

@@ -1,0 +1,265 @@
+"""One reading of all text: the steps that can be done at once, a part or a chunk at a time.
+
+A pass writes the documents as they are afterwards and what was measured of them; which of them stay is decided behind
+it (decide.py). So a changed threshold does not lead through the text again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from polyana.corpus.chunks import Chunk, ChunkWriter, blocks_of
+from polyana.corpus.config import CorpusConfig
+from polyana.corpus.document import Document, Dropped, utf8_length
+from polyana.corpus.normalise import normalise, not_text
+from polyana.corpus.readers import Part
+from polyana.corpus.steps.rules import WordRule
+from polyana.corpus.steps.step import Block, CorpusWide, Edit, Found, StepConfig, Surroundings, Worker
+
+if TYPE_CHECKING:
+    from polyana.corpus.words import Words
+
+__all__ = ["READING", "SAMPLES", "Pass", "again", "around_change", "hash_of", "passes_of", "read_part"]
+
+READING = -1  # the place of reading itself among the steps
+SAMPLES = 10  # documents shown for each reason
+_SHOWN = 300  # characters shown of a text on either side of a change; guess
+
+
+@dataclass(frozen=True)
+class Pass:
+    """`steps` are places in `config.all_steps`; `rework` is that of a corpus-wide step behind the pass before, which
+    edits by what was settled then and stands in `settled`."""
+
+    directory: Path
+    config: CorpusConfig
+    steps: tuple[int, ...]
+    surroundings: Surroundings
+    rework: int | None = None
+    settled: Path | None = None
+
+
+def passes_of(config: CorpusConfig) -> list[tuple[int, ...]]:
+    """The places of the steps that each pass does.
+
+    A pass ends behind a step that edits by what stands in other documents, and before one that edits where copies were
+    looked for, so that it edits no copy that goes.
+    """
+    passes: list[tuple[int, ...]] = []
+    current: list[int] = []
+    compared = False
+    for place, step in enumerate(config.all_steps):
+        if step.edits and compared:
+            passes.append(tuple(current))
+            current, compared = [], False
+        current.append(place)
+        if isinstance(step, CorpusWide):
+            compared = compared or step.compares
+            if step.reworks:
+                passes.append(tuple(current))
+                current, compared = [], False
+    return [*passes, tuple(current)]
+
+
+def hash_of(identifier: str) -> bytes:
+    """Where a document belongs: its bytes decide on the split, the order, the examples."""
+    return hashlib.sha256(identifier.encode("utf-8", "replace")).digest()
+
+
+def read_part(one: Pass, number: int, part: Part, source: int) -> dict[str, Any]:
+    """The first pass over a part of a source."""
+    return _work(one, number, _cleaned(part.read(), one.config, source))
+
+
+def again(one: Pass, number: int, chunk: Chunk, stays: Path, first: int) -> dict[str, Any]:
+    """A later pass over those of a chunk's documents that `stays` (an array of rows) names; row `first` is its 0."""
+    return _work(one, number, _kept(one, chunk, np.load(stays), first))
+
+
+@dataclass(slots=True)
+class _Batch:
+    """A block on its way through a pass."""
+
+    block: Block
+    columns: dict[str, NDArray[Any]]
+    edits: list[tuple[int, int, Edit, str]]  # row, step, edit, text before
+    gone: dict[int, tuple[int, str]]  # row: step, reason
+    unread: list[dict[str, Any]]
+
+
+def _cleaned(items: Iterator[Document | Dropped], config: CorpusConfig, source: int) -> Iterator[_Batch]:
+    for documents, dropped in blocks_of(items):
+        unread = [_record(item.id, item.reason, item.size, source) for item in dropped]
+        edits, ids, texts, sizes = list[tuple[int, int, Edit, str]](), list[str](), list[str](), list[int]()
+        for document in documents:
+            text, size = normalise(document.text), utf8_length(document.text)
+            if reason := _no_document(document.text, text, config.min_characters):
+                unread.append(_record(document.id, reason, size, source, document.text[: 2 * _SHOWN]))
+                continue
+            if text != document.text and (edit := Edit.of(document.text, [("normalised", text)])):
+                edits.append((len(ids), READING, edit, document.text))
+            ids.append(document.id)
+            texts.append(text)
+            sizes.append(size)
+        hashes = [hash_of(identifier) for identifier in ids]
+        columns: dict[str, NDArray[Any]] = {
+            "size": np.array(sizes, np.int64),
+            "source": np.full(len(texts), source, np.int16),
+            # the smallest share of documents held out that would hold this one out
+            "held": np.array([int.from_bytes(each[:6], "big") / 2**48 for each in hashes], np.float64),
+            "order": np.array([int.from_bytes(each[8:16], "big") for each in hashes], np.uint64),
+        }
+        yield _Batch(Block(ids, texts, np.zeros(len(texts), np.int16)), columns, edits, {}, unread)
+
+
+def _record(identifier: str, reason: str, size: int, source: int, begin: str = "") -> dict[str, Any]:
+    return {"id": identifier, "reason": reason, "size": size, "source": source, "begin": begin}
+
+
+def _no_document(read: str, text: str, least: int) -> str | None:
+    if noise := not_text(read):
+        return noise
+    if not text.strip():
+        return "empty"
+    return f"shorter than {least} characters" if len(text) < least else None
+
+
+def _kept(one: Pass, chunk: Chunk, stays: NDArray[np.int64], first: int) -> Iterator[_Batch]:
+    carried = ("length", "source", "held", "order", "language")
+    columns = chunk.columns(carried)
+    columns = {name: values[stays] for name, values in columns.items()}
+    wanted, at = set(stays.tolist()), 0
+    staying = (document for row, document in enumerate(chunk.documents()) if row in wanted)
+    for documents, _ in blocks_of(staying):
+        part = {name: values[at : at + len(documents)] for name, values in columns.items()}
+        rows = stays[at : at + len(documents)] + first
+        at += len(documents)
+        block = Block([each.id for each in documents], [each.text for each in documents], part.pop("language"))
+        part["size"] = part.pop("length")
+        batch = _Batch(block, part, [], {}, [])
+        if one.rework is not None and one.settled is not None:
+            step = one.config.all_steps[one.rework]
+            assert isinstance(step, CorpusWide)
+            with np.load(one.settled) as settled:
+                edited = step.rework(block.texts, rows, dict(settled))
+            _edit(batch, one.rework, Found(edited=edited))
+        yield batch
+
+
+def _edit(batch: _Batch, place: int, found: Found) -> None:
+    """Put new texts into the block; a document that has become blank is gone."""
+    for row, edit in found.edited.items():
+        if row in batch.gone:
+            continue
+        batch.edits.append((row, place, edit, batch.block.texts[row]))
+        batch.block.texts[row] = edit.text
+        batch.block.changed.add(row)
+        if not edit.text.strip():
+            batch.gone[row] = (place, "nothing is left")
+
+
+def _work(one: Pass, number: int, batches: Iterator[_Batch]) -> dict[str, Any]:
+    workers = _workers(one)
+    samples = _Samples(one)
+    reasons: dict[tuple[int, str], int] = {}
+    writer = ChunkWriter(one.directory, number)
+    try:
+        for batch in batches:
+            for place, worker in workers:
+                found = worker(batch.block)
+                for name, values in found.columns.items():
+                    batch.columns[f"{place}.{name}"] = values
+                    if name == "language":
+                        batch.block.languages = np.maximum(values, 0).astype(np.int16)
+                for row, reason in found.dropped.items():
+                    batch.gone.setdefault(row, (place, reason))
+                _edit(batch, place, found)
+            samples.take(batch)
+            _write(batch, writer, reasons)
+    finally:
+        writer.close()
+    return {"chunks": writer.names, "samples": samples.found, "reasons": [list(each) for each in reasons]}
+
+
+def _write(batch: _Batch, writer: ChunkWriter, reasons: dict[tuple[int, str], int]) -> None:
+    block = batch.block
+    gone = np.full(len(block), -1, np.int32)
+    for row, reason in batch.gone.items():
+        gone[row] = reasons.setdefault(reason, len(reasons))
+    columns = batch.columns | {
+        "length": np.array([utf8_length(text) for text in block.texts], np.int64),
+        "language": block.languages,
+        "broken": np.array(["\ufffd" in text for text in block.texts], np.bool_),
+        "gone": gone,
+    }
+    edits = [
+        (row, reasons.setdefault((place, reason), len(reasons)), size)
+        for row, place, edit, _ in batch.edits
+        for reason, size in edit.taken.items()
+    ]
+    writer.write(block, columns, edits, batch.unread)
+
+
+_LOADED: dict[Path, list[tuple[int, Worker]]] = {}  # of the pass that this process works on
+
+
+def _workers(one: Pass) -> list[tuple[int, Worker]]:
+    """What does the steps in this process; made once, with one table of words for all of them."""
+    if one.directory not in _LOADED:
+        _LOADED.clear()
+        steps = [(place, one.config.all_steps[place]) for place in one.steps]
+        surroundings = replace(one.surroundings, words=_words(one.surroundings.languages, [step for _, step in steps]))
+        _LOADED[one.directory] = [(place, step.worker(surroundings)) for place, step in steps]
+    return _LOADED[one.directory]
+
+
+def _words(languages: tuple[str, ...], steps: list[StepConfig]) -> Words | None:
+    if not any(isinstance(step, WordRule) for step in steps):
+        return None
+    from polyana.corpus.words import Words  # compiles, which takes a second
+
+    return Words(
+        languages,
+        {
+            language: [word for step in steps if isinstance(step, WordRule) for word in step.looked_for(language)]
+            for language in languages
+        },
+    )
+
+
+class _Samples:
+    """Of the documents edited for each reason those that come first in the corpus's order, before and after."""
+
+    def __init__(self, one: Pass) -> None:
+        self._steps = one.config.all_steps
+        self.found: dict[str, list[list[Any]]] = {}
+
+    def take(self, batch: _Batch) -> None:
+        for row, place, edit, before in batch.edits:
+            order = int(batch.columns["order"][row])
+            for reason in edit.taken:
+                taken = self.found.setdefault(f"{place} {reason}", [])
+                if len(taken) == SAMPLES and order >= taken[-1][0]:
+                    continue
+                secret = place != READING and self._steps[place].secret
+                shown = around_change(before, edit.text)
+                taken.append([order, batch.block.ids[row], None if secret else shown[0], shown[1]])
+                taken.sort(key=lambda each: (each[0], each[1]))
+                del taken[SAMPLES:]
+
+
+def around_change(before: str, after: str) -> tuple[str, str]:
+    """Both texts around the first place where they differ."""
+    low, high = 0, min(len(before), len(after))
+    while low < high:  # the longest common beginning, by halves: slices are compared at the speed of memory
+        middle = (low + high + 1) // 2
+        low, high = (middle, high) if before[low:middle] == after[low:middle] else (low, middle - 1)
+    start = max(0, low - _SHOWN // 3)
+    return before[start : low + _SHOWN], after[start : low + _SHOWN]

@@ -1,0 +1,121 @@
+"""What a recipe says about a corpus."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from importlib.util import find_spec
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from polyana.config import Config, KeyPath, Share, Size
+from polyana.corpus.config import SourceConfig
+from polyana.corpus.executor import cores
+from polyana.corpus.mix import MixConfig
+from polyana.corpus.steps import ExactDuplicates, Step, StepConfig, WordRule
+from polyana.corpus.steps.rules import published_languages
+
+__all__ = ["CorpusConfig", "WorkConfig"]
+
+_WORKER = 700 * 10**6  # bytes that a process of the mill takes: measured
+
+
+class WorkConfig(Config):
+    """Where and with how much the mill works. It makes the same corpus wherever that is."""
+
+    executor: Literal["local", "ray"] = Field(
+        "local", description="processes of this machine, or a Ray cluster whose machines see the same files"
+    )
+    workers: int | Literal["auto"] = Field("auto", description="processes; auto: as many as there are cores")
+    memory: Size | None = Field(
+        None, description="of all processes together, as `2 GB`: fewer of them work where it is short"
+    )
+
+    def processes(self) -> int:
+        """How many work at once."""
+        wanted = cores() if self.workers == "auto" else self.workers
+        return wanted if self.memory is None else max(1, min(wanted, self.memory.bytes // _WORKER))
+
+
+class CorpusConfig(Config):
+    """Raw files -> clean documents, split into train and eval, with a reason for every drop."""
+
+    kind: Literal["corpus"]
+    sources: list[SourceConfig] = Field(min_length=1, description="where the text comes from: `[{path: texts/}]`")
+    eval: Share = Field(
+        0.02, ge=0, lt=1, description="share of the documents held out for evaluation, by a hash of their id"
+    )
+    min_characters: int = Field(1, ge=1, description="shorter documents are dropped")
+    drop_duplicates: bool = Field(True, description="of documents with the same text only the first is kept")
+    language: str | list[str] | None = Field(
+        None, description="of the text, as `en` or `[en, ru]`: whose words and numbers `steps` go by (extra `mill`)"
+    )
+    steps: list[Step] = Field([], description="what is done with documents, in this order")
+    guard: Share = Field(
+        0.9,
+        gt=0,
+        le=1,
+        description="the run stops when a step takes more than this share of the documents or bytes of a source or "
+        "language",
+    )
+    mix: MixConfig | None = Field(None, description="shares of the sources in the training text")
+    work: WorkConfig = Field(
+        default_factory=WorkConfig, description="where the work is done", json_schema_extra={"watching": True}
+    )
+
+    @property
+    def all_steps(self) -> list[StepConfig]:
+        """Those of the recipe, behind the one that `drop_duplicates` stands for."""
+        return [*([ExactDuplicates()] if self.drop_duplicates else []), *self.steps]
+
+    @property
+    def languages(self) -> tuple[str, ...]:
+        """As the recipe has them; a text whose language it does not say is of one language without a name."""
+        if self.language is None:
+            return ("",)
+        return (self.language,) if isinstance(self.language, str) else tuple(self.language)
+
+    def problems(self) -> Iterator[tuple[KeyPath, str]]:
+        labels: dict[str, int] = {}
+        for index, source in enumerate(self.sources):
+            if source.label in labels:
+                yield (
+                    ("sources", index),
+                    f"two sources are called `{source.label}`; give one of them another `name: ...`, "
+                    "or their documents could not be told apart",
+                )
+            labels[source.label] = index
+        yield from self._step_problems()
+        for name in self.mix.weights if self.mix else ():
+            if name not in labels:
+                yield ("mix", "weights", name), f"no source is called `{name}`; there are {', '.join(labels)}"
+
+    def _step_problems(self) -> Iterator[tuple[KeyPath, str]]:
+        kinds = [step.kind for step in self.steps]
+        for index, step in enumerate(self.steps):
+            if not isinstance(step, WordRule):
+                continue
+            if step.kind in kinds[:index]:
+                yield ("steps", index), f"`{step.kind}` stands here twice; leave one out"
+            if self.language is None:
+                yield ("steps", index), f"`{step.kind}` counts words; say of which language: `language: en`"
+                continue
+            for language in self.languages:
+                if language not in published_languages() and (needed := step.needs()):
+                    known = ", ".join(published_languages())
+                    what = f"no numbers of `{step.kind}` are published for `{language}` (they are for {known})"
+                    yield ("steps", index), f"{what}; give it {', '.join(needed)}"
+            if find_spec("numba") is None or find_spec("spacy") is None:
+                yield (
+                    ("steps", index),
+                    f"`{step.kind}` counts words with spaCy and numba; run: pip install 'polyana[mill]'",
+                )
+        if self.language is not None and not self.steps:
+            yield ("language",), "`language` is for `steps`, and there are none; leave it out"
+
+    def measuring(self, places: tuple[int, ...]) -> list[dict[str, Any]]:
+        """What decides what these steps measure and edit: their settings but for thresholds."""
+        steps = [self.all_steps[place] for place in places]
+        return [
+            {name: value for name, value in step.identity().items() if name not in step.deciding} for step in steps
+        ]
