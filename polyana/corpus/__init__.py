@@ -6,7 +6,7 @@ from polyana.corpus.config import FORMATS, CorpusConfig, SourceConfig, before_wi
 from polyana.corpus.decode import decode
 from polyana.corpus.document import Document, Split
 from polyana.corpus.packages import package_version
-from polyana.corpus.readers import DAMAGE, Row, files_of, read_source, rows_of, table_encoding
+from polyana.corpus.readers import DAMAGE, Row, files_of, parts_of, read_source, rows_of, table_encoding
 from polyana.corpus.report import CorpusReport, report_lines
 from polyana.corpus.store import Corpus
 
@@ -29,6 +29,7 @@ __all__ = [
     "name_of_files",
     "open_file",
     "package_version",
+    "parts_of",
     "read_source",
     "report_lines",
     "rows_of",

@@ -79,6 +79,9 @@ class SourceConfig(Config):
     )
     text: str = Field("text", description="the column or key that holds the text (JSONL, Parquet, CSV, TSV)")
     id: str | None = Field(None, description="the column or key that names a document; default: its row number")
+    max_damaged: Share = Field(
+        0.1, ge=0, le=1, description="the run stops when more than this share of the files cannot be read to their end"
+    )
 
     def problems(self) -> Iterator[tuple[KeyPath, str]]:
         if (self.path is None) == (self.package is None):

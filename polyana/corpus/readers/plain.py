@@ -1,0 +1,75 @@
+"""Plain text, and how a text is cut into documents."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from polyana.corpus.compressed import open_file
+from polyana.corpus.config import SourceConfig
+from polyana.corpus.decode import decode_stream, lines_of
+from polyana.corpus.document import Document
+from polyana.corpus.readers.piece import Item, Notes, Piece
+
+__all__ = ["read_text"]
+
+
+def read_text(piece: Piece, source: SourceConfig, notes: Notes) -> Iterator[Item]:
+    with open_file(piece.file) as stream:
+        yield from documents_of(decode_stream(stream, source.encoding), piece.id, source)
+
+
+def documents_of(pieces: Iterator[str], identifier: str, source: SourceConfig) -> Iterator[Document]:
+    """The documents of one text, which comes in pieces cut anywhere."""
+    if source.document == "file":
+        yield Document(identifier, "".join(pieces))
+        return
+    lines = lines_of(pieces)
+    if source.document == "line":
+        texts = lines
+    elif source.document_bytes is None:
+        texts = _paragraphs(lines)
+    else:
+        texts = _chunks(_paragraphs(lines), source.document_bytes)
+    for number, text in enumerate(texts, 1):
+        if text.strip():
+            yield Document(f"{identifier}#{number}", text)
+
+
+def _paragraphs(lines: Iterator[str]) -> Iterator[str]:
+    """Runs of lines between blank ones."""
+    paragraph: list[str] = []
+    for line in lines:
+        if line.strip():
+            paragraph.append(line)
+        elif paragraph:
+            yield "\n".join(paragraph)
+            paragraph = []
+    if paragraph:
+        yield "\n".join(paragraph)
+
+
+def _chunks(paragraphs: Iterator[str], limit: int) -> Iterator[str]:
+    """Paragraphs put together up to `limit` bytes; one that is longer is cut at the last line end or space."""
+    chunk: list[str] = []
+    size = 0
+    for paragraph in paragraphs:
+        for piece in _cut(paragraph, limit):
+            length = len(piece.encode())
+            if chunk and size + length > limit:
+                yield "\n\n".join(chunk)
+                chunk, size = [], 0
+            chunk.append(piece)
+            size += length + 2
+    if chunk:
+        yield "\n\n".join(chunk)
+
+
+def _cut(text: str, limit: int) -> Iterator[str]:
+    start = 0
+    while len(text) - start > limit // 4 and len(text[start : start + limit + 1].encode()) > limit:
+        window = text[start : start + limit].encode()[:limit].decode("utf-8", "ignore")
+        border = max(window.rfind("\n"), window.rfind(" ")) + 1
+        end = start + (border or max(len(window), 1))
+        yield text[start:end]
+        start = end
+    yield text[start:]
