@@ -109,7 +109,13 @@ class Pipeline:
         self.digests.save()
 
         def fill(directory: Path) -> None:
-            report = corpus.build_corpus(config, self.recipe.base, directory, self.console)
+            workshop = self.home / "mill" / f"{self.recipe.name}-{name}"
+            workshop.mkdir(parents=True, exist_ok=True)
+            busy = f"{self.recipe.name}/{name} is being made by another process"
+            with locked(workshop.with_suffix(".lock"), busy):
+                report = corpus.build_corpus(
+                    config, self.recipe.base, directory, self.console, workshop=workshop, inputs=inputs
+                )
             self._tell(corpus.report_lines(report))
 
         return self._step(name, Making("corpus", corpus.VERSION, config.identity(), inputs), fill)

@@ -50,7 +50,7 @@ OPTIMIZERS = {
 
 
 def FILTERS(rule: str) -> str:  # noqa: N802  as the other names of what is overridden
-    return f"stages.corpus.filters=[{{kind: {rule}}}]"
+    return f"stages.corpus.steps=[{{kind: {rule}}}]"
 
 
 # field -> (overrides both runs have, the one that differs)
@@ -72,7 +72,7 @@ CHANGES: dict[str, tuple[list[str], str]] = {
     "corpus.language": ([FILTERS("gopher_quality")], "stages.corpus.language=ru"),
     "corpus.guard": ([FILTERS("gopher_quality, min_words: 60")], "stages.corpus.guard=1%"),
     **{
-        f"corpus.filters.{{{kind}}}.{name}": ([FILTERS(kind)], FILTERS(f"{kind}, {name}: {value}"))
+        f"corpus.steps.{{{kind}}}.{name}": ([FILTERS(kind)], FILTERS(f"{kind}, {name}: {value}"))
         for kind, tried in {
             "gopher_quality": {
                 "min_words": 60,
@@ -104,7 +104,7 @@ CHANGES: dict[str, tuple[list[str], str]] = {
         for name, value in tried.items()
     },
     **{
-        f"corpus.filters.{{{kind}}}.kind": ([FILTERS("gopher_quality")], FILTERS(kind))
+        f"corpus.steps.{{{kind}}}.kind": ([FILTERS("gopher_quality")], FILTERS(kind))
         for kind in ("gopher_repetition", "fineweb_quality")
     },
     "tokenizer.corpus": ([], "stages.tokenizer.corpus=second"),
@@ -223,7 +223,7 @@ def test_every_field_is_tried():
     known = {path for kind, config in KINDS.items() for path in fields(config, kind)} - {
         *(f"{kind}.train.optimizer.{{adamw}}.kind" for kind in KINDS),  # what it is anyway
         *(f"{kind}.kind" for kind in KINDS),
-        "corpus.filters.{gopher_quality}.kind",
+        "corpus.steps.{gopher_quality}.kind",
         *(f"translate.{path}.kind" for path in ("unit.{sentence}", "prompt.{chat}", "eval.decoding.{greedy}")),
     }
     tried_once = {path for path in known if path.startswith(tuple(ELSEWHERE))} - set(CHANGES)
@@ -394,7 +394,7 @@ def test_the_option_changes_something(request, field):
     shared, change = CHANGES[field]
     kind = field.partition(".")[0]
     name = {"sft": "chat_workshop", "translate": "translate_workshop"}.get(kind, "workshop")
-    if field in ("corpus.language", "corpus.guard") or field.startswith("corpus.filters"):
+    if field in ("corpus.language", "corpus.guard") or field.startswith("corpus.steps"):
         name = "filter_workshop"
     observe = request.getfixturevalue(name)
     assert observe(*shared) != observe(*shared, change)

@@ -1,7 +1,18 @@
 """Settings: YAML with line numbers, quantities with units, configs whose errors are letters to the user."""
 
 from polyana.config.config import Config, config_classes, kind_of, of_kind, read_config
-from polyana.config.quantity import Batch, Duration, Every, Portion, Quantity, Share, Size, Steps, Tokens, parse_quantity
+from polyana.config.quantity import (
+    Batch,
+    Duration,
+    Every,
+    Portion,
+    Quantity,
+    Share,
+    Size,
+    Steps,
+    Tokens,
+    parse_quantity,
+)
 from polyana.config.reference import StageReference, references_of
 from polyana.config.source import KeyPath, Source, closest, dump_yaml, read_yaml, read_yaml_text
 

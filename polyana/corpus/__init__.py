@@ -2,12 +2,13 @@
 
 from polyana.corpus.build import VERSION, build_corpus, corpus_inputs, split_of
 from polyana.corpus.compressed import open_file
-from polyana.corpus.config import FORMATS, CorpusConfig, SourceConfig, before_wildcard, name_of_files
+from polyana.corpus.config import FORMATS, SourceConfig, before_wildcard, name_of_files
 from polyana.corpus.decode import decode
 from polyana.corpus.document import Document, Split
 from polyana.corpus.packages import package_version
 from polyana.corpus.readers import DAMAGE, Row, files_of, parts_of, read_source, rows_of, table_encoding
 from polyana.corpus.report import CorpusReport, report_lines
+from polyana.corpus.stage import CorpusConfig
 from polyana.corpus.store import Corpus
 
 __all__ = [

@@ -2,28 +2,36 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Callable, Iterator, Mapping
+import shutil
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from dataclasses import asdict
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
-from polyana.corpus.config import CorpusConfig, SourceConfig
-from polyana.corpus.document import Document, Dropped, Sized, Split, utf8_length
-from polyana.corpus.normalise import normalise, not_text
+import numpy as np
+
+from polyana.corpus.chunks import Chunk
+from polyana.corpus.config import SourceConfig
+from polyana.corpus.decide import Decided, decide
+from polyana.corpus.document import Split
+from polyana.corpus.executor import Executor, Task
+from polyana.corpus.finish import SPLITS, lots_of, write_shards
+from polyana.corpus.guard import check_guard
+from polyana.corpus.mix import balance, copies_of
 from polyana.corpus.packages import package_version
-from polyana.corpus.readers import files_of, format_of, read_source
-from polyana.corpus.report import CorpusReport, SourceReport
-from polyana.corpus.store import DocumentWriter
+from polyana.corpus.passes import Pass, again, hash_of, held_out_at, passes_of, read_part
+from polyana.corpus.readers import files_of, format_of, parts_of
+from polyana.corpus.report import CorpusReport
+from polyana.corpus.stage import CorpusConfig
+from polyana.corpus.steps import CorpusWide, StepConfig, Surroundings
 from polyana.errors import PolyanaError, Problem, UserError
-from polyana.storage import ContentDigests, write_json
+from polyana.storage import ContentDigests, fingerprint, write_json
 from polyana.tracking import Console
 
 __all__ = ["VERSION", "build_corpus", "corpus_inputs", "split_of"]
 
-VERSION = 1
+VERSION = 2
 
 
 def corpus_inputs(
@@ -73,118 +81,195 @@ def _unused(source: SourceConfig, formats: set[str]) -> str | None:
 
 def split_of(identifier: str, eval_share: float) -> Split:
     """Which split a document belongs to: a hash of its id, so that it never moves when others come and go."""
-    return "eval" if _place(identifier) < eval_share else "train"
+    return "eval" if held_out_at(hash_of(identifier)) < eval_share else "train"
 
 
-def _place(identifier: str) -> float:
-    """A number in [0, 1) that belongs to an id: the smallest eval share that does not hold its document out."""
-    return int.from_bytes(hashlib.sha256(identifier.encode("utf-8", "replace")).digest()[:6], "big") / 2**48
-
-
-def build_corpus(config: CorpusConfig, base: Path, directory: Path, console: Console) -> dict[str, Any]:
+def build_corpus(
+    config: CorpusConfig,
+    base: Path,
+    directory: Path,
+    console: Console,
+    *,
+    workshop: Path | None = None,
+    inputs: Any = None,
+    files: Mapping[str, Path] | None = None,
+) -> dict[str, Any]:
     """Write the documents and report.json into `directory` and return the report; relative paths start at `base`.
 
-    Raises PolyanaError when nothing is left to train on, or nothing to evaluate on although some was asked for.
+    In `workshop` it keeps what it has done, so that it can go on after a kill, and decide anew with other thresholds
+    without reading text again; `inputs` is what tells whether that still belongs to the sources. `files`: what steps
+    name, by setting. Raises PolyanaError when nothing is left to train on, or nothing to evaluate on although some was
+    asked for.
     """
-    report = CorpusReport()
-    seen: set[bytes] = set()
-    lowest = 1.0  # the smallest eval share at which some document would have been held out
-    judge = _judge(config)
     with ExitStack() as stack:
-        writers = {split: stack.enter_context(DocumentWriter(directory, split)) for split in ("train", "eval")}
-        drops = stack.enter_context((directory / "drops.jsonl").open("w", encoding="utf-8", errors="replace"))
-        gauge = stack.enter_context(console.gauge("corpus", len(config.sources)))
-        for number, source in enumerate(config.sources):
-            balance = report.sources.setdefault(source.label, SourceReport())
-            for document, size in judge(_cleaned(source, base, config, seen)):
-                if isinstance(document, Dropped):
-                    balance.drop(document)
-                    drops.write(json.dumps(asdict(document), ensure_ascii=False) + "\n")
-                    continue
-                split = split_of(document.id, config.eval)
-                lowest = min(lowest, _place(document.id))
-                written = utf8_length(document.text)
-                writers[split].write(document, written)
-                balance.keep(split, size, written, repaired="\ufffd" in document.text)
-                if balance.read.documents % 1000 == 0:
-                    gauge.show(number, f"{balance.read.documents:,} documents of {source.label}")
-    data = report.as_data()
-    _check_guard(data["sources"], config)
-    _check_not_empty(data["total"], config, lowest)
-    write_json(directory / "report.json", data)
-    return data
+        if workshop is None:
+            workshop = Path(stack.enter_context(TemporaryDirectory(prefix="polyana-")))
+        executor = stack.enter_context(Executor(config.work.executor, config.work.processes()))
+        mill = Mill(config, base, workshop, fingerprint([VERSION, inputs]), files or {}, executor, console)
+        report = mill.run(directory)
+    write_json(directory / "report.json", report)
+    return report
 
 
-def _cleaned(source: SourceConfig, base: Path, config: CorpusConfig, seen: set[bytes]) -> Iterator[Sized]:
-    for item in read_source(source, base):
-        size = item.size if isinstance(item, Dropped) else utf8_length(item.text)
-        yield (item if isinstance(item, Dropped) else _clean(item, size, config, seen)), size
+class Mill:
+    """A corpus on its way through its passes."""
 
+    def __init__(
+        self, config: CorpusConfig, base: Path, workshop: Path, inputs: str, files: Mapping[str, Path],
+        executor: Executor, console: Console,
+    ) -> None:  # fmt: skip
+        self.config, self.base, self.workshop, self.console = config, base, workshop, console
+        self._executor, self._surroundings = executor, Surroundings(config.languages, dict(files))
+        # by what it is made from: what was written with other settings is not taken for this
+        self._identity = fingerprint([inputs, [source.identity() for source in config.sources], config.min_characters])
+        self.report = CorpusReport(config)
+        self._used: list[Path] = []
 
-def _judge(config: CorpusConfig) -> Callable[[Iterator[Sized]], Iterator[Sized]]:
-    """What the filters make of documents: those that a rule throws out are dropped, by its name and reason."""
-    if not config.filters:
-        return lambda documents: documents
-    from polyana.corpus.judge import Judge  # compiles, which takes a second
+    def run(self, directory: Path) -> dict[str, Any]:
+        """Write the documents and drops.jsonl; the report."""
+        decided, rework = None, None
+        for number, steps in enumerate(passes_of(self.config)):
+            one = self._pass(number, steps, decided, rework)
+            results = self._read(one) if decided is None else self._again(one, decided)
+            first, decided = decided is None, self._decided(one, results)
+            if first:
+                read = decided.chunks
+                self.report.begin(read)
+            self._decide(one, decided, results)
+            wide = [place for place in steps if _reworks(self.config.all_steps[place])]
+            rework = wide[-1] if wide else None
+        assert decided is not None
+        self._check_not_empty(decided)
+        self._write(decided, directory)
+        self.report.write_drops(read, directory / "drops.jsonl")
+        for old in set(self.workshop.iterdir()) - set(self._used):
+            shutil.rmtree(old)
+        return self.report.as_data()
 
-    return Judge(config).judged
+    def _pass(self, number: int, steps: tuple[int, ...], before: Decided | None, rework: int | None) -> Pass:
+        # what documents come to it follows from all settings of the steps before, what it makes of them from its own
+        # but for thresholds
+        self._identity = fingerprint([self._identity, self.config.measuring(steps)])
+        directory = self._directory(f"pass-{number}-{self._identity[:16]}")
+        settled = before.settled if before is not None else None
+        return Pass(directory, self.config, steps, self._surroundings, rework, settled)
 
+    def _directory(self, name: str) -> Path:
+        directory = self.workshop / name
+        directory.mkdir(parents=True, exist_ok=True)
+        self._used.append(directory)
+        return directory
 
-def _check_guard(sources: Mapping[str, Any], config: CorpusConfig) -> None:
-    """Raises PolyanaError when filters have thrown out nearly all of a source, which is seldom what was meant."""
-    names = tuple(f"{rule.kind}: " for rule in config.filters)
-    for label, balance in sources.items():
-        taken = {reason: count for reason, count in balance["dropped"].items() if reason.startswith(names)}
-        total, read = sum(count["documents"] for count in taken.values()), balance["read"]["documents"]
-        if names and total > config.guard * read:
-            first = sorted(taken, key=lambda reason: -int(taken[reason]["documents"]))[:3]
-            listed = ", ".join(
-                f"{taken[reason]['documents']:,} by {reason} (as {balance['examples'][reason][0]})" for reason in first
+    def _read(self, one: Pass) -> list[dict[str, Any]]:
+        parts = [
+            (number, part) for number, source in enumerate(self.config.sources) for part in parts_of(source, self.base)
+        ]
+        tasks = [
+            Task(one.directory / f"{number:05d}.json", read_part, (one, number, part, source))
+            for number, (source, part) in enumerate(parts)
+        ]
+        return self._run("corpus", tasks)
+
+    def _again(self, one: Pass, before: Decided) -> list[dict[str, Any]]:
+        tasks = []
+        for number, chunk in enumerate(before.chunks):
+            stays = one.directory / f"stays-{number:05d}.npy"
+            np.save(stays, before.stays(number))
+            arguments = (one, number, chunk, stays, before.firsts[number])
+            tasks.append(Task(one.directory / f"{number:05d}.json", again, arguments))
+        return self._run("corpus", tasks)
+
+    def _run(self, label: str, tasks: list[Task]) -> list[dict[str, Any]]:
+        with self.console.gauge(label, len(tasks)) as gauge:
+            done = 0
+
+            def show(_number: int, _result: Any) -> None:
+                nonlocal done
+                done += 1
+                gauge.show(done, f"{done:,} parts")
+
+            return self._executor.run(tasks, show)
+
+    def _decided(self, one: Pass, results: list[dict[str, Any]]) -> Decided:
+        noted = [
+            [(int(place), str(reason)) for place, reason in result["reasons"]]
+            for result in results
+            for _ in result["chunks"]
+        ]
+        return Decided([Chunk(one.directory, name) for result in results for name in result["chunks"]], noted)
+
+    def _decide(self, one: Pass, decided: Decided, results: list[dict[str, Any]]) -> None:
+        # the same steps with the same settings decide the same, so what they wrote for it is of use again
+        self._identity = fingerprint([self._identity, [self.config.all_steps[place].identity() for place in one.steps]])
+        directory = self._directory(f"decided-{self._identity[:16]}")
+        for place in one.steps:
+            decide(self.config, place, decided, directory, self._executor)
+            check_guard(self.config, place, decided)
+        self.report.add_pass(decided, results, self._executor, directory)
+
+    def _write(self, decided: Decided, directory: Path) -> None:
+        """Deal the kept documents out to the shards of their splits."""
+        self._identity = fingerprint([self._identity, self.config.eval, self.config.identity()["mix"]])
+        workshop = self._directory(f"shards-{self._identity[:16]}")
+        names = [source.label for source in self.config.sources]
+        sizes = np.zeros((len(SPLITS), len(names)), np.int64)
+        splits = []
+        for number, chunk in enumerate(decided.chunks):
+            stays = decided.stays(number)
+            source, length, broken = (chunk.column(name)[stays] for name in ("source", "length", "broken"))
+            split = (chunk.column("held")[stays] < self.config.eval).astype(np.int64)
+            splits.append(split)
+            np.add.at(sizes, (split, source), length)
+            for at in np.unique(source).tolist():
+                for place, name in enumerate(SPLITS):
+                    mine = (source == at) & (split == place)
+                    self.report.keep(at, name, int(mine.sum()), int(length[mine].sum()))
+                mine = (source == at) & broken
+                self.report.repaired(at, int(mine.sum()), int(length[mine].sum()))
+        epochs = np.ones(len(names))
+        if self.config.mix is not None:
+            found = balance(self.config.mix, dict(zip(names, sizes[0].tolist(), strict=True)))
+            epochs = np.array([found[name].epochs for name in names])
+            self.report.mix = {name: each.as_data() for name, each in found.items()}
+        copies = []
+        for number, (chunk, split) in enumerate(zip(decided.chunks, splits, strict=True)):
+            stays, given = decided.stays(number), np.zeros((len(decided.fates[number]), len(SPLITS)), np.int32)
+            given[stays, 1] = split
+            wanted = copies_of(epochs[chunk.column("source")[stays]], lots_of(chunk.column("order")[stays]))
+            given[stays, 0] = np.where(split, 0, wanted)
+            copies.append(workshop / f"copies-{number:05d}.npy")
+            np.save(copies[-1], given)
+        totals: dict[Split, int] = {"train": int(sizes[0] @ epochs), "eval": int(sizes[1].sum())}
+        write_shards(decided.chunks, copies, totals, directory, workshop, self._executor)
+
+    def _check_not_empty(self, decided: Decided) -> None:
+        """Raises PolyanaError when nothing is left to train on, or nothing to evaluate on."""
+        total, examples = self.report.total(), self.report.examples()
+        read = total.read.documents
+        places = [chunk.column("held")[decided.stays(at)] for at, chunk in enumerate(decided.chunks)]
+        held = np.concatenate([np.zeros(0), *places])
+        kept, out = len(held), int((held < self.config.eval).sum())
+        if not read:
+            raise PolyanaError("the corpus is empty: there is no text in its files, only blank lines or none")
+        if not kept:
+            reasons = ", ".join(
+                f"{count.documents} {reason} (as {examples[reason][0]})" for reason, count in total.dropped.items()
             )
+            raise PolyanaError(f"the corpus is empty: of {read} documents none was kept: {reasons}")
+        if out == kept:
+            raise PolyanaError(f"all {kept} documents fell to eval; make `eval: {self.config.eval:.0%}` smaller")
+        if self.config.eval and not out:
+            if kept == 1:
+                raise PolyanaError(
+                    "the corpus is one document, so none can be held out: cut it with `document: 100 KB` in its "
+                    "source, or write `eval: 0%`"
+                )
             raise PolyanaError(
-                f"the filters take {total:,} of the {read:,} documents of `{label}`, more than `guard: "
-                f"{config.guard:.0%}`: {listed}. Is it `language: {config.language}`? Else change the numbers of these "
-                "rules, leave them out, or raise `guard`"
+                f"none of the {kept} documents fell to eval at `eval: {self.config.eval:.1%}`; with these documents "
+                f"`eval: {held.min() * 100 + 0.05:.1f}%` is the least that holds one out. Or cut long files into "
+                "documents with `document: 100 KB`, or write `eval: 0%`"
             )
 
 
-def _clean(document: Document, size: int, config: CorpusConfig, seen: set[bytes]) -> Document | Dropped:
-    """The document in its one spelling, or the reason to drop it; `size` as read. Remembers its text in `seen`."""
-    text = normalise(document.text)
-    reason = None
-    if noise := not_text(document.text):
-        reason = noise
-    elif not text.strip():
-        reason = "empty"
-    elif len(text) < config.min_characters:
-        reason = f"shorter than {config.min_characters} characters"
-    elif config.drop_duplicates:
-        digest = hashlib.blake2b(text.encode("utf-8", "replace"), digest_size=16).digest()
-        reason = "duplicate" if digest in seen else None
-        seen.add(digest)
-    return Document(document.id, text) if reason is None else Dropped(document.id, reason, size)
-
-
-def _check_not_empty(total: dict[str, Any], config: CorpusConfig, lowest: float) -> None:
-    kept = total["train"]["documents"] + total["eval"]["documents"]
-    reasons = ", ".join(
-        f"{count['documents']} {reason} (as {total['examples'][reason][0]})"
-        for reason, count in total["dropped"].items()
-    )
-    if not total["read"]["documents"]:
-        raise PolyanaError("the corpus is empty: there is no text in its files, only blank lines or none")
-    if not kept:
-        raise PolyanaError(f"the corpus is empty: of {total['read']['documents']} documents none was kept: {reasons}")
-    if not total["train"]["documents"]:
-        raise PolyanaError(f"all {kept} documents fell to eval; make `eval: {config.eval:.0%}` smaller")
-    if config.eval and not total["eval"]["documents"]:
-        if kept == 1:
-            raise PolyanaError(
-                "the corpus is one document, so none can be held out: cut it with `document: 100 KB` in its source, "
-                "or write `eval: 0%`"
-            )
-        raise PolyanaError(
-            f"none of the {kept} documents fell to eval at `eval: {config.eval:.1%}`; with these documents "
-            f"`eval: {lowest * 100 + 0.05:.1f}%` is the least that holds one out. Or cut long files into documents "
-            "with `document: 100 KB`, or write `eval: 0%`"
-        )
+def _reworks(step: StepConfig) -> bool:
+    return isinstance(step, CorpusWide) and step.reworks

@@ -1,12 +1,13 @@
 """Documents between two passes: some tens of megabytes of text, a column of numbers for whatever was measured.
 
-    00003-001.jsonl.zst    the documents, as the finished corpus has them
-    00003-001.npz          a column each: `size` as read, `length` now, and what the steps measured
-    00003-001.dropped.zst  what was dropped while it was read, as JSON lines
+00003-001.jsonl.zst    the documents, as the finished corpus has them
+00003-001.npz          a column each: `size` as read, `length` now, and what the steps measured
+00003-001.dropped.zst  what was dropped while it was read, as JSON lines
 """
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -50,11 +51,15 @@ class Chunk:
         with np.load(self.directory / f"{self.name}.npz") as columns:
             return list(columns.files)
 
+    def lines(self) -> Iterator[bytes]:
+        """Documents as they are stored."""
+        with io.BufferedReader(zstandard.open(self.directory / f"{self.name}.jsonl.zst", "rb")) as lines:
+            yield from lines
+
     def documents(self) -> Iterator[Document]:
-        with zstandard.open(self.directory / f"{self.name}.jsonl.zst", "rt", encoding="utf-8") as lines:
-            for line in lines:
-                row = json.loads(line)
-                yield Document(row["id"], row["text"])
+        for line in self.lines():
+            row = json.loads(line)
+            yield Document(row["id"], row["text"])
 
     def dropped(self) -> Iterator[dict[str, Any]]:
         """What was dropped while it was read: `id`, `reason`, `size` as read, `source`, and its `begin`ning."""

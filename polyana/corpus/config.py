@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field
 
-from polyana.config import Config, KeyPath, closest, parse_quantity
+from polyana.config import Config, KeyPath, Share, closest, parse_quantity
 from polyana.corpus.packages import PACKAGES
 
 __all__ = ["FORMATS", "SourceConfig", "before_wildcard", "known_encoding", "name_of_files"]

@@ -15,11 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from polyana.corpus.chunks import Chunk
-from polyana.corpus.config import CorpusConfig
 from polyana.corpus.executor import Executor, Task
-from polyana.corpus.steps.step import CorpusWide, Records, StepConfig
+from polyana.corpus.stage import CorpusConfig
+from polyana.corpus.steps.step import Columns, CorpusWide, Records, StepConfig
 
-__all__ = ["Decided", "decide"]
+__all__ = ["Decided", "Reason", "decide", "measured"]
 
 _RECORDS = 1 << 22  # that meet in one task, some 100 MB; guess
 
@@ -38,10 +38,13 @@ class Decided:
 
     chunks: list[Chunk]
     noted: list[list[Reason]]
-    fates: list[NDArray[np.int32]]
+    fates: list[NDArray[np.int32]] = field(init=False)
     reasons: list[Reason] = field(default_factory=list)
     twins: NDArray[np.int64] = field(default_factory=lambda: np.zeros((0, 2), np.int64))
     settled: Path | None = None
+
+    def __post_init__(self) -> None:
+        self.fates = [np.full(len(chunk.column("length")), -1, np.int32) for chunk in self.chunks]
 
     @cached_property
     def firsts(self) -> list[int]:
@@ -68,52 +71,50 @@ class Decided:
         return np.array([place for place, _ in self.reasons] + [last], np.int64)[self.fates[chunk]]
 
 
-def decide(
-    config: CorpusConfig, steps: tuple[int, ...], chunks: list[Chunk], noted: list[list[Reason]], directory: Path,
-    executor: Executor,
-) -> Iterator[tuple[int, Decided]]:  # fmt: skip
-    """The decisions of a pass after each of its steps, (place, the same object each time, filled further).
+def decide(config: CorpusConfig, place: int, decided: Decided, directory: Path, executor: Executor) -> None:
+    """Decide by one more step.
 
     `directory` is for what corpus-wide steps write: they find it again when the same is decided once more.
     """
-    decided = Decided(chunks, noted, [np.full(len(chunk.column("length")), -1, np.int32) for chunk in chunks])
-    for place in steps:
-        step = config.all_steps[place]
-        for number, chunk in enumerate(chunks):
-            _follow(chunk, noted[number], decided.fates[number], place, decided)
-        if isinstance(step, CorpusWide):
-            _compare(step, place, decided, directory / str(place), executor)
-        else:
-            for chunk, fates in zip(chunks, decided.fates, strict=True):
-                _judge(step, place, config.languages, chunk, fates, decided)
-        yield place, decided
+    step = config.all_steps[place]
+    for number in range(len(decided.chunks)):
+        _follow(number, place, decided)
+        if not isinstance(step, CorpusWide):
+            _judge(step, place, config.languages, number, decided)
+    if isinstance(step, CorpusWide) and decided.chunks:
+        _compare(step, place, decided, directory / str(place), executor)
 
 
-def _follow(chunk: Chunk, noted: list[Reason], fates: NDArray[np.int32], place: int, decided: Decided) -> None:
+def _follow(number: int, place: int, decided: Decided) -> None:
     """Drop what the step dropped at once, whatever the thresholds."""
-    if not any(at == place for at, _ in noted):
+    if not any(at == place for at, _ in decided.noted[number]):
         return
-    gone = chunk.column("gone")
-    for number, reason in enumerate(noted):
-        if reason[0] == place and len(rows := np.flatnonzero((gone == number) & (fates < 0))):
+    gone, fates = decided.chunks[number].column("gone"), decided.fates[number]
+    for code, reason in enumerate(decided.noted[number]):
+        if reason[0] == place and len(rows := np.flatnonzero((gone == code) & (fates < 0))):
             fates[rows] = decided.number(reason)
 
 
-def _judge(
-    step: StepConfig, place: int, languages: tuple[str, ...], chunk: Chunk, fates: NDArray[np.int32], decided: Decided
-) -> None:
+def _judge(step: StepConfig, place: int, languages: tuple[str, ...], number: int, decided: Decided) -> None:
+    fates = decided.fates[number]
+    for language, rows, columns in measured(decided.chunks[number], place, languages, fates < 0):
+        for verdict in step.verdicts(columns, language):
+            out = rows[verdict.thrown & (fates[rows] < 0)]
+            if len(out):
+                fates[out] = decided.number((place, verdict.reason))
+
+
+def measured(
+    chunk: Chunk, place: int, languages: tuple[str, ...], wanted: NDArray[np.bool_]
+) -> Iterator[tuple[str, NDArray[np.int64], Columns]]:
+    """What a step measured of the wanted documents: (language, their rows, the columns by their own names)."""
     names = [name for name in chunk.names if name.startswith(f"{place}.")]
     if not names:
         return
-    columns = chunk.columns([*names, "language", "length"])
-    of, measured = columns["language"], {name.partition(".")[2]: columns[name] for name in names}
-    measured["bytes"] = columns["length"]
+    columns = chunk.columns([*names, "language"])
     for number, language in enumerate(languages):
-        rows = np.flatnonzero((of == number) & (fates < 0))
-        for reason, thrown in step.verdicts({name: values[rows] for name, values in measured.items()}, language):
-            out = rows[thrown & (fates[rows] < 0)]
-            if len(out):
-                fates[out] = decided.number((place, reason))
+        rows = np.flatnonzero((columns["language"] == number) & wanted)
+        yield language, rows, {name.partition(".")[2]: columns[name][rows] for name in names}
 
 
 def _compare(step: CorpusWide, place: int, decided: Decided, directory: Path, executor: Executor) -> None:

@@ -20,7 +20,7 @@ from polyana.corpus.chunks import Chunk
 from polyana.corpus.document import Split
 from polyana.corpus.executor import Executor, Task
 
-__all__ = ["SPLITS", "write_shards"]
+__all__ = ["SPLITS", "lots_of", "write_shards"]
 
 SPLITS: tuple[Split, Split] = ("train", "eval")
 _SHARD = 64 * 10**6  # bytes of text in a shard, all of which are in memory once; guess
@@ -62,12 +62,16 @@ def link_or_copy(source: Path, target: Path) -> None:
         shutil.copyfile(source, target)
 
 
+def lots_of(keys: NDArray[np.uint64]) -> NDArray[np.float64]:
+    """A number in [0, 1) for each document that says nothing about its place in the order."""
+    return _turned(keys, np.ones(len(keys), np.uint64)) / 2.0**64
+
+
 def _deal(chunk: Chunk, copies: Path, counts: list[int], workshop: Path) -> None:
     """Write a chunk's documents shard by shard, each shard's in one zstd frame, and the key of each."""
     columns = chunk.columns(["order"])
     given = np.load(copies)
-    with zstandard.open(chunk.directory / f"{chunk.name}.jsonl.zst", "rb") as stream:
-        lines = stream.read().split(b"\n")
+    lines = [line.removesuffix(b"\n") for line in chunk.lines()]
     rows, splits = np.nonzero(given)
     times = given[rows, splits]
     rows, splits = np.repeat(rows, times), np.repeat(splits, times)

@@ -72,9 +72,7 @@ def balance(config: MixConfig, sizes: dict[str, int]) -> dict[str, Balance]:
     else:
         powers = {name: size ** (1 / config.temperature) for name, size in sizes.items()}
         asked = {name: power / sum(powers.values()) for name, power in powers.items()}
-    epochs = {
-        name: min(config.max_epochs, asked[name] * total / size) if size else 0.0 for name, size in sizes.items()
-    }
+    epochs = {name: min(config.max_epochs, asked[name] * total / size) if size else 0.0 for name, size in sizes.items()}
     given = {name: epochs[name] * size for name, size in sizes.items()}
     whole = sum(given.values()) or 1.0
     return {name: Balance(size, asked[name], epochs[name], given[name] / whole) for name, size in sizes.items()}

@@ -16,18 +16,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from polyana.corpus.chunks import Chunk, ChunkWriter, blocks_of
-from polyana.corpus.config import CorpusConfig
 from polyana.corpus.document import Document, Dropped, utf8_length
 from polyana.corpus.normalise import normalise, not_text
 from polyana.corpus.readers import Part
+from polyana.corpus.stage import CorpusConfig
 from polyana.corpus.steps.rules import WordRule
 from polyana.corpus.steps.step import Block, CorpusWide, Edit, Found, StepConfig, Surroundings, Worker
 
 if TYPE_CHECKING:
     from polyana.corpus.words import Words
 
-__all__ = ["READING", "SAMPLES", "Pass", "again", "around_change", "hash_of", "passes_of", "read_part"]
+__all__ = ["READING", "SAMPLES", "Pass", "again", "around_change", "hash_of", "held_out_at", "passes_of", "read_part"]
 
+NOTHING_LEFT = "nothing is left"  # of a document, behind an edit
 READING = -1  # the place of reading itself among the steps
 SAMPLES = 10  # documents shown for each reason
 _SHOWN = 300  # characters shown of a text on either side of a change; guess
@@ -73,6 +74,11 @@ def hash_of(identifier: str) -> bytes:
     return hashlib.sha256(identifier.encode("utf-8", "replace")).digest()
 
 
+def held_out_at(digest: bytes) -> float:
+    """A number in [0, 1): the smallest share of documents held out that does not hold this one out."""
+    return int.from_bytes(digest[:6], "big") / 2**48
+
+
 def read_part(one: Pass, number: int, part: Part, source: int) -> dict[str, Any]:
     """The first pass over a part of a source."""
     return _work(one, number, _cleaned(part.read(), one.config, source))
@@ -112,8 +118,7 @@ def _cleaned(items: Iterator[Document | Dropped], config: CorpusConfig, source: 
         columns: dict[str, NDArray[Any]] = {
             "size": np.array(sizes, np.int64),
             "source": np.full(len(texts), source, np.int16),
-            # the smallest share of documents held out that would hold this one out
-            "held": np.array([int.from_bytes(each[:6], "big") / 2**48 for each in hashes], np.float64),
+            "held": np.array([held_out_at(each) for each in hashes], np.float64),
             "order": np.array([int.from_bytes(each[8:16], "big") for each in hashes], np.uint64),
         }
         yield _Batch(Block(ids, texts, np.zeros(len(texts), np.int16)), columns, edits, {}, unread)
@@ -162,7 +167,7 @@ def _edit(batch: _Batch, place: int, found: Found) -> None:
         batch.block.texts[row] = edit.text
         batch.block.changed.add(row)
         if not edit.text.strip():
-            batch.gone[row] = (place, "nothing is left")
+            batch.gone[row] = (place, NOTHING_LEFT)
 
 
 def _work(one: Pass, number: int, batches: Iterator[_Batch]) -> dict[str, Any]:

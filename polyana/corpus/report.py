@@ -1,103 +1,294 @@
-"""Where every document went. For each source the documents and bytes read equal those kept plus those dropped."""
+"""Where every document and every byte went.
+
+For each source the documents read equal those kept and dropped; the bytes read equal those written, those dropped, and
+those that edits took out.
+"""
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
-from polyana.corpus.document import Dropped, Split
+import numpy as np
+
+from polyana.corpus.chunks import EDITS, Chunk
+from polyana.corpus.decide import Decided, Reason
+from polyana.corpus.executor import Executor, Task
+from polyana.corpus.passes import NOTHING_LEFT, READING, SAMPLES
+from polyana.corpus.stage import CorpusConfig
 from polyana.storage import show_bytes
 
 __all__ = ["CorpusReport", "SourceReport", "report_lines"]
 
-_EXAMPLES = 5  # ids kept in the report for each reason; all are in drops.jsonl
+_SHOWN = 600  # characters of a dropped document that an example has; guess
 
 
 @dataclass
 class Count:
-    """How many documents, and their size in bytes of UTF-8 as read (as on disk where they could not be read)."""
+    """How many documents, and bytes of UTF-8 (as on disk where they could not be read)."""
 
     documents: int = 0
     bytes: int = 0
 
-    def add(self, size: int) -> None:
-        self.documents += 1
+    def add(self, documents: int, size: int) -> None:
+        self.documents += documents
         self.bytes += size
 
 
 @dataclass
 class SourceReport:
-    """One source's balance. `cleaned_bytes` is what normalising took out of the documents that were kept."""
+    """One source's balance. `dropped`: bytes that were left when it was dropped; `edited`: those taken out before, or
+    out of what was kept; `repaired` had bytes that are no text."""
 
     read: Count = field(default_factory=Count)
     train: Count = field(default_factory=Count)
     eval: Count = field(default_factory=Count)
     dropped: dict[str, Count] = field(default_factory=dict)
-    examples: dict[str, list[str]] = field(default_factory=dict)
+    edited: dict[str, Count] = field(default_factory=dict)
     repaired: Count = field(default_factory=Count)
-    cleaned_bytes: int = 0
 
-    def keep(self, split: Split, size: int, written: int, *, repaired: bool) -> None:
-        """`size` as read, `written` after normalising."""
-        self.read.add(size)
-        (self.train if split == "train" else self.eval).add(size)
-        self.cleaned_bytes += size - written
-        if repaired:
-            self.repaired.add(size)
-
-    def drop(self, dropped: Dropped) -> None:
-        self.read.add(dropped.size)
-        self.dropped.setdefault(dropped.reason, Count()).add(dropped.size)
-        examples = self.examples.setdefault(dropped.reason, [])
-        if len(examples) < _EXAMPLES:
-            examples.append(dropped.id)
+    def add(self, other: SourceReport) -> None:
+        for name in ("read", "train", "eval", "repaired"):
+            mine, more = getattr(self, name), getattr(other, name)
+            mine.add(more.documents, more.bytes)
+        for name in ("dropped", "edited"):
+            for reason, more in getattr(other, name).items():
+                getattr(self, name).setdefault(reason, Count()).add(more.documents, more.bytes)
 
     def check(self) -> None:
-        """Every document that was read went somewhere, exactly once."""
+        """Every document and every byte that was read went somewhere, exactly once."""
         kept = [self.train, self.eval, *self.dropped.values()]
         assert self.read.documents == sum(count.documents for count in kept)
-        assert self.read.bytes == sum(count.bytes for count in kept)
+        edited = sum(count.bytes for count in self.edited.values())
+        assert self.read.bytes == sum(count.bytes for count in kept) + edited
 
 
-@dataclass
 class CorpusReport:
-    """All sources of a corpus."""
+    """All sources of a corpus, filled pass by pass."""
 
-    sources: dict[str, SourceReport] = field(default_factory=dict)
+    def __init__(self, config: CorpusConfig) -> None:
+        self._config = config
+        self._sources = [SourceReport() for _ in config.sources]
+        self._order: dict[str, Reason] = {}  # labels of reasons in the order of the steps
+        self._examples: dict[str, list[dict[str, Any]]] = {}
+        self._drops: list[Path] = []
+        self.mix: dict[str, Any] = {}
+
+    def label(self, reason: Reason) -> str:
+        """A reason as the user reads it: `gopher_quality: too few stop words`."""
+        place, text = reason
+        found = text if place == READING else f"{self._config.all_steps[place].kind}: {text}"
+        self._order.setdefault(found, reason)
+        return found
+
+    def begin(self, chunks: list[Chunk]) -> None:
+        """What was read, with what was dropped at once."""
+        for chunk in chunks:
+            source, size = chunk.column("source"), chunk.column("size")
+            for at in np.unique(source).tolist():
+                self._sources[at].read.add(int(np.sum(source == at)), int(size[source == at].sum()))
+            for record in chunk.dropped():
+                report, label = self._sources[record["source"]], self.label((READING, record["reason"]))
+                report.read.add(1, record["size"])
+                report.dropped.setdefault(label, Count()).add(1, record["size"])
+                examples = self._examples.setdefault(label, [])
+                if len(examples) < SAMPLES:
+                    examples.append({"id": record["id"], "before": record["begin"]})
+
+    def add_pass(self, decided: Decided, results: list[dict[str, Any]], executor: Executor, directory: Path) -> None:
+        """What a pass edited and dropped; examples of each reason."""
+        chosen: dict[int, list[tuple[int, int]]] = {}  # reason: order, row of the corpus
+        for number, chunk in enumerate(decided.chunks):
+            fates, source, order = decided.fates[number], chunk.column("source"), chunk.column("order")
+            left = chunk.column("size") - self._count_edits(decided, number)
+            np.savez(directory / f"fates-{chunk.name}.npz", fates=fates, left=left)
+            for code in np.unique(fates[fates >= 0]).tolist():
+                label = self.label(decided.reasons[code])
+                rows = np.flatnonzero(fates == code)
+                for at in np.unique(source[rows]).tolist():
+                    mine = rows[source[rows] == at]
+                    self._sources[at].dropped.setdefault(label, Count()).add(len(mine), int(left[mine].sum()))
+                first = rows[np.argsort(order[rows], kind="stable")[:SAMPLES]]
+                places = (first + decided.firsts[number]).tolist()
+                chosen.setdefault(code, []).extend(zip(order[first].tolist(), places, strict=True))
+        self._take_samples(results)
+        self._tell(decided, {code: sorted(rows)[:SAMPLES] for code, rows in chosen.items()}, executor, directory)
+
+    def _count_edits(self, decided: Decided, number: int) -> Any:
+        """Bytes taken out of each document of a chunk before it was dropped."""
+        chunk = decided.chunks[number]
+        edits, source = chunk.column(EDITS), chunk.column("source")
+        taken = np.zeros(len(source), np.int64)
+        if not len(edits):
+            return taken
+        noted, rows = decided.noted[number], edits[:, 0]
+        places = np.array([place for place, _ in noted], np.int64)[edits[:, 1]]
+        # what the step that drops a document made of it is not counted, unless that is why: it is dropped as it came
+        blank = np.array([text == NOTHING_LEFT for _, text in [*decided.reasons, (0, "")]])[decided.fates[number]]
+        last = decided.places(number)[rows]
+        edits = edits[(places < last) | ((places == last) & blank[rows])]
+        np.add.at(taken, edits[:, 0], edits[:, 2])
+        for code, reason in enumerate(noted):
+            mine = edits[edits[:, 1] == code]
+            if not len(mine):
+                continue
+            label = self.label(reason)
+            for at in np.unique(source[mine[:, 0]]).tolist():
+                some = mine[source[mine[:, 0]] == at]
+                documents = len(np.unique(some[:, 0]))
+                self._sources[at].edited.setdefault(label, Count()).add(documents, int(some[:, 2].sum()))
+        return taken
+
+    def _take_samples(self, results: list[dict[str, Any]]) -> None:
+        found: dict[str, list[list[Any]]] = {}
+        for result in results:
+            for key, samples in result["samples"].items():
+                found.setdefault(key, []).extend(samples)
+        for key, samples in found.items():
+            place, _, reason = key.partition(" ")
+            self._examples[self.label((int(place), reason))] = [
+                {"id": identifier, "before": before, "after": after}
+                for _, identifier, before, after in sorted(samples, key=lambda each: (each[0], each[1]))[:SAMPLES]
+            ]
+
+    def _tell(
+        self, decided: Decided, chosen: dict[int, list[tuple[int, int]]], executor: Executor, directory: Path
+    ) -> None:
+        """Find the ids of all that were dropped, and the texts of the examples beside those of their twins."""
+        twins = dict(decided.twins.tolist())
+        wanted: dict[int, set[int]] = {}
+        for rows in chosen.values():
+            for _, row in rows:
+                for each in (row, twins.get(row)):
+                    if each is not None:
+                        place, at = decided.chunk_of(each)
+                        wanted.setdefault(place, set()).add(at)
+        labels = [self.label(reason) for reason in decided.reasons]
+        tasks = []
+        for number, chunk in enumerate(decided.chunks):
+            fates = directory / f"fates-{chunk.name}.npz"
+            arguments = (chunk, fates, labels, sorted(wanted.get(number, ())), directory / f"drops-{chunk.name}.jsonl")
+            tasks.append(Task(directory / f"told-{chunk.name}.json", _tell, arguments))
+        told = executor.run(tasks)
+        self._drops += [directory / f"drops-{chunk.name}.jsonl" for chunk in decided.chunks]
+
+        def shown(row: int) -> dict[str, Any]:
+            place, at = decided.chunk_of(row)
+            identifier, text = told[place][str(at)]
+            return {"id": identifier, "text": text}
+
+        for code, rows in chosen.items():
+            examples = self._examples.setdefault(labels[code], [])
+            secret = self._config.all_steps[decided.reasons[code][0]].secret
+            for _, row in rows:
+                example = {"id": shown(row)["id"], "before": None if secret else shown(row)["text"]}
+                if row in twins:
+                    example["twin"] = shown(twins[row])
+                examples.append(example)
+
+    def keep(self, source: int, split: str, documents: int, size: int) -> None:
+        count: Count = getattr(self._sources[source], split)
+        count.add(documents, size)
+
+    def repaired(self, source: int, documents: int, size: int) -> None:
+        self._sources[source].repaired.add(documents, size)
+
+    def write_drops(self, chunks: list[Chunk], target: Path) -> None:
+        """One JSON line for each document that was dropped: id, reason, size. `chunks` are those of the first pass."""
+        with target.open("w", encoding="utf-8", errors="replace") as stream:
+            for chunk in chunks:
+                for record in chunk.dropped():
+                    line = {"id": record["id"], "reason": record["reason"], "size": record["size"]}
+                    stream.write(json.dumps(line, ensure_ascii=False) + "\n")
+            for path in self._drops:
+                stream.write(path.read_text(encoding="utf-8"))
+
+    def total(self) -> SourceReport:
+        """All sources together."""
+        total = SourceReport()
+        for source in self._sources:
+            total.add(source)
+        return total
+
+    def examples(self) -> dict[str, list[str]]:
+        """Ids of documents by the reason for which they were dropped or edited."""
+        return {label: [each["id"] for each in found] for label, found in self._examples.items()}
 
     def as_data(self) -> dict[str, Any]:
-        """Plain data for report.json: {"sources": {name: ...}, "total": ...}."""
-        total = SourceReport()
-        for source in self.sources.values():
+        """Plain data for report.json: {"sources": {name: ...}, "total": ..., "steps": [...]}."""
+        for source in self._sources:
             source.check()
-            for name in ("read", "train", "eval", "repaired"):
-                _sum(getattr(total, name), getattr(source, name))
-            for reason, count in source.dropped.items():
-                _sum(total.dropped.setdefault(reason, Count()), count)
-                total.examples[reason] = (total.examples.get(reason, []) + source.examples[reason])[:_EXAMPLES]
-            total.cleaned_bytes += source.cleaned_bytes
-        total.check()
+        total = self.total()
         return {
-            "sources": {name: asdict(source) for name, source in self.sources.items()},
-            "total": asdict(total),
+            "sources": {
+                source.label: asdict(report) for source, report in zip(self._config.sources, self._sources, strict=True)
+            },
+            "total": asdict(total) | {"examples": self.examples()},
+            "steps": self._waterfall(total),
+            "mix": self.mix,
+            "examples": self._examples,
         }
 
+    def _waterfall(self, total: SourceReport) -> list[dict[str, Any]]:
+        """What was left after each step, and why the rest went."""
+        left = Count(total.read.documents, total.read.bytes)
+        found = []
+        for place in range(READING, len(self._config.all_steps)):
+            labels = [label for label, reason in self._order.items() if reason[0] == place]
+            dropped = {label: total.dropped[label] for label in labels if label in total.dropped}
+            edited = {label: total.edited[label] for label in labels if label in total.edited}
+            left.add(-sum(count.documents for count in dropped.values()), 0)
+            left.add(0, -sum(count.bytes for count in [*dropped.values(), *edited.values()]))
+            name = "read" if place == READING else self._config.all_steps[place].kind
+            found.append(
+                {
+                    "step": name, "left": asdict(left),
+                    "dropped": {label: asdict(count) for label, count in dropped.items()},
+                    "edited": {label: asdict(count) for label, count in edited.items()},
+                }
+            )  # fmt: skip
+        return found
 
-def report_lines(report: dict[str, Any]) -> list[str]:
+
+_ID, _TEXT = b'{"id": ', b', "text": '  # the quotation marks of an id are escaped, so this stands nowhere inside
+
+
+def _tell(chunk: Chunk, fates: Path, labels: list[str], wanted: list[int], drops: Path) -> dict[str, Any]:
+    """Write the ids of a chunk's dropped documents with their reasons; (id, beginning) of the wanted rows."""
+    with np.load(fates) as decided:
+        gone, left = decided["fates"], decided["left"]
+    found, some = {}, set(wanted)
+    with drops.open("w", encoding="utf-8", errors="replace") as told:
+        if not (gone >= 0).any() and not some:
+            return {}
+        for row, line in enumerate(chunk.lines()):
+            if gone[row] < 0 and row not in some:
+                continue
+            identifier = json.loads(line[len(_ID) : line.index(b'"' + _TEXT) + 1])
+            if gone[row] >= 0:
+                record = {"id": identifier, "reason": labels[gone[row]], "size": int(left[row])}
+                told.write(json.dumps(record, ensure_ascii=False) + "\n")
+            if row in some:
+                found[str(row)] = [identifier, json.loads(line)["text"][:_SHOWN]]
+    return found
+
+
+def report_lines(report: Mapping[str, Any]) -> list[str]:
     """The balance of report.json for the terminal."""
     total = report["total"]
     lines = [_line(what, total[what]) for what in ("read", "train", "eval")]
     for reason, count in sorted(total["dropped"].items(), key=lambda item: -int(item[1]["documents"])):
         lines.append(f"{_line('dropped', count)}  {reason} (as {total['examples'][reason][0]})")
+    for reason, count in total["edited"].items():
+        if reason != "normalised":
+            lines.append(f"{_line('edited', count)}  {reason} (as {total['examples'][reason][0]})")
     if total["repaired"]["documents"]:
         lines.append(f"of those kept {total['repaired']['documents']:,} had bytes that are no text; they became U+FFFD")
     return lines
 
 
-def _line(what: str, count: dict[str, int]) -> str:
+def _line(what: str, count: Mapping[str, int]) -> str:
     return f"{what:<7} {count['documents']:>9,} documents {show_bytes(count['bytes']):>9}"
-
-
-def _sum(total: Count, more: Count) -> None:
-    total.documents += more.documents
-    total.bytes += more.bytes

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from importlib.util import find_spec
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -116,6 +116,4 @@ class CorpusConfig(Config):
     def measuring(self, places: tuple[int, ...]) -> list[dict[str, Any]]:
         """What decides what these steps measure and edit: their settings but for thresholds."""
         steps = [self.all_steps[place] for place in places]
-        return [
-            {name: value for name, value in step.identity().items() if name not in step.deciding} for step in steps
-        ]
+        return [{name: value for name, value in step.identity().items() if name not in step.deciding} for step in steps]

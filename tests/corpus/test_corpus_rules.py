@@ -4,6 +4,7 @@ import io
 import json
 import random
 
+import numpy as np
 import pytest
 
 pytest.importorskip("numba")
@@ -11,7 +12,7 @@ pytest.importorskip("spacy")
 
 from polyana.corpus import Corpus, CorpusConfig, build_corpus
 from polyana.corpus.native import METRICS
-from polyana.corpus.rules import PUBLISHED, FineWebRule, GopherQualityRule, GopherRepetitionRule, decide
+from polyana.corpus.steps.rules import PUBLISHED, FineWebRule, GopherQualityRule, GopherRepetitionRule
 from polyana.corpus.words import WordTable
 from polyana.errors import PolyanaError, UserError
 from polyana.recipe import load_recipe
@@ -98,8 +99,10 @@ def test_decisions_and_reasons_are_datatroves(language, shared_data):
     columns = table.measure(table.batch(documents)).T
     found = dict(zip(METRICS, columns, strict=True))
     for rule in (GopherQualityRule(), GopherRepetitionRule(), FineWebRule()):
-        reasons, chosen = decide(rule, found, language)
-        assert len(reasons) == len(REASONS[rule.kind])
+        verdicts = list(rule.verdicts(found, language))
+        assert len(verdicts) == len(REASONS[rule.kind])
+        thrown = np.stack([verdict.thrown for verdict in verdicts])
+        chosen = np.where(thrown.any(0), thrown.argmax(0), -1)
         judge, seen = theirs(language)[rule.kind], set()
         for text, ours in zip(documents, chosen, strict=True):
             try:
@@ -179,7 +182,7 @@ ALL = ["gopher_repetition", "gopher_quality", "fineweb_quality"]
 
 
 def test_what_a_rule_throws_out_is_counted_with_its_reason(rows):
-    directory = build(rows, filters=ALL)
+    directory = build(rows, steps=ALL)
     kept = [document.id for split in ("train", "eval") for document in Corpus(directory).documents(split)]
     assert sorted(name.rpartition("#")[2].rstrip("0123456789") for name in kept) == ["good"] * 12
     dropped = {}
@@ -191,28 +194,28 @@ def test_what_a_rule_throws_out_is_counted_with_its_reason(rows):
         "spam": "gopher_repetition: the same 3 words again and again",
         "list": "gopher_repetition: the same 3 words again and again",
     }
-    order = build(rows, filters=["fineweb_quality", *ALL[:2]])
+    order = build(rows, steps=["fineweb_quality", *ALL[:2]])
     assert "fineweb_quality: few lines end a sentence" in Corpus(order).report["total"]["dropped"]
-    without = build(rows, language=None)
+    without = build(rows, language=None, steps=[])
     assert Corpus(without).report["total"]["dropped"] == {}
 
 
 def test_filters_that_take_all_of_a_source_ring(rows):
     with pytest.raises(PolyanaError) as caught:
-        build(rows, filters=[{"kind": "gopher_quality", "min_words": 500}])
+        build(rows, steps=[{"kind": "gopher_quality", "min_words": 500}])
     letter = str(caught.value)
-    assert "the filters take 15 of the 15 documents of `rows.jsonl`, more than `guard: 90%`" in letter
-    assert "15 by gopher_quality: fewer than 500 words (as rows.jsonl/rows.jsonl#good0)" in letter
+    assert "step `gopher_quality` takes 15 of the 15 documents of source `rows.jsonl`, more than `guard: 90%`" in letter
+    assert "15 by fewer than 500 words (as rows.jsonl/rows.jsonl#good0)" in letter
     assert "Is it `language: en`?" in letter
 
 
 LETTERS = {
-    "stages.corpus.language=null": "filters count words; say of which language: `language: en`",
-    "stages.corpus.filters=[]": "`language` is for `filters`, and there are none; leave it out",
-    "stages.corpus.filters=[gopher_quality, gopher_quality]": "`gopher_quality` stands here twice",
+    "stages.corpus.language=null": "`gopher_quality` counts words; say of which language: `language: en`",
+    "stages.corpus.steps=[]": "`language` is for `steps`, and there are none; leave it out",
+    "stages.corpus.steps=[gopher_quality, gopher_quality]": "`gopher_quality` stands here twice",
     "stages.corpus.language=de": "(they are for en, ru); give it max_mean_length, min_alphabetic, stop_words",
-    "stages.corpus.filters=[gopher_qualty]": "did you mean `gopher_quality`?",
-    "stages.corpus.filters=[{kind: gopher_repetition, max_top_grams: [0.1]}]": "needs 3 numbers, and has 1",
+    "stages.corpus.steps=[gopher_qualty]": "did you mean `gopher_quality`?",
+    "stages.corpus.steps=[{kind: gopher_repetition, max_top_grams: [0.1]}]": "needs 3 numbers, and has 1",
 }
 
 
@@ -221,7 +224,7 @@ def test_a_wrong_setting_is_a_letter(change, tmp_path):
     path = tmp_path / "recipe.yaml"
     path.write_text(
         "name: a\nstages:\n  corpus: {kind: corpus, sources: [{path: rows.jsonl}], language: en, "
-        "filters: [gopher_quality]}"
+        "steps: [gopher_quality]}"
     )
     with pytest.raises(UserError) as caught:
         load_recipe(path, [change])
@@ -229,12 +232,12 @@ def test_a_wrong_setting_is_a_letter(change, tmp_path):
 
 
 def test_what_filters_need_is_said_before_anything_is_read(monkeypatch):
-    monkeypatch.setattr("polyana.corpus.config.find_spec", lambda name: None if name == "numba" else name)
+    monkeypatch.setattr("polyana.corpus.stage.find_spec", lambda name: None if name == "numba" else name)
     config = CorpusConfig.model_validate(
-        {"kind": "corpus", "sources": [{"path": "a"}], "language": "en", "filters": ["gopher_quality"]}
+        {"kind": "corpus", "sources": [{"path": "a"}], "language": "en", "steps": ["gopher_quality"]}
     )
     assert [what for _, what in config.problems()] == [
-        "filters count words with spaCy and numba; run: pip install 'polyana[mill]'"
+        "`gopher_quality` counts words with spaCy and numba; run: pip install 'polyana[mill]'"
     ]
 
 

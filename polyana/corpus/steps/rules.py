@@ -113,19 +113,20 @@ class GopherQualityRule(WordRule):
 
     def verdicts(self, columns: Columns, language: str) -> Iterator[Verdict]:
         words, solid = columns["words"], columns["solid_words"]
-        yield f"fewer than {self.min_words} words", solid < self.min_words
-        yield f"more than {self.max_words:,} words", solid > self.max_words
+        yield Verdict(f"fewer than {self.min_words} words", solid, self.min_words)
+        yield Verdict(f"more than {self.max_words:,} words", solid, most=self.max_words)
         mean = _share(columns["solid_characters"], solid)
         longest = self.threshold("max_mean_length", language)
-        yield f"words of {self.min_mean_length:g} letters and fewer", mean < self.min_mean_length
-        yield f"words of {longest:g} letters and more", mean > longest
-        yield "too many #", _share(columns["hashes"], words) > self.max_symbols
-        yield "too many ellipses", _share(columns["ellipses"], words) > self.max_symbols
-        yield "mostly bullets", _share(columns["bullet_rows"], columns["rows"]) > self.max_bullets
-        yield "many lines break off", _share(columns["ellipsis_rows"], columns["rows"]) > self.max_ellipsis_lines
+        yield Verdict(f"words of {self.min_mean_length:g} letters and fewer", mean, self.min_mean_length)
+        yield Verdict(f"words of {longest:g} letters and more", mean, most=longest)
+        yield Verdict("too many #", _share(columns["hashes"], words), most=self.max_symbols)
+        yield Verdict("too many ellipses", _share(columns["ellipses"], words), most=self.max_symbols)
+        yield Verdict("mostly bullets", _share(columns["bullet_rows"], columns["rows"]), most=self.max_bullets)
+        broken_off = _share(columns["ellipsis_rows"], columns["rows"])
+        yield Verdict("many lines break off", broken_off, most=self.max_ellipsis_lines)
         least = self.threshold("min_alphabetic", language)
-        yield "too few words with letters", _share(columns["alphabetic_words"], words) < least
-        yield "too few stop words", columns["stop_words"] < self.min_stop_words
+        yield Verdict("too few words with letters", _share(columns["alphabetic_words"], words), least)
+        yield Verdict("too few stop words", columns["stop_words"], self.min_stop_words)
 
 
 class GopherRepetitionRule(WordRule):
@@ -158,15 +159,15 @@ class GopherRepetitionRule(WordRule):
     def verdicts(self, columns: Columns, language: str) -> Iterator[Verdict]:
         size = columns["characters"]
         for what in ("paragraph", "line"):
-            most = self.threshold(f"max_duplicate_{what}s", language)
             share = _share(columns[f"duplicate_{what}s"], columns[f"{what}s"])
-            yield f"{what}s repeated", share > most
+            yield Verdict(f"{what}s repeated", share, most=self.threshold(f"max_duplicate_{what}s", language))
+            share = _share(columns[f"duplicate_{what}_characters"], size)
             most = self.threshold(f"max_duplicate_{what}_characters", language)
-            yield f"much of it in repeated {what}s", _share(columns[f"duplicate_{what}_characters"], size) > most
+            yield Verdict(f"much of it in repeated {what}s", share, most=most)
         for n, most in zip((2, 3, 4), self.threshold("max_top_grams", language), strict=True):
-            yield f"the same {n} words again and again", _share(columns[f"top_{n}_gram"], size) > most
+            yield Verdict(f"the same {n} words again and again", _share(columns[f"top_{n}_gram"], size), most=most)
         for n, most in zip(range(5, 11), self.threshold("max_duplicate_grams", language), strict=True):
-            yield f"{n} words in a row repeated", _share(columns[f"duplicate_{n}_grams"], size) > most
+            yield Verdict(f"{n} words in a row repeated", _share(columns[f"duplicate_{n}_grams"], size), most=most)
 
 
 class FineWebRule(WordRule):
@@ -185,15 +186,15 @@ class FineWebRule(WordRule):
 
     def verdicts(self, columns: Columns, language: str) -> Iterator[Verdict]:
         lines = columns["full_lines"]
-        yield "empty", lines == 0
-        yield (
-            "few lines end a sentence",
-            _share(columns["ended_lines"], lines) < self.threshold("min_ended_lines", language),
-        )
-        yield "mostly short lines", _share(columns["short_lines"], lines) > self.threshold("max_short_lines", language)
+        yield Verdict("empty", lines, 1)
+        ended = _share(columns["ended_lines"], lines)
+        yield Verdict("few lines end a sentence", ended, self.threshold("min_ended_lines", language))
+        short = _share(columns["short_lines"], lines)
+        yield Verdict("mostly short lines", short, most=self.threshold("max_short_lines", language))
         repeated = _share(columns["duplicate_full_line_characters"], columns["characters"] - columns["newlines"])
-        yield "repeated lines", repeated > self.threshold("max_repeated_characters", language)
-        yield "a list", _share(columns["newlines"], columns["words"]) > self.threshold("max_newlines", language)
+        yield Verdict("repeated lines", repeated, most=self.threshold("max_repeated_characters", language))
+        newlines = _share(columns["newlines"], columns["words"])
+        yield Verdict("a list", newlines, most=self.threshold("max_newlines", language))
 
 
 def _share(part: NDArray[np.int64], whole: NDArray[np.int64]) -> NDArray[np.float64]:

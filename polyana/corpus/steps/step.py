@@ -40,8 +40,25 @@ Columns = Mapping[str, NDArray[Any]]
 Records = dict[str, NDArray[Any]]
 """Columns of equal length."""
 
-Verdict = tuple[str, NDArray[np.bool_]]
-"""A reason, and which documents it throws out."""
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """A reason to throw documents out: that one of their numbers, `values`, is below `least` or above `most`."""
+
+    reason: str
+    values: NDArray[Any]
+    least: float | None = None
+    most: float | None = None
+
+    @property
+    def thrown(self) -> NDArray[np.bool_]:
+        """Which documents it throws out."""
+        out = np.zeros(len(self.values), np.bool_)
+        if self.least is not None:
+            out |= self.values < self.least
+        if self.most is not None:
+            out |= self.values > self.most
+        return out
 
 
 @dataclass(slots=True)
@@ -105,7 +122,9 @@ class Surroundings:
 
 
 class StepConfig(Config):
-    """What all steps share. Each has `kind`, its registered name."""
+    """What all steps share."""
+
+    kind: str  # its registered name
 
     deciding: ClassVar[frozenset[str]] = frozenset()
     """Settings that `verdicts` alone reads: when they change, nothing is measured again."""
