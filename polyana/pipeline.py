@@ -35,6 +35,7 @@ from polyana.storage import (
     ContentDigests,
     Making,
     Step,
+    locked,
     read_json,
     show_bytes,
     write_json,

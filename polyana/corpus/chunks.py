@@ -80,9 +80,9 @@ class ChunkWriter:
         self._dropped: Any = None
 
     @property
-    def rows(self) -> int:
-        """Documents in the chunk that is being written."""
-        return self._rows
+    def files(self) -> list[Path]:
+        """Those written."""
+        return [self._directory / f"{name}.{end}" for name in self.names for end in ("jsonl.zst", "npz", "dropped.zst")]
 
     def write(
         self,
@@ -113,10 +113,9 @@ class ChunkWriter:
     def _begin(self) -> None:
         self._end()
         self.names.append(f"{self._part:05d}-{len(self.names):03d}")
-        # level 1: it is read once and thrown away
-        self._documents = zstandard.open(
-            self._directory / f"{self.names[-1]}.jsonl.zst", "wb", cctx=zstandard.ZstdCompressor(level=1)
-        )
+        # fast: it is read once or twice and thrown away; with a checksum, which finds out what a power cut left
+        compressor = zstandard.ZstdCompressor(level=-3, write_checksum=True)
+        self._documents = zstandard.open(self._directory / f"{self.names[-1]}.jsonl.zst", "wb", cctx=compressor)
         self._dropped = zstandard.open(self._directory / f"{self.names[-1]}.dropped.zst", "wb")
         self._size, self._rows = 0, 0
 

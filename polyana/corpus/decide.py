@@ -23,6 +23,8 @@ __all__ = ["Decided", "Reason", "decide", "measured"]
 
 _RECORDS = 1 << 22  # that meet in one task, some 100 MB; guess
 
+Made = tuple[Any, list[Path]]  # what a task gives: a result, and the files it wrote
+
 Reason = tuple[int, str]
 """The place of a step, and why it dropped or edited."""
 
@@ -149,7 +151,7 @@ def _compare(step: CorpusWide, place: int, decided: Decided, directory: Path, ex
     decided.twins = np.concatenate([decided.twins, np.stack([settled["dropped"], settled["kept"]], 1)])
 
 
-def _emit(step: CorpusWide, place: int, chunk: Chunk, alive: Path, first: int, directory: Path) -> int:
+def _emit(step: CorpusWide, place: int, chunk: Chunk, alive: Path, first: int, directory: Path) -> Made:
     """Write the records of a chunk, in the order of their keys; their number."""
     rows = np.load(alive)
     names = [name for name in chunk.names if name.startswith(f"{place}.") or name == "length"]
@@ -161,11 +163,11 @@ def _emit(step: CorpusWide, place: int, chunk: Chunk, alive: Path, first: int, d
 
     records = step.emit(columns, texts, rows + first)
     order = np.argsort(records["key"], kind="stable")
-    _save(directory / f"emitted-{chunk.name}", {name: values[order] for name, values in records.items()})
-    return len(order)
+    target = directory / f"emitted-{chunk.name}"
+    return len(order), _save(target, {name: values[order] for name, values in records.items()})
 
 
-def _meet(step: CorpusWide, directory: Path, names: list[str], number: int, buckets: int) -> str:
+def _meet(step: CorpusWide, directory: Path, names: list[str], number: int, buckets: int) -> Made:
     """Bring together the records whose keys lie in one bucket of `buckets`; the name of what follows from them."""
     low, high = (-(-(each << 64) // buckets) for each in (number, number + 1))
     parts = []
@@ -175,15 +177,15 @@ def _meet(step: CorpusWide, directory: Path, names: list[str], number: int, buck
         end = int(np.searchsorted(records["key"], np.uint64(high))) if number + 1 < buckets else len(records["key"])
         parts.append({each: np.asarray(values[start:end]) for each, values in records.items()})
     target = f"met-{number:05d}-of-{buckets:05d}"
-    _save(directory / target, step.meet(_joined(parts)))
-    return target
+    return target, _save(directory / target, step.meet(_joined(parts)))
 
 
-def _save(directory: Path, records: Records) -> None:
+def _save(directory: Path, records: Records) -> list[Path]:
     """A file for each column, so that a part of it can be read."""
     directory.mkdir(exist_ok=True)
     for name, values in records.items():
         np.save(directory / f"{name}.npy", values)
+    return [directory / f"{name}.npy" for name in records]
 
 
 def _load(directory: Path) -> Records:

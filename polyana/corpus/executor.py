@@ -1,7 +1,8 @@
 """Where the mill's tasks run: in this process, in several on this machine, or on a Ray cluster.
 
-A task is a function of a module and its arguments. Its result is a small JSON value, written to a file once everything
-else that the task wrote is on the disk; a task whose file is there is done and is not run again.
+A task is a function of a module and its arguments. It gives a small JSON value, and the files that it wrote; both are
+noted in a file of the task's own, which is written last. A task whose note is there, and whose files are of the noted
+sizes, is done and is not run again: a kill leaves no note, a power cut leaves files cut short.
 """
 
 from __future__ import annotations
@@ -16,7 +17,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 from polyana.errors import PolyanaError
-from polyana.storage import read_json, write_file
 
 __all__ = ["Executor", "Task", "cores"]
 
@@ -30,16 +30,28 @@ def cores() -> int:
 
 @dataclass(frozen=True)
 class Task:
-    """`function(*arguments)`, whose result goes to `done`. The function can be found by its name in another process."""
+    """`function(*arguments)` gives (result, files); its note is `done`. Other processes find the function by its name."""
 
     done: Path
-    function: Callable[..., Any]
+    function: Callable[..., tuple[Any, list[Path]]]
     arguments: tuple[Any, ...]
 
     def run(self) -> Any:
-        result = self.function(*self.arguments)
-        write_file(self.done, json.dumps(result, ensure_ascii=False))
+        result, files = self.function(*self.arguments)
+        note = {"result": result, "files": {str(path): path.stat().st_size for path in files}}
+        half_written = self.done.with_suffix(f".{os.getpid()}.tmp")
+        half_written.write_text(json.dumps(note, ensure_ascii=False), encoding="utf-8")
+        half_written.replace(self.done)
         return result
+
+    def found(self) -> tuple[Any] | None:
+        """The result of an earlier run, in a tuple; None if it has to be run."""
+        try:
+            note = json.loads(self.done.read_text(encoding="utf-8"))
+            whole = all(Path(path).stat().st_size == size for path, size in note["files"].items())
+        except (OSError, ValueError):
+            return None
+        return (note["result"],) if whole else None
 
 
 class Executor:
@@ -60,8 +72,8 @@ class Executor:
         results: dict[int, Any] = {}
         missing = []
         for number, task in enumerate(tasks):
-            if task.done.is_file():
-                results[number] = read_json(task.done)
+            if found := task.found():
+                results[number] = found[0]
                 done(number, results[number])
             else:
                 missing.append(number)

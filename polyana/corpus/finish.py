@@ -67,7 +67,7 @@ def lots_of(keys: NDArray[np.uint64]) -> NDArray[np.float64]:
     return _turned(keys, np.ones(len(keys), np.uint64)) / 2.0**64
 
 
-def _deal(chunk: Chunk, copies: Path, counts: list[int], workshop: Path) -> None:
+def _deal(chunk: Chunk, copies: Path, counts: list[int], workshop: Path) -> tuple[None, list[Path]]:
     """Write a chunk's documents shard by shard, each shard's in one zstd frame, and the key of each."""
     columns = chunk.columns(["order"])
     given = np.load(copies)
@@ -92,6 +92,7 @@ def _deal(chunk: Chunk, copies: Path, counts: list[int], workshop: Path) -> None
         workshop / f"dealt-{chunk.name}.npz",
         keys=keys[order], ends=np.concatenate([[0], ends]), offsets=np.array(offsets, np.int64),
     )  # fmt: skip
+    return None, [workshop / f"dealt-{chunk.name}.{end}" for end in ("zst", "npz")]
 
 
 def _turned(keys: NDArray[np.uint64], turns: NDArray[np.uint64]) -> NDArray[np.uint64]:
@@ -110,7 +111,7 @@ def _copy(line: bytes, turn: int) -> bytes:
     return json.dumps({"id": f"{row['id']}~{turn + 1}", "text": row["text"]}, ensure_ascii=False).encode()
 
 
-def _write(target: Path, workshop: Path, names: list[str], shard: int) -> None:
+def _write(target: Path, workshop: Path, names: list[str], shard: int) -> tuple[None, list[Path]]:
     lines, keys = list[bytes](), list[NDArray[np.uint64]]()
     for name in names:
         with np.load(workshop / f"dealt-{name}.npz") as dealt:
@@ -126,3 +127,4 @@ def _write(target: Path, workshop: Path, names: list[str], shard: int) -> None:
     with zstandard.open(target, "wb", cctx=compressor) as stream:
         for at in order.tolist():
             stream.write(lines[at] + b"\n")
+    return None, [target]

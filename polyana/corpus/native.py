@@ -15,7 +15,7 @@ import numpy as np
 from numba import njit, uint64
 from numpy.typing import NDArray
 
-__all__ = ["METRICS", "grow", "lookup", "measure", "powers", "word_hashes"]
+__all__ = ["METRICS", "bands", "clusters", "cut_lines", "grow", "lookup", "measure", "powers", "sign", "word_hashes"]
 
 METRICS = (
     "characters", "words", "solid_words", "solid_characters", "alphabetic_words", "stop_words",
@@ -38,8 +38,9 @@ stood before, counted without overlap. All by the definitions of Rae et al. 2021
 Hash = Any
 """An unsigned number of 64 bits."""
 
-ALPHABETIC, SOLID, STOP = 1, 2, 4
-"""Flags of a word: it has a letter; it is more than punctuation; it is one of the language's stop words."""
+ALPHABETIC, SOLID, STOP, ENDER, PUNCTUATION = 1, 2, 4, 8, 16
+"""Flags of a word: it has a letter; it is more than punctuation; it is one of the language's stop words; it ends a
+sentence as spaCy's sentencizer has it; it is punctuation by its Unicode categories."""
 
 (
     _CHARACTERS, _WORDS, _SOLID_WORDS, _SOLID_CHARACTERS, _ALPHABETIC_WORDS, _STOP_WORDS, _HASHES, _ELLIPSES,
@@ -327,7 +328,7 @@ def _blocks(  # noqa: PLR0912, PLR0915  one pass over the text
 
 
 @njit(cache=True, nogil=True)
-def _grams(
+def _grams(  # noqa: PLR0912  one pass over the words
     words: NDArray[np.int32], length_W: NDArray[np.int32], hash_W: NDArray[np.uint64], powers: NDArray[np.uint64],
     row_M: NDArray[np.int64], keys: NDArray[np.uint64], stamps: NDArray[np.int32], counts: NDArray[np.int32],
     slots: NDArray[np.int64], stamp: int,
@@ -340,9 +341,12 @@ def _grams(
         word = words[at]
         lengths[at + 1] = lengths[at] + length_W[word]
         hashes[at + 1] = _joined(hashes[at], hash_W[word], _power(powers, length_W[word]))
+    again = np.ones(count + 1, np.bool_)  # whether the n - 1 words that begin here stand anywhere else
     for number in range(3):
         n, most = number + 2, 0
         for at in range(count - n + 1):
+            if not again[at]:  # n words that stand twice begin with n - 1 that do
+                continue
             key = uint64(0)
             for offset in range(n):
                 key = _mixed(key ^ uint64(words[at + offset])) + uint64(offset + 1)
@@ -354,14 +358,23 @@ def _grams(
             counts[place] += 1
             slots[at] = place
             most = max(most, counts[place])
+        if most == 0 and count >= n:  # nothing was looked at, for nothing stands twice
+            most = 1
         for at in range(count - n + 1):  # of those as frequent the first
-            if counts[slots[at]] == most:
+            if most == 1 or (again[at] and counts[slots[at]] == most):
                 row_M[_TOP + number] = (lengths[at + n] - lengths[at] + n - 1) * most
                 break
+        for at in range(count - n + 1):
+            again[at] = again[at] and counts[slots[at]] > 1
         stamp += 1
     for number in range(6):
         n, at = number + 5, 0
         while at < count - n + 1:
+            # by their letters, so that `a bc` would repeat `ab c`; of those that begin with four words that stand once
+            # only such a pair could repeat, and none does in 339,449 stretches of real text
+            if not again[at]:
+                at += 1
+                continue
             length = lengths[at + n] - lengths[at]
             taken = _times(hashes[at], _power(powers, length))
             value = hashes[at + n] + _PRIME - taken
@@ -428,3 +441,226 @@ def measure(
         stamp = _blocks(text, ends, row, keys, stamps, stamp)
         stamp = _grams(words[:count], length_W, hash_W, powers, row, keys, stamps, counts, slots, stamp)
     return found
+
+
+CLEAN, LONG_WORD, UNENDED, FEW_WORDS = 0, 1, 2, 3
+"""What `cut_lines` says of a line, in the order in which it is looked at."""
+
+
+@njit(cache=True, nogil=True)
+def cut_lines(  # noqa: PLR0912, PLR0915  one pass over the text
+    text_N: NDArray[np.uint32], begins: NDArray[np.int64], chunks: NDArray[np.int32], chunk_begins: NDArray[np.int64],
+    first: NDArray[np.int64], of_chunk: NDArray[np.int32], flags_W: NDArray[np.uint8], longest: int, fewest: int,
+    ended: bool,
+) -> Any:  # fmt: skip
+    """The rows of documents as C4 judges them: [rows, 4] of start, end without the space around, verdict, sentences;
+    and where the rows of each document begin. Starts and ends count from the beginning of their document.
+
+    `longest`: characters of a word, `fewest`: words between spaces; `ended`: whether a row has to end as a sentence.
+    """
+    documents = len(begins) - 1
+    rows = 0
+    for document in range(documents):
+        rows += 1
+        for at in range(begins[document], begins[document + 1] - 1):
+            rows += _ends_row(text_N[at])
+    found, of_document = np.zeros((rows, 4), np.int64), np.zeros(documents + 1, np.int64)
+    row, chunk = 0, 0
+    for document in range(documents):
+        origin, last = begins[document], begins[document + 1] - 1
+        at = origin
+        while at < last:
+            start = at
+            while at < last and not _ends_row(text_N[at]):
+                at += 1
+            end, following = at, at + 1
+            if at < last and text_N[at] == 13 and at + 1 < last and text_N[at + 1] == 10:
+                following += 1
+            while start < end and _is_space(text_N[start]):
+                start += 1
+            while end > start and _is_space(text_N[end - 1]):
+                end -= 1
+            words, sentences, too_long = 0, 0, False
+            over, behind = False, start  # a sentence has ended; where the last chunk ended
+            while chunk < len(chunks) and chunk_begins[chunk] < end:
+                begin = chunk_begins[chunk]
+                length = (chunk_begins[chunk + 1] if chunk + 1 < len(chunks) else len(text_N)) - begin
+                while length > 0 and (begin + length > end or _is_space(text_N[begin + length - 1])):
+                    length -= 1
+                gap = begin - behind
+                if words > 0 and over and (gap != 1 or text_N[behind] != 32):
+                    sentences += 1  # spaCy makes a word of other space than one blank, and it begins the next sentence
+                    over = False
+                words += 1
+                too_long = too_long or length > longest
+                sentences = max(sentences, 1)
+                for place in range(first[chunks[chunk]], first[chunks[chunk] + 1]):
+                    flags = flags_W[of_chunk[place]]
+                    if over and not flags & (PUNCTUATION | ENDER):
+                        sentences += 1
+                        over = False
+                    elif flags & ENDER:
+                        over = True
+                behind = begin + length
+                chunk += 1
+            point = text_N[end - 1] if end > start else 0
+            open_end = point not in (46, 63, 33, 34, 39) or (
+                end - start >= 3 and point == 46 and text_N[end - 2] == 46 and text_N[end - 3] == 46
+            )
+            found[row, 0], found[row, 1], found[row, 3] = start - origin, end - origin, sentences
+            if too_long:
+                found[row, 2] = LONG_WORD
+            elif ended and open_end:
+                found[row, 2] = UNENDED
+            elif words < fewest:
+                found[row, 2] = FEW_WORDS
+            row += 1
+            at = following
+        of_document[document + 1] = row
+    return found[:row], of_document
+
+
+_P1, _P2, _P3, _P4, _P5 = (
+    0x9E3779B185EBCA87, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9, 0x85EBCA77C2B2AE63, 0x27D4EB2F165667C5,
+)  # fmt: skip
+
+
+@njit(cache=True, inline="always")
+def _rotated(value: Hash, by: int) -> Hash:
+    return (value << uint64(by)) | (value >> uint64(64 - by))
+
+
+@njit(cache=True, inline="always")
+def _read(text_B: NDArray[np.uint8], at: int, count: int) -> Hash:
+    """`count` bytes as a number, the lowest first."""
+    value = uint64(0)
+    for place in range(count):
+        value |= uint64(text_B[at + place]) << uint64(8 * place)
+    return value
+
+
+@njit(cache=True, inline="always")
+def _round(state: Hash, value: Hash) -> Hash:
+    return _rotated(state + value * uint64(_P2), 31) * uint64(_P1)
+
+
+@njit(cache=True, nogil=True)
+def _xxh64(text_B: NDArray[np.uint8], start: int, end: int) -> Hash:
+    """XXH64 of bytes, seed 0 (xxHash specification 0.1.1)."""
+    at, size = start, end - start
+    if size >= 32:
+        one, two = uint64(_P1) + uint64(_P2), uint64(_P2)
+        three, four = uint64(0), uint64(0) - uint64(_P1)
+        while at + 32 <= end:
+            one = _round(one, _read(text_B, at, 8))
+            two = _round(two, _read(text_B, at + 8, 8))
+            three = _round(three, _read(text_B, at + 16, 8))
+            four = _round(four, _read(text_B, at + 24, 8))
+            at += 32
+        value = _rotated(one, 1) + _rotated(two, 7) + _rotated(three, 12) + _rotated(four, 18)
+        value = (value ^ _round(uint64(0), one)) * uint64(_P1) + uint64(_P4)
+        value = (value ^ _round(uint64(0), two)) * uint64(_P1) + uint64(_P4)
+        value = (value ^ _round(uint64(0), three)) * uint64(_P1) + uint64(_P4)
+        value = (value ^ _round(uint64(0), four)) * uint64(_P1) + uint64(_P4)
+    else:
+        value = uint64(_P5)
+    value += uint64(size)
+    while at + 8 <= end:
+        value = _rotated(value ^ _round(uint64(0), _read(text_B, at, 8)), 27) * uint64(_P1) + uint64(_P4)
+        at += 8
+    if at + 4 <= end:
+        value = _rotated(value ^ (_read(text_B, at, 4) * uint64(_P1)), 23) * uint64(_P2) + uint64(_P3)
+        at += 4
+    while at < end:
+        value = _rotated(value ^ (uint64(text_B[at]) * uint64(_P5)), 11) * uint64(_P1)
+        at += 1
+    value = (value ^ (value >> uint64(33))) * uint64(_P2)
+    value = (value ^ (value >> uint64(29))) * uint64(_P3)
+    return value ^ (value >> uint64(32))
+
+
+@njit(cache=True, nogil=True)
+def sign(
+    begins: NDArray[np.int64], chunks: NDArray[np.int32], chunk_begins: NDArray[np.int64],
+    first: NDArray[np.int64], of_chunk: NDArray[np.int32], word_begins: NDArray[np.int64], words_B: NDArray[np.uint8],
+    n: int, factors: NDArray[np.uint64], terms: NDArray[np.uint64],
+) -> Any:  # fmt: skip
+    """MinHash of each document's n words in a row: [documents, permutations]; and how many of them there are.
+
+    Word w is words_B[word_begins[w]:word_begins[w + 1]] in UTF-8. A row of n words, a space between them, is hashed by
+    XXH64 to h and permuted to ((factor h + term) mod 2^64) mod (2^61 - 1).
+    """
+    documents, permutations = len(begins) - 1, len(factors)
+    found = np.full((documents, permutations), np.uint64(0xFFFFFFFFFFFFFFFF), np.uint64)
+    shingles = np.zeros(documents, np.int64)
+    room, spaces = 1 << 16, np.zeros(1 << 12, np.int64)
+    text_B = np.zeros(room, np.uint8)
+    at = 0
+    for document in range(documents):
+        size, count = 0, 0
+        row = found[document]
+        while at < len(chunks) and chunk_begins[at] < begins[document + 1]:
+            for place in range(first[chunks[at]], first[chunks[at] + 1]):
+                word = of_chunk[place]
+                length = word_begins[word + 1] - word_begins[word]
+                if size + length + 1 > room:
+                    while size + length + 1 > room:
+                        room *= 2
+                    larger = np.zeros(room, np.uint8)
+                    larger[:size] = text_B[:size]
+                    text_B = larger
+                if count + 1 >= len(spaces):
+                    more = np.zeros(2 * len(spaces), np.int64)
+                    more[: count + 1] = spaces[: count + 1]
+                    spaces = more
+                for byte in range(length):
+                    text_B[size + byte] = words_B[word_begins[word] + byte]
+                text_B[size + length] = 32
+                size += length + 1
+                count += 1
+                spaces[count] = size
+            at += 1
+        for start in range(count - n + 1):
+            value = _xxh64(text_B, spaces[start], spaces[start + n] - 1)
+            for permutation in range(permutations):
+                moved = value * factors[permutation] + terms[permutation]
+                moved = (moved & _PRIME) + (moved >> uint64(61))
+                moved = moved - _PRIME if moved >= _PRIME else moved
+                row[permutation] = min(row[permutation], moved)
+        shingles[document] = max(count - n + 1, 0)
+    return found, shingles
+
+
+@njit(cache=True, nogil=True)
+def bands(signatures: NDArray[np.uint64], rows: int) -> NDArray[np.uint64]:
+    """A key for each band of `rows` hashes, [documents, bands]; equal bands of two documents have the same."""
+    documents, count = len(signatures), signatures.shape[1] // rows
+    found = np.zeros((documents, count), np.uint64)
+    for document in range(documents):
+        for band in range(count):
+            value = uint64(band + 1)
+            for row in range(rows):
+                value = _mixed(value ^ signatures[document, band * rows + row])
+            found[document, band] = value
+    return found
+
+
+@njit(cache=True, nogil=True)
+def clusters(one: NDArray[np.int64], other: NDArray[np.int64], count: int) -> NDArray[np.int64]:
+    """For `count` things, of which pairs belong together, the smallest of each one's cluster (union-find)."""
+    parent = np.arange(count)
+    for pair in range(len(one)):
+        a, b = one[pair], other[pair]
+        while parent[a] != a:
+            parent[a] = parent[parent[a]]
+            a = parent[a]
+        while parent[b] != b:
+            parent[b] = parent[parent[b]]
+            b = parent[b]
+        if a < b:
+            parent[b] = a
+        else:
+            parent[a] = b
+    for thing in range(count):
+        parent[thing] = parent[parent[thing]]  # its parent comes before it and already points at the smallest
+    return parent

@@ -20,7 +20,7 @@ from polyana.corpus.document import Document, Dropped, utf8_length
 from polyana.corpus.normalise import normalise, not_text
 from polyana.corpus.readers import Part
 from polyana.corpus.stage import CorpusConfig
-from polyana.corpus.steps.rules import WordRule
+from polyana.corpus.steps.near import NearDuplicates
 from polyana.corpus.steps.step import Block, CorpusWide, Edit, Found, StepConfig, Surroundings, Worker
 
 if TYPE_CHECKING:
@@ -79,12 +79,12 @@ def held_out_at(digest: bytes) -> float:
     return int.from_bytes(digest[:6], "big") / 2**48
 
 
-def read_part(one: Pass, number: int, part: Part, source: int) -> dict[str, Any]:
+def read_part(one: Pass, number: int, part: Part, source: int) -> tuple[dict[str, Any], list[Path]]:
     """The first pass over a part of a source."""
     return _work(one, number, _cleaned(part.read(), one.config, source))
 
 
-def again(one: Pass, number: int, chunk: Chunk, stays: Path, first: int) -> dict[str, Any]:
+def again(one: Pass, number: int, chunk: Chunk, stays: Path, first: int) -> tuple[dict[str, Any], list[Path]]:
     """A later pass over those of a chunk's documents that `stays` (an array of rows) names; row `first` is its 0."""
     return _work(one, number, _kept(one, chunk, np.load(stays), first))
 
@@ -170,7 +170,7 @@ def _edit(batch: _Batch, place: int, found: Found) -> None:
             batch.gone[row] = (place, NOTHING_LEFT)
 
 
-def _work(one: Pass, number: int, batches: Iterator[_Batch]) -> dict[str, Any]:
+def _work(one: Pass, number: int, batches: Iterator[_Batch]) -> tuple[dict[str, Any], list[Path]]:
     workers = _workers(one)
     samples = _Samples(one)
     reasons: dict[tuple[int, str], int] = {}
@@ -190,7 +190,8 @@ def _work(one: Pass, number: int, batches: Iterator[_Batch]) -> dict[str, Any]:
             _write(batch, writer, reasons)
     finally:
         writer.close()
-    return {"chunks": writer.names, "samples": samples.found, "reasons": [list(each) for each in reasons]}
+    result = {"chunks": writer.names, "samples": samples.found, "reasons": [list(each) for each in reasons]}
+    return result, writer.files
 
 
 def _write(batch: _Batch, writer: ChunkWriter, reasons: dict[tuple[int, str], int]) -> None:
@@ -226,16 +227,14 @@ def _workers(one: Pass) -> list[tuple[int, Worker]]:
 
 
 def _words(languages: tuple[str, ...], steps: list[StepConfig]) -> Words | None:
-    if not any(isinstance(step, WordRule) for step in steps):
+    if not any(step.counts_words for step in steps):
         return None
     from polyana.corpus.words import Words  # compiles, which takes a second
 
     return Words(
         languages,
-        {
-            language: [word for step in steps if isinstance(step, WordRule) for word in step.looked_for(language)]
-            for language in languages
-        },
+        {language: [word for step in steps for word in step.looked_for(language)] for language in languages},
+        plain=any(isinstance(step, NearDuplicates) for step in steps),
     )
 
 

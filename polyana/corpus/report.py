@@ -256,14 +256,14 @@ class CorpusReport:
 _ID, _TEXT = b'{"id": ', b', "text": '  # the quotation marks of an id are escaped, so this stands nowhere inside
 
 
-def _tell(chunk: Chunk, fates: Path, labels: list[str], wanted: list[int], drops: Path) -> dict[str, Any]:
+def _tell(chunk: Chunk, fates: Path, labels: list[str], wanted: list[int], drops: Path) -> tuple[dict[str, Any], list[Path]]:
     """Write the ids of a chunk's dropped documents with their reasons; (id, beginning) of the wanted rows."""
     with np.load(fates) as decided:
         gone, left = decided["fates"], decided["left"]
     found, some = {}, set(wanted)
     with drops.open("w", encoding="utf-8", errors="replace") as told:
         if not (gone >= 0).any() and not some:
-            return {}
+            return {}, [drops]
         for row, line in enumerate(chunk.lines()):
             if gone[row] < 0 and row not in some:
                 continue
@@ -273,7 +273,7 @@ def _tell(chunk: Chunk, fates: Path, labels: list[str], wanted: list[int], drops
                 told.write(json.dumps(record, ensure_ascii=False) + "\n")
             if row in some:
                 found[str(row)] = [identifier, json.loads(line)["text"][:_SHOWN]]
-    return found
+    return found, [drops]
 
 
 def report_lines(report: Mapping[str, Any]) -> list[str]:

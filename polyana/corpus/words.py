@@ -6,7 +6,9 @@ Splitting a stretch alone gives the words it has within a text, for spaCy's spli
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import re
+import unicodedata
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -18,7 +20,7 @@ from polyana.corpus import native
 from polyana.corpus.steps.step import Block
 from polyana.errors import UserError
 
-__all__ = ["SENTENCE_ENDS", "Batch", "WordTable", "Words"]
+__all__ = ["SENTENCE_ENDS", "Batch", "WordTable", "Words", "plain_text"]
 
 _BASE = 1_000_003 * 2_147_483_659 % ((1 << 61) - 1)  # of the polynomial hash; any large number: guess
 _POWERS = 1 << 16  # of it that are kept; longer stretches take several
@@ -74,8 +76,10 @@ class WordTable:
     Raises UserError for a language that spaCy splits by more than its characters.
     """
 
-    def __init__(self, language: str, stop_words: Iterable[str] = ()) -> None:
+    def __init__(self, language: str, stop_words: Iterable[str] = (), *, plain: bool = False) -> None:
+        """`plain`: with plain words, too, by which `sign` compares documents."""
         self._split = _splitter(language)
+        self._plain = _PlainWords(self._split) if plain else None
         self._stop_words = frozenset(stop_words)
         self._keys, self._values = np.zeros(_ROOM, np.uint64), np.zeros(_ROOM, np.int32)
         self.known = 0  # stretches
@@ -84,6 +88,7 @@ class WordTable:
         self._length, self._hash = _Growing(np.int32), _Growing(np.uint64)
         self._flags = _Growing(np.uint8)
         self._powers = native.powers(_BASE, _POWERS)
+        self._sentence_ends = _sentence_ends()
         self._ends = np.zeros(0x110000, np.uint8)
         self._ends[[ord(sign) for sign in SENTENCE_ENDS]] = 1
 
@@ -117,7 +122,25 @@ class WordTable:
             self._length.values, self._hash.values, self._flags.values, self._powers, self._ends,
         )  # fmt: skip
 
+    def cut_lines(self, batch: Batch, longest: int, fewest: int, *, ended: bool) -> tuple[Any, Any]:
+        """See native.cut_lines."""
+        return native.cut_lines(  # type: ignore[no-any-return]
+            batch.text_N, batch.begins, batch.chunks, batch.chunk_begins, self._first.values, self._of_chunk.values,
+            self._flags.values, longest, fewest, ended,
+        )  # fmt: skip
+
+    def sign(self, batch: Batch, n: int, factors: NDArray[np.uint64], terms: NDArray[np.uint64]) -> tuple[Any, Any]:
+        """See native.sign; of a table with plain words."""
+        assert self._plain is not None
+        plain = self._plain
+        return native.sign(  # type: ignore[no-any-return]
+            batch.begins, batch.chunks, batch.chunk_begins, plain.first.values, plain.of_chunk.values,
+            plain.begins.values, plain.bytes.values, n, factors, terms,
+        )  # fmt: skip
+
     def _learn(self, chunks: list[str]) -> None:
+        if self._plain is not None:
+            self._plain.learn(chunks)
         known, numbers, ends, count = self._words, list[int](), list[int](), len(self._of_chunk)
         before = len(known)
         for chunk in chunks:
@@ -135,11 +158,73 @@ class WordTable:
         self._flags.extend([self._flags_of(word) for word in new])
 
     def _flags_of(self, word: str) -> int:
+        if not word.isalnum() and all(unicodedata.category(sign).startswith("P") for sign in word):
+            ends = native.ENDER * (word in self._sentence_ends) | native.PUNCTUATION
+            return ends | native.SOLID * (not _PUNCTUATION.issuperset(word)) | native.STOP * (word in self._stop_words)
         if word.isalpha():
             return native.ALPHABETIC | native.SOLID | native.STOP * (word in self._stop_words)
         solid = not _PUNCTUATION.issuperset(word)
         flags = native.ALPHABETIC * any(map(str.isalpha, word)) | native.SOLID * solid
         return flags | native.STOP * (word in self._stop_words)
+
+
+class _PlainWords:
+    """The words of each chunk once it is plain: small letters without accents and punctuation, numbers all the same."""
+
+    def __init__(self, split: Any) -> None:
+        self._split = split
+        self._known: dict[str, int] = {}
+        self.first, self.of_chunk = _Growing(np.int64, [0]), _Growing(np.int32)
+        self.begins, self.bytes = _Growing(np.int64, [0]), _Growing(np.uint8)
+
+    def learn(self, chunks: list[str]) -> None:
+        known, numbers, ends = self._known, list[int](), list[int]()
+        count, before = len(self.of_chunk), len(known)
+        for chunk in chunks:
+            if chunk.isascii() and chunk.isalpha():  # nearly all: nothing to take out, and one word
+                numbers.append(known.setdefault(chunk.lower(), len(known)))
+            else:
+                for piece in plain_text(chunk).split():
+                    for token in self._split(piece):
+                        numbers.append(known.setdefault(token, len(known)))
+            ends.append(count + len(numbers))
+        self.of_chunk.extend(numbers)
+        self.first.extend(ends)
+        new = [word.encode("utf-8", "replace") for word in islice(known, before, None)]
+        self.bytes.extend(np.frombuffer(b"".join(new), np.uint8))
+        last = int(self.begins.values[-1])
+        self.begins.extend(last + np.cumsum([len(word) for word in new], dtype=np.int64))
+
+
+def plain_text(text: str) -> str:
+    """Text as near copies are compared: case, accents, punctuation and which number it is do not count.
+
+    The steps and their order are those of datatrove 0.10 (TextNormConfig's defaults), so that signatures are the same.
+    """
+    text = _NUMBER.sub("0", text.lower()).translate(_BLANKED)
+    text = _BLANK.sub(" ", text.strip())
+    text = "".join(sign for sign in unicodedata.normalize("NFD", text) if unicodedata.category(sign) != "Mn")
+    return text.strip()
+
+
+_NUMBER = re.compile(r"\d+(?:[.,\u060c\u066b\u2396\u2397\u2398]\d+)?")
+_BLANK = re.compile(r"\s+")
+_BLANKED = dict.fromkeys(
+    map(
+        ord,
+        _characters(
+            "0-8 b-1f 21-2f 3a-40 5b-60 7b-9f ab b4 bb 2013-2014 2019 201c-201e 2026 2236 2501 25ba 3001-3002 "
+            "3008-300d 3010-3011 ff01 ff05 ff08-ff09 ff0c ff0e ff11 ff1a-ff1b ff1f ff5e"
+        ),
+    ),
+    " ",
+)
+
+
+def _sentence_ends() -> frozenset[str]:
+    from spacy.pipeline import Sentencizer
+
+    return frozenset(Sentencizer.default_punct_chars)
 
 
 class Words:
@@ -148,8 +233,10 @@ class Words:
     `stop_words` of a language are those that its steps look for.
     """
 
-    def __init__(self, languages: Sequence[str], stop_words: Mapping[str, Iterable[str]]) -> None:
-        self._languages, self._stop_words = languages, stop_words
+    def __init__(
+        self, languages: Sequence[str], stop_words: Mapping[str, Iterable[str]], *, plain: bool = False
+    ) -> None:
+        self._languages, self._stop_words, self._plain = languages, stop_words, plain
         self._tables: dict[int, WordTable] = {}
         self._block: Block | None = None
         self._counted = np.zeros((0, len(native.METRICS)), np.int64)
@@ -159,8 +246,14 @@ class Words:
         table = self._tables.get(language)
         if table is None or table.known > _LARGEST:
             name = self._languages[language]
-            table = self._tables[language] = WordTable(name, self._stop_words.get(name, ()))
+            table = self._tables[language] = WordTable(name, self._stop_words.get(name, ()), plain=self._plain)
         return table
+
+    def tables(self, block: Block, rows: NDArray[np.int64]) -> Iterator[tuple[WordTable, NDArray[np.int64]]]:
+        """For each language among these documents its table, and which of them are of it."""
+        of = block.languages[rows]
+        for language in np.unique(of).tolist():
+            yield self.table(language), rows[of == language]
 
     def counts(self, block: Block) -> dict[str, NDArray[np.int64]]:
         """native.METRICS of each document as its text is now."""
@@ -169,9 +262,7 @@ class Words:
             self._counted = np.zeros((len(block), len(native.METRICS)), np.int64)
         if block.changed:
             changed = np.array(sorted(block.changed), np.int64)
-            for language in np.unique(block.languages[changed]).tolist():
-                rows = changed[block.languages[changed] == language]
-                table = self.table(language)
+            for table, rows in self.tables(block, changed):
                 self._counted[rows] = table.measure(table.batch([block.texts[row] for row in rows.tolist()]))
             block.changed.clear()
         return dict(zip(native.METRICS, self._counted.T.copy(), strict=True))

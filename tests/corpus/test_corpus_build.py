@@ -75,7 +75,7 @@ json_line = st.one_of(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(
     files=st.lists(anything, max_size=8),
     lines=st.lists(json_line, max_size=8),

@@ -59,6 +59,7 @@ class WordRule(StepConfig):
     """What rules share that count words. `counted`: those of native.METRICS that they decide by."""
 
     counted: ClassVar[tuple[str, ...]] = ()
+    counts_words = True
 
     def worker(self, surroundings: Surroundings) -> Worker:
         words = surroundings.words
@@ -69,10 +70,6 @@ class WordRule(StepConfig):
             return Found({name: counts[name].astype(np.int32) for name in self.counted})
 
         return count
-
-    def looked_for(self, language: str) -> Sequence[str]:
-        """Words of a language whose number in a document is counted."""
-        return ()
 
     def threshold(self, name: str, language: str) -> Any:
         """As the recipe gives it, or as it was published for the language."""

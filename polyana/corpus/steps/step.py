@@ -7,7 +7,7 @@ another threshold does not read text again.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -132,12 +132,19 @@ class StepConfig(Config):
     edits: ClassVar[bool] = False
     """Whether its worker may change texts."""
 
+    counts_words: ClassVar[bool] = False
+    """Whether it needs `Surroundings.words`, and so a language."""
+
     secret: ClassVar[bool] = False
     """Whether what it takes out may not be shown to anybody."""
 
     def worker(self, surroundings: Surroundings) -> Worker:
         """What does the work in one process; made once there, so what it loads is loaded once."""
         raise NotImplementedError  # each kind has its own
+
+    def looked_for(self, language: str) -> Sequence[str]:
+        """Words of a language whose number in a document is counted."""
+        return ()
 
     def verdicts(self, columns: Columns, language: str) -> Iterator[Verdict]:
         """Reasons to throw documents of one language out, by what was measured; the first that holds counts."""
