@@ -293,7 +293,8 @@ def test_nothing_found_shows(caplog, capsys):
 
 
 PEOPLE = ["Anna Berg", "Tom Hale", "Maria Stein", "Paul Norris", "Olga Frost", "Henry Wood", "Clara Moss", "Peter Lane"]
-FRAMES = ["{} came home late.", "Yesterday {} met the miller.", "We asked {} about the bridge.", "{} and {} sang."]
+FRAMES = ["{} came home late.", "Yesterday {} met the miller.", "We asked {} about the bridge.", "{} and {} sang.",
+          "The river was full of ice."]  # fmt: skip
 
 
 @pytest.fixture(scope="module")

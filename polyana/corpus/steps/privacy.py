@@ -62,7 +62,7 @@ class PrivacyConfig(StepConfig):
     names: dict[str, str] = Field(
         {},
         description="by language the installed spaCy pipeline that finds people's names, as `{en: en_core_web_sm}`; "
-        "0.04 MB per CPU second",
+        "0.05 MB per CPU second",
     )
 
     def problems(self) -> Iterator[tuple[KeyPath, str]]:
