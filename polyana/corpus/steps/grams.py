@@ -182,6 +182,9 @@ def _matches(
     return found[:count]
 
 
+_NOTHING = np.zeros((0, 3), np.int64)
+
+
 class RunIndex:
     """The runs of words of evaluation sets. `set_of_item` [items]: which set each item is of.
 
@@ -211,7 +214,7 @@ class RunIndex:
 
     def matches(self, text: str) -> NDArray[np.int64]:
         """(first character, end, item) of each known run of words; of an item that several share, the first."""
-        found, at = [np.zeros((0, 3), np.int64)], 0
+        found, at = list[NDArray[np.int64]](), 0
         while at < len(text):
             points = _points(text[at : at + _PIECE])
             hashes, begins, ends = _words_of(points, _folds())
@@ -219,11 +222,12 @@ class RunIndex:
             if more and len(ends) and ends[-1] == len(points):  # it may go on
                 hashes, begins, ends = hashes[:-1], begins[:-1], ends[:-1]
             rows = _matches(_prefixes(hashes), self._words, self._keys, self._items, self._min_words, self._heads)
-            first, last = rows[:, 0], rows[:, 0] + rows[:, 1] - 1
-            found.append(np.stack([begins[first] + at, ends[last] + at, rows[:, 2]], axis=1))
+            if len(rows):
+                first, last = rows[:, 0], rows[:, 0] + rows[:, 1] - 1
+                found.append(np.stack([begins[first] + at, ends[last] + at, rows[:, 2]], axis=1))
             if not more:
                 break
             # runs that reach over the border begin with one of the last words
             overlap = begins[-self._words + 1] if len(begins) >= self._words else 0
             at += int(overlap) or len(points)
-        return np.unique(np.concatenate(found), axis=0)
+        return np.unique(np.concatenate(found), axis=0) if found else _NOTHING
