@@ -30,7 +30,7 @@ def cores() -> int:
 
 @dataclass(frozen=True)
 class Task:
-    """`function(*arguments)` gives (result, files); its note is `done`. Other processes find the function by its name."""
+    """`function(*arguments)` gives (result, files); its note is `done`. Any process finds the function by its name."""
 
     done: Path
     function: Callable[..., tuple[Any, list[Path]]]

@@ -181,7 +181,7 @@ def _work(one: Pass, number: int, batches: Iterator[_Batch]) -> tuple[dict[str, 
                 found = worker(batch.block)
                 for name, values in found.columns.items():
                     batch.columns[f"{place}.{name}"] = values
-                    if name == "language":
+                    if name == "label":
                         batch.block.languages = np.maximum(values, 0).astype(np.int16)
                 for row, reason in found.dropped.items():
                     batch.gone.setdefault(row, (place, reason))

@@ -256,7 +256,9 @@ class CorpusReport:
 _ID, _TEXT = b'{"id": ', b', "text": '  # the quotation marks of an id are escaped, so this stands nowhere inside
 
 
-def _tell(chunk: Chunk, fates: Path, labels: list[str], wanted: list[int], drops: Path) -> tuple[dict[str, Any], list[Path]]:
+def _tell(
+    chunk: Chunk, fates: Path, labels: list[str], wanted: list[int], drops: Path
+) -> tuple[dict[str, Any], list[Path]]:
     """Write the ids of a chunk's dropped documents with their reasons; (id, beginning) of the wanted rows."""
     with np.load(fates) as decided:
         gone, left = decided["fates"], decided["left"]

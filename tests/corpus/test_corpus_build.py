@@ -87,7 +87,7 @@ def test_a_random_mix_of_documents_adds_up(tmp_path_factory, files, lines, min_c
     write(base, sure="this one is always kept, being long and plain", **{f"n{n}": file for n, file in enumerate(files)})
     (base / "lines.jsonl").write_bytes("\n".join(lines).encode())
     sources = [SourceConfig(path="texts"), SourceConfig(path="lines.jsonl")]
-    corpus = build(base, sources, min_characters=min_characters, drop_duplicates=drop_duplicates)
+    corpus = build(base, sources, min_characters=min_characters, drop_duplicates=drop_duplicates, guard=1.0)
     check_balance(corpus)
     assert corpus.report["total"]["read"]["documents"] == 1 + len(files) + len(lines)
     documents = everything(corpus)

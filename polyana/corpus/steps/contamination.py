@@ -188,12 +188,12 @@ class ContaminationConfig(StepConfig):
         pieces = [piece for piece in [*pieces, text[at:].strip()] if piece]
         return pieces, [piece for piece in pieces if len(piece) >= self.min_piece]
 
-    def verdicts(self, columns: Columns, language: str) -> Iterator[Verdict]:  # noqa: ARG002  a match is one in all
+    def verdicts(self, columns: Columns, language: str) -> Iterator[Verdict]:
         if self.action == "drop":
-            yield _OVERLAP, columns["runs"] > 0
+            yield Verdict(_OVERLAP, columns["runs"], most=0)
         else:
-            yield _OVERLAP, columns["pieces"] == 0
-            yield f"in more than {self.max_pieces} pieces", columns["pieces"] > self.max_pieces
+            yield Verdict(_OVERLAP, columns["pieces"], 1)
+            yield Verdict(f"in more than {self.max_pieces} pieces", columns["pieces"], most=self.max_pieces)
 
 
 def _space_before(text: str, at: int) -> int:

@@ -129,13 +129,13 @@ class PrivacyConfig(StepConfig):
 
         return work
 
-    def verdicts(self, columns: Columns, language: str) -> Iterator[Verdict]:  # noqa: ARG002  personal data is alike in all
+    def verdicts(self, columns: Columns, language: str) -> Iterator[Verdict]:
         if self.action == "drop":
             for kind in self.kinds:
-                yield LABELS[kind], columns[kind] > 0
+                yield Verdict(LABELS[kind], columns[kind], most=0)
         elif self.max_found is not None:
             total = np.sum([columns[kind] for kind in self.kinds], axis=0)
-            yield f"more than {self.max_found} pieces of personal data", total > self.max_found
+            yield Verdict(f"more than {self.max_found} pieces of personal data", total, most=self.max_found)
 
 
 def _masked(text: str, spans: list[Span], masks: dict[str, str]) -> Edit:
