@@ -1,9 +1,9 @@
 """Classes of documents by a linear model over hashed words, pairs of words and four letters in a row.
 
 Softmax regression with an L2 penalty. A document is the set of its features over the square root of how many they are:
-on five tasks of real text, of 600 to 2,000 examples, the loss of that was 0.6 to 0.9 of what mean counts had, with or
-without idf. Of more than `COUNT * LENGTH` characters stretches from all over a document are looked at, in learning as
-in scoring.
+of five tasks of real text, of 600 to 2,000 examples, four had a lower loss so than by mean counts with or without idf
+(0.09 for 0.11, 0.25 for 0.26, 0.03 for 0.06, 0.17 for 0.27), one a higher (0.011 for 0.005). Of more than
+`COUNT * LENGTH` characters stretches from all over a document are looked at, in learning as in scoring.
 """
 
 from __future__ import annotations

@@ -29,7 +29,7 @@ MOST_ORDER = 8
 _CODE_POINTS = 0x110000 - 2048  # Unicode's characters, what an unseen one is drawn from
 _UNIFORM = -np.log2(_CODE_POINTS)
 _BASE = np.uint64(0x9FB21C651E98DF25)  # of the polynomial hash; any large odd number
-_PART = 4_000_000  # characters counted at once: bounds memory at about 200 MB; guess
+_PART = 4_000_000  # characters counted at once, which takes 0.2 GB; guess
 _SLOT = np.dtype([("key", "u8"), ("log_p", "f4"), ("back", "f4")])  # of a table of open addressing; key 0 is free
 
 
@@ -58,7 +58,10 @@ def bits_of(model: NgramModel, texts: list[str]) -> tuple[NDArray[np.float64], N
 
 
 def learn(texts: Iterable[str], order: int) -> NgramModel:
-    """From texts, whose n-grams do not reach from one into another. Needs about 50 bytes a different n-gram."""
+    """From texts, whose n-grams do not reach from one into another.
+
+    22 million characters of English and Russian took 15 s and 0.5 GB at order 6, for a model of 134 MB.
+    """
     counted = [_Counted.nothing() for _ in range(order)]
     for part in _parts(texts):
         points_N, begins = folded(part)

@@ -62,7 +62,7 @@ def test_tolstoy_stays_russian_although_he_writes_french(shared_data):
     assert reasons(columns, "ru") == [""] * len(books)
     opening = "Eh bien, mon prince. Gênes et Lucques ne sont plus que des apanages, des поместья, de la famille. " * 45
     assert found([opening])["label"][0] == -1
-    assert found([opening + books[0]])["label"][0] == 1  # the first 4,000 characters alone would say French
+    assert found([opening + books[0]])["label"][0] == 1  # its first pages alone would say French
 
 
 def test_reasons():
@@ -104,7 +104,7 @@ def test_decisions_are_datatroves_with_the_same_model(help_pages):
     kept = [reason == "" for reason in reasons(found(pages, ("en",)), "en")]
     expected = [theirs.predict(Document(text=page, id=""))[1]["en"] > 0.65 for page in pages]
     assert kept == expected
-    assert 0.3 < np.mean(kept) < 0.6
+    assert 0.3 < np.mean(kept) < 0.7
 
 
 def test_a_long_text_is_looked_at_from_end_to_end():
