@@ -63,7 +63,7 @@ def test_real_text_is_treated_as_ftfy_treats_it(shared_data):
 
 
 def test_short_strings_without_a_sign_are_never_bad():
-    """ftfy's alternatives of four characters and more all name one of the rarer categories; these are all the others."""
+    """ftfy's alternatives of four characters and more all name one of the rarer categories; these are the others."""
     usual = [MOJIBAKE_CATEGORIES[name] for name in ("common", "start_punctuation", "end_punctuation")]
     alphabet = "".join(usual) + "ВГРСвўа" + "ΒΓΞΟβα" + "ÞaZ \n1"
     strings = ["".join(three) for three in itertools.product(alphabet, repeat=3)]

@@ -60,7 +60,7 @@ class RepairConfig(StepConfig):
             if getattr(self, name) and find_spec("ftfy") is None:
                 yield (name,), f"`{name}` needs ftfy; run: pip install 'polyana[mill]', or write `{name}: false`"
 
-    def worker(self, surroundings: Surroundings) -> Worker:
+    def worker(self, surroundings: Surroundings) -> Worker:  # noqa: ARG002  the same for every language
         visible, invisible = list(self._visible()), list(self._invisible())
 
         def versions(text: str) -> Iterator[tuple[str, str]]:
@@ -117,17 +117,17 @@ def mojibake_signs() -> re.Pattern[str]:
     ftfy's own pattern is 30 to 100 times slower. Each of its alternatives holds a character of its rarer categories, or
     U+0402, or punctuation right between two of the letters that UTF-8's first bytes become in Windows-1251 and -1253.
     """
-    from ftfy.badness import MOJIBAKE_CATEGORIES as categories
+    from ftfy.badness import MOJIBAKE_CATEGORIES
 
     usual = ("common", "start_punctuation", "end_punctuation", "lower_common", "upper_common")
-    rare = "\u0402" + "".join(signs for name, signs in categories.items() if name not in usual)
-    punctuation = categories["start_punctuation"] + categories["end_punctuation"]
+    rare = "\u0402" + "".join(signs for name, signs in MOJIBAKE_CATEGORIES.items() if name not in usual)
+    punctuation = MOJIBAKE_CATEGORIES["start_punctuation"] + MOJIBAKE_CATEGORIES["end_punctuation"]
     first = "ВГРСΒΓΞΟ"  # Cyrillic, then Greek
     return re.compile(f"[{rare}{punctuation}](?:(?<=[{rare}])|(?<=[{first}].)(?=[{first}]))")
 
 
 def without_mojibake(text: str, signs: re.Pattern[str]) -> str:
-    """`text` as `ftfy.fix_text` gives it with nothing but `fix_encoding`; only lines with such a sign are given to it."""
+    """`text` as `ftfy.fix_text` gives it with nothing but `fix_encoding`; it is given only lines with a sign."""
     from ftfy import TextFixerConfig, fix_text
 
     config = TextFixerConfig(
