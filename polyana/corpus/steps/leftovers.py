@@ -170,13 +170,14 @@ _SCRIPTS: dict[Language, tuple[_Banner, ...]] = {
 }
 
 _AROUND, _BEHIND = r"[^\w\n(©]*+", r"(?:\.{3}|[^\w\n.!?,;])*+"  # what ends as a sentence does is one
-_SIGNS = r"|•·»›>→"  # between the items of a menu or of a trail
+_SIGNS = "|•·»›>→"  # between the items of a menu
 
 
 _TEMPLATES = re.compile(
-    r"[^\S\n]*+(?<![\\\w^_}{$`'\"=(])(?<!= )"  # no LaTeX, no BibTeX, no string or argument of a program
+    r"[^\S\n]*+(?:\{\{[\w :#-]{1,60}\|[^{}\\\n]{0,300}\}\}|"  # Wikipedia's
+    r"(?<![\\\w^_}{$`'\"=(])(?<!= )"  # no LaTeX, no BibTeX, no string or argument of a program
     r"(?:\{\{[^{}\\\n]{1,200}\}\}|\{%[-+]?\s*\w[^%{}\n]{0,200}%\}|"
-    r"\$\{[a-z][a-zA-Z0-9.]*\}(?![\w./:$]))(?![}`'\")])"  # a shell's variables have capitals or _
+    r"\$\{[a-z][a-zA-Z0-9.]*\}(?![\w./:$]))(?![}`'\")]))"  # a shell's variables have capitals or _
 )
 _NESTED = 5  # templates within each other that are still undone, as Wikipedia's are: guess
 _SEPARATORS = re.compile(r"(\n[^\S\n]*([-=_*~.#•·–—+])(?:[^\S\n]*\2){2,}[^\S\n]*)(?:\s*\1)+(?=\n)")
@@ -270,7 +271,7 @@ def _finder_of_phrases(phrases: Iterable[str]) -> Finder:
 
 def _menus(words: str) -> Iterator[str]:
     """Trails from the first page; lines of three items that begin with two words of a menu; three lines of one each."""
-    yield rf"(?:home|главная(?: страница)?)(?: ?[{_SIGNS}] ?[^{_SIGNS}\n.!?]{{1,60}}(?<! ))+"
+    yield r"(?:home|главная(?: страница)?)(?: ?[»›>→] ?[^\W\d][^|•·»›>→\n.!?]{0,60}(?<! ))+"
     between = rf"[^\S\n]*+[{_SIGNS}/][^\S\n]*+"
     yield rf"(?:{words}){between}(?:{words})(?:{between}[^{_SIGNS}/\n]{{1,30}})+"
     yield rf"(?:{words}){_BEHIND}(?:(?:\n{_AROUND})++(?:{words}){_BEHIND}){{2,}}"

@@ -62,14 +62,12 @@ def _tears_sentence(text: str, line: re.Match[str]) -> bool:
     return (before.islower() or before in (",", "-")) and after.islower()
 
 
-# English: the commonest parts of compounds; Russian: the spelling rules' particles and first parts of adjectives.
+# First parts after which a hyphen is all but sure, and last parts before which it is behind a whole word.
 _FIRST_PARTS = frozenset((
-    "self", "well", "ill", "non", "ex", "half", "high", "low", "long", "short", "full", "two", "three", "four", "five",
-    "six", "seven", "eight", "nine", "ten", "twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty",
-    "ninety", "vice", "mother", "father", "brother", "sister",
-    "кое", "кой", "юго", "северо", "вице", "экс", "генерал", "штаб", "обер", "унтер", "лейб", "камер", "темно",
-    "светло", "ярко", "бледно", "серо", "черно", "социально", "научно", "военно", "англо", "франко", "немецко",
-    "интернет", "онлайн", "бизнес", "пресс", "из",
+    "self", "well", "half", "mother", "father", "brother", "sister", "twenty", "thirty", "forty", "fifty", "sixty",
+    "seventy", "eighty", "ninety",
+    "кое", "юго", "северо", "вице", "генерал", "штаб", "обер", "унтер", "лейб", "темно", "светло", "ярко", "бледно",
+    "серо", "социально", "научно", "военно", "англо", "франко", "немецко", "интернет", "онлайн", "бизнес", "пресс",
 ))  # fmt: skip
 _LAST_PARTS = frozenset((
     "known", "like", "based", "looking", "minded", "old", "eyed", "haired", "hearted", "handed", "tempered", "sized",
@@ -78,6 +76,7 @@ _LAST_PARTS = frozenset((
 _ADVERB = re.compile(r"\w{3,}ly-\w+(?:ed|ing|own|en)")  # heavily-armed
 _BROKEN = re.compile(r"([-\u2010¬])\n(?<=[^\W\d_]{2}[^\n]\n)[^\S\n]*+([^\W\d_]{2,}+)(\S*+)[^\S\n]*+\n?")
 _LETTERS_BEFORE = re.compile(r"(-?)([^\W\d_]+)\Z")
+_GOES_ON = re.compile(r"-\w")
 _LONGEST_WORD = 40  # characters looked at in front of a hyphen: guess
 _COLUMNS = re.compile(r"\S {4,}\S|\t")  # justified lines have up to three spaces between words
 _WORD = re.compile(r"[^\W\d_]+(?:-[^\W\d_]+)*")
@@ -108,12 +107,14 @@ def with_whole_words(text: str) -> str:
             return match[0]
         if right.islower():
             has = known.has_hyphen(left, right)
-            stays = sign != "¬" and ((not divides if has is None else has) or hyphen_before or rest.startswith("-"))
+            stays = sign != "¬" and (
+                (not divides if has is None else has) or hyphen_before or rest[:1] == "-" != rest[1:2]
+            )
         elif right.istitle() and left.istitle() and sign != "¬":
             stays = True
         else:
             return match[0]
-        return f"{sign if stays else ''}{right}{rest}\n"
+        return f"{sign if stays else ''}{right}{rest}" + "\n" * (match.end() < len(text))
 
     return _BROKEN.sub(whole, text)
 
@@ -131,7 +132,7 @@ class _Vocabulary:
     def __init__(self, text: str) -> None:
         self.words = Counter(_WORD.findall(text.lower()))
         compounds = [word.split("-") for word in self.words if "-" in word]
-        self.first = _FIRST_PARTS | {parts[0] for parts in compounds}
+        self.first = {parts[0] for parts in compounds}
         self.last = _LAST_PARTS | {parts[-1] for parts in compounds}
 
     def has_hyphen(self, left: str, right: str) -> bool | None:
@@ -142,9 +143,11 @@ class _Vocabulary:
         with_it, without = self.words[compound], self.words[left + right]
         if with_it != without:
             return with_it > without
-        both_words = min(len(left), len(right)) > 3 and left in self.words and right in self.words
-        known_part = left == right or left in self.first or right in self.last
-        return True if acronym or both_words or known_part or _ADVERB.fullmatch(compound) else None
+        both_words = left in self.words and right in self.words and min(len(left), len(right)) > 3
+        first = left in _FIRST_PARTS or (left in self.first and right in self.words)
+        last = right in self.last and left in self.words
+        certain = acronym or both_words or first or last or left == right or _ADVERB.fullmatch(compound)
+        return True if certain else None
 
 
 _WIDTHS = (40, 130)  # characters of a line in columns, books and terminals: guess
@@ -153,7 +156,7 @@ _FULL = 0.85  # of the width, with the next word: lines of proportional letters 
 _SURE = 0.9  # share of the line ends amid a sentence that are where a line is full: guess
 _JUSTIFIED = 0.2  # share of full lines with several spaces between two words: guess
 _CENTRED = 8  # more spaces before a line than before others, and it is a heading: guess
-_ITEM = re.compile(r"[•·*▪◦‣#>|+]|\$ |\(?(?:\d{1,3}|\w)[.)](?:\s|$)|\d+(?:\.\d+)+\s|[A-ZА-ЯЁ][\w-]*:(?:\s|$)")
+_ITEM = re.compile(r"[•·*▪◦‣#>|+]|\$ |\(?\d{1,3}[.)](?:\s|$)|\w\)\s|\d+(?:\.\d+)+\s|[A-ZА-ЯЁ][\w-]*:(?:\s|$)")
 _DASH = re.compile(r"[-–—]\s")
 _SPACES = re.compile(r"(?<=\S) {2,}(?=\S)")
 
