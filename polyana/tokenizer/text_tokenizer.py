@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import cached_property
+from importlib.metadata import version
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -11,11 +14,13 @@ from tokenizers import Tokenizer
 
 from polyana.errors import PolyanaError
 from polyana.storage import read_json
+from polyana.tokenizer.fast import FastEncoder, Ids, encode_by_tokenizers
 
 __all__ = ["TextTokenizer", "pieces"]
 
 _PIECE = 1_000_000  # characters in a part of a long document; guess
 _AT_ONCE = 16 * _PIECE  # characters given to the tokenizer at once: bounds its memory, keeps its threads busy; guess
+_WORTH_LOADING = 2 * _PIECE  # characters that take tokenizers as long as loading the fast encoder does; measured
 
 
 def pieces(text: str, limit: int = _PIECE) -> Iterator[str]:
@@ -63,22 +68,38 @@ class TextTokenizer:
         """Rows an embedding needs: one more than the largest id."""
         return max(self._tokenizer.get_vocab(with_added_tokens=True).values()) + 1
 
+    @cached_property
+    def _fast(self) -> FastEncoder | None:
+        return FastEncoder.of(self._tokenizer)
+
+    @property
+    def engine(self) -> str:
+        """The library that encodes long texts, and its version. Whichever it is, the ids are those of tokenizers."""
+        return self._fast.name if self._fast is not None else f"tokenizers {version('tokenizers')}"
+
     def encode(self, texts: list[str]) -> list[NDArray[np.uint32]]:
         """Token ids of each text, without special tokens; on all cores (TOKENIZERS_PARALLELISM=false for one)."""
-        parts = [list(pieces(text)) for text in texts]
-        ids = self._ids_of([part for document in parts for part in document])
-        return [np.concatenate([next(ids) for _ in document]) for document in parts]
+        ids, counts = self.encode_joined(texts)
+        return np.split(ids, np.cumsum(counts)[:-1]) if texts else []
 
-    def _ids_of(self, parts: list[str]) -> Iterator[NDArray[np.uint32]]:
-        """The ids of each part; the tokenizer is given only so much at once, as a token costs it 100 bytes."""
+    def encode_joined(self, texts: list[str]) -> Ids:
+        """As `encode`, but the ids of all texts one behind the other, and how many each has."""
+        parts = [list(pieces(text)) for text in texts]
+        batches = [(np.empty(0, np.uint32), np.empty(0, np.int64)), *self._batches(list(chain.from_iterable(parts)))]
+        ids, counts = (np.concatenate(arrays) for arrays in zip(*batches, strict=True))
+        first = np.cumsum([0, *map(len, parts)])[:-1]
+        return ids, np.add.reduceat(counts, first) if texts else counts
+
+    def _batches(self, parts: list[str]) -> Iterator[Ids]:
+        """The ids of the parts; a library is given only so much at once, as a token costs tokenizers 100 bytes."""
+        fast = self._fast if sum(map(len, parts)) >= _WORTH_LOADING else self.__dict__.get("_fast")
         batch: list[str] = []
         waiting = 0
         for number, part in enumerate(parts, 1):
             batch.append(part)
             waiting += len(part)
             if waiting >= _AT_ONCE or number == len(parts):
-                for encoding in self._tokenizer.encode_batch_fast(batch, add_special_tokens=False):
-                    yield np.asarray(encoding.ids, dtype=np.uint32)
+                yield fast.encode(batch) if fast is not None else encode_by_tokenizers(self._tokenizer, batch)
                 batch, waiting = [], 0
 
     def decode(self, ids: list[int]) -> str:
