@@ -33,4 +33,4 @@ Sized = tuple[Document | Dropped, int]
 
 def utf8_length(text: str) -> int:
     """Length in bytes of UTF-8; half a surrogate pair (possible in JSON) counts as one."""
-    return len(text.encode("utf-8", "replace"))
+    return len(text) if text.isascii() else len(text.encode("utf-8", "replace"))

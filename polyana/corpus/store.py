@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import Any
 
 import zstandard
+from pydantic_core import from_json
 
 from polyana.corpus.document import Document, Split
 from polyana.storage import read_json
@@ -17,6 +18,7 @@ from polyana.storage import read_json
 __all__ = ["Corpus", "DocumentWriter"]
 
 _SHARD = 256 * 10**6  # bytes of text in a shard; guess: small enough to copy, large enough to be few
+_READ = 1 << 20  # bytes unpacked at once; measured: no faster from here on
 
 
 class DocumentWriter:
@@ -70,7 +72,7 @@ class Corpus:
     def documents(self, split: Split) -> Iterator[Document]:
         """The documents of a split, in the order of the sources, one in memory at a time."""
         for path in sorted(self.directory.glob(f"{split}-*.jsonl.zst")):
-            with zstandard.open(path, "rt", encoding="utf-8") as lines:
-                for line in lines:
-                    row = json.loads(line)
+            with zstandard.open(path, "rb") as packed:
+                for line in io.BufferedReader(packed, _READ):
+                    row = from_json(line, cache_strings="keys")
                     yield Document(row["id"], row["text"])

@@ -51,6 +51,25 @@ class ShardWriter:
         self._tokens += len(tokens)
         self._ids.write(identifier.replace("\n", " ") + "\n")
 
+    def write_all(self, identifiers: list[str], tokens: NDArray[np.uint32], counts: NDArray[np.int64]) -> None:
+        """Append documents whose `tokens` lie one behind the other, each with its end-of-text token; `counts` says how
+        many are whose."""
+        ends = np.cumsum(counts)
+        documents = written = 0
+        while documents < len(counts):
+            if self._stream is None or self._tokens >= self._limit:
+                self._next(weighted=False)
+            assert self._stream is not None
+            # up to the first document after which the shard is full
+            last = int(np.searchsorted(ends, written + self._limit - self._tokens)) + 1
+            upto = int(ends[min(last, len(counts)) - 1])
+            starts = ends[documents:last] - counts[documents:last] - written + self._tokens
+            self._starts.extend(starts.tolist())
+            self._stream.write(tokens[written:upto].astype(self._dtype).tobytes())
+            self._tokens += upto - written
+            documents, written = last, upto
+        self._ids.writelines(identifier.replace("\n", " ") + "\n" for identifier in identifiers)
+
     def _next(self, weighted: bool) -> None:
         self._finish()
         path = self._directory / f"{self._split}-{self._number:05d}.tokens"

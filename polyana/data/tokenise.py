@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from polyana.corpus import Corpus, Document, Split
+from polyana.corpus.document import utf8_length
 from polyana.data.shards import ShardWriter, TokenShards
 from polyana.storage import read_json, write_json
 from polyana.tokenizer import TextTokenizer
@@ -20,11 +22,11 @@ __all__ = ["VERSION", "TokenData", "tokenise", "write_examples"]
 
 VERSION = 1
 
-_BATCH = 16 * 10**6  # characters handed to the tokenizer's threads at once; guess: enough to keep all cores busy
+_BATCH = 4 * 10**6  # characters encoded at once; measured: 16 times 10**6 are no faster and take 0.2 GB more
 
 
 def tokenise(corpus: Corpus, tokenizer: TextTokenizer, directory: Path, console: Console) -> None:
-    """Write the shards of both splits and tokens.json into `directory`, a batch of documents in memory at a time."""
+    """Write the shards of both splits and tokens.json into `directory`; in memory are a few batches of documents."""
     about = {}
     total = corpus.report["total"]["train"]["documents"] + corpus.report["total"]["eval"]["documents"]
     done = 0
@@ -32,13 +34,15 @@ def tokenise(corpus: Corpus, tokenizer: TextTokenizer, directory: Path, console:
         for split in ("train", "eval"):
             tokens = documents = size = 0
             with closing(ShardWriter(directory, split, tokenizer.vocab_size)) as writer:
-                for batch in _batches(corpus, split):
-                    for document, ids in zip(batch, tokenizer.encode([item.text for item in batch]), strict=True):
-                        writer.write(document.id, np.append(ids, np.uint32(tokenizer.end_of_text)))
-                        tokens, documents = tokens + len(ids) + 1, documents + 1
-                        size += len(document.text.encode())
+                for batch in _ahead(_batches(corpus, split)):
+                    texts = [document.text for document in batch]
+                    ids, counts = tokenizer.encode_joined(texts)
+                    ended = np.insert(ids, np.cumsum(counts), np.uint32(tokenizer.end_of_text))
+                    writer.write_all([document.id for document in batch], ended, counts + 1)
+                    tokens, documents = tokens + len(ended), documents + len(batch)
+                    size += sum(map(utf8_length, texts))
                     done += len(batch)
-                    gauge.show(done, f"{tokens:,} tokens")
+                    gauge.show(done, f"{tokens:,} tokens by {tokenizer.engine}")
             about[split] = {"tokens": tokens, "documents": documents, "bytes": size}
     write_json(directory / "tokens.json", about)
 
@@ -55,6 +59,15 @@ def write_examples(
             about[split]["tokens"] += len(tokens)
             about[split]["documents"] += 1
     write_json(directory / "tokens.json", about)
+
+
+def _ahead(batches: Iterator[list[Document]]) -> Iterator[list[Document]]:
+    """`batches`, each read while the one before it is worked on."""
+    with ThreadPoolExecutor(1) as reader:
+        coming = reader.submit(next, batches, None)
+        while (batch := coming.result()) is not None:
+            coming = reader.submit(next, batches, None)
+            yield batch
 
 
 def _batches(corpus: Corpus, split: Split) -> Iterator[list[Document]]:

@@ -72,10 +72,14 @@ class TextTokenizer:
     def _fast(self) -> FastEncoder | None:
         return FastEncoder.of(self._tokenizer)
 
+    def _loaded(self) -> FastEncoder | None:
+        return self.__dict__.get("_fast")
+
     @property
     def engine(self) -> str:
-        """The library that encodes long texts, and its version. Whichever it is, the ids are those of tokenizers."""
-        return self._fast.name if self._fast is not None else f"tokenizers {version('tokenizers')}"
+        """The library that encodes by now, and its version. Whichever it is, the ids are those of tokenizers."""
+        fast = self._loaded()
+        return fast.name if fast is not None else f"tokenizers {version('tokenizers')}"
 
     def encode(self, texts: list[str]) -> list[NDArray[np.uint32]]:
         """Token ids of each text, without special tokens; on all cores (TOKENIZERS_PARALLELISM=false for one)."""
@@ -92,7 +96,7 @@ class TextTokenizer:
 
     def _batches(self, parts: list[str]) -> Iterator[Ids]:
         """The ids of the parts; a library is given only so much at once, as a token costs tokenizers 100 bytes."""
-        fast = self._fast if sum(map(len, parts)) >= _WORTH_LOADING else self.__dict__.get("_fast")
+        fast = self._fast if sum(map(len, parts)) >= _WORTH_LOADING else self._loaded()
         batch: list[str] = []
         waiting = 0
         for number, part in enumerate(parts, 1):

@@ -10,7 +10,6 @@ from functools import cache
 __all__ = ["NUMERALS", "unfamiliar"]
 
 NUMERALS = frozenset({"Nd", "Nl", "No"})  # the general categories of what Unicode counts as a number
-_BEYOND = re.compile("[\U00010000-\U0010ffff]")
 
 
 @cache
@@ -24,13 +23,10 @@ def unfamiliar(also: frozenset[str] = frozenset()) -> Callable[[str], bool]:
     """
     kinds = also | {"Cn"}
     near = [chr(code) for code in range(0x80, 0x10000) if unicodedata.category(chr(code)) in kinds]
-    pattern = re.compile("[" + "".join(map(re.escape, near)) + "]")
+    # one set for characters up to U+FFFF, where `re` is quick, and one stretch for those beyond, looked up if any stand
+    pattern = re.compile("[" + "".join(map(re.escape, near)) + "\U00010000-\U0010ffff]")
 
     def test(text: str) -> bool:
-        if text.isascii():
-            return False
-        if pattern.search(text):
-            return True
-        return any(unicodedata.category(character) in kinds for character in set(_BEYOND.findall(text)))
+        return not text.isascii() and any(unicodedata.category(found) in kinds for found in set(pattern.findall(text)))
 
     return test

