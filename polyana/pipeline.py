@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from polyana import corpus, data, examples, parallel, tasks, tokenizer
-from polyana.corpus import Corpus, CorpusConfig
+from polyana.corpus import Corpus, CorpusConfig, NgramsConfig, QualityConfig
 from polyana.distributed import World
 from polyana.errors import Problem, UserError
 from polyana.evaluate import trigram_bits_per_byte
@@ -99,6 +99,10 @@ class Pipeline:
         match self.recipe.stages[name]:
             case CorpusConfig() as config:
                 return self.corpus(name, config)
+            case NgramsConfig() as config:
+                return self.ngrams(name, config)
+            case QualityConfig() as config:
+                return self.quality(name, config)
             case TokenizerConfig() as config:
                 return self.tokenizer(name, config)
             case TrainingStageConfig() as config:
@@ -108,18 +112,41 @@ class Pipeline:
         where = partial(self.recipe.where, name)
         inputs = corpus.corpus_inputs(config, self.recipe.base, self.digests, where)
         self.digests.save()
+        judges = {stage: self.step(stage) for stage in config.judges}
+        inputs |= {f"stages.{stage}": step.making.fingerprint for stage, step in judges.items()}
 
         def fill(directory: Path) -> None:
             workshop = self.home / "mill" / f"{self.recipe.name}-{name}"
             workshop.mkdir(parents=True, exist_ok=True)
             busy = f"{self.recipe.name}/{name} is being made by another process"
             with locked(workshop.with_suffix(".lock"), busy):
+                models = {stage: self.store.get(step).directory for stage, step in judges.items()}
                 report = corpus.build_corpus(
-                    config, self.recipe.base, directory, self.console, workshop=workshop, inputs=inputs
+                    config, self.recipe.base, directory, self.console, workshop=workshop, inputs=inputs, models=models
                 )
             self._tell(corpus.report_lines(report))
 
         return self._step(name, Making("corpus", corpus.VERSION, config.identity(), inputs), fill)
+
+    def ngrams(self, name: str, config: NgramsConfig) -> Step:
+        inputs = corpus.ngrams_inputs(config, self.recipe.base, self.digests, partial(self.recipe.where, name))
+        self.digests.save()
+
+        def fill(directory: Path) -> None:
+            report = corpus.build_ngrams(config, self.recipe.base, directory, self.console)
+            self._tell(corpus.ngrams_report_lines(report))
+
+        return self._step(name, Making("ngrams", corpus.NGRAMS_VERSION, config.identity(), inputs), fill)
+
+    def quality(self, name: str, config: QualityConfig) -> Step:
+        inputs = corpus.quality_inputs(config, self.recipe.base, self.digests, partial(self.recipe.where, name))
+        self.digests.save()
+
+        def fill(directory: Path) -> None:
+            report = corpus.build_quality(config, self.recipe.base, directory, self.console)
+            self._tell(corpus.quality_report_lines(report))
+
+        return self._step(name, Making("quality", corpus.QUALITY_VERSION, config.identity(), inputs), fill)
 
     def tokenizer(self, name: str, config: TokenizerConfig) -> Step:
         text = self.step(config.corpus)

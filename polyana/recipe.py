@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from polyana.config import KeyPath, Source, closest, dump_yaml, read_config, read_yaml, references_of
-from polyana.corpus import CorpusConfig
+from polyana.corpus import CorpusConfig, NgramsConfig, QualityConfig
 from polyana.errors import Problem, UserError
 from polyana.storage import fingerprint
 from polyana.tasks import PretrainConfig, SftConfig, TranslateConfig
@@ -17,10 +17,14 @@ from polyana.tokenizer import TokenizerConfig
 
 __all__ = ["KINDS", "Recipe", "StageConfig", "load_recipe"]
 
-StageConfig = CorpusConfig | TokenizerConfig | PretrainConfig | SftConfig | TranslateConfig
+StageConfig = (
+    CorpusConfig | NgramsConfig | QualityConfig | TokenizerConfig | PretrainConfig | SftConfig | TranslateConfig
+)
 
 KINDS: dict[str, type[StageConfig]] = {
     "corpus": CorpusConfig,
+    "ngrams": NgramsConfig,
+    "quality": QualityConfig,
     "tokenizer": TokenizerConfig,
     "pretrain": PretrainConfig,
     "sft": SftConfig,

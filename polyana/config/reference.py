@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from polyana.config.config import Config
+from polyana.config.config import Config, config_classes, kind_of
 from polyana.config.source import KeyPath
 
 __all__ = ["StageReference", "references_of"]
@@ -31,3 +31,9 @@ def references_of(kind: type[Config], settings: Mapping[str, Any]) -> Iterator[t
                 stage = mark.stage_of(settings[name])
                 if stage is not None:
                     yield (name,), stage, mark.kinds
+        if isinstance(settings.get(name), list):
+            classes = {kind_of(each): each for each in config_classes(field.annotation) if "kind" in each.model_fields}
+            for place, inner in enumerate(settings[name]):
+                if isinstance(inner, Mapping) and str(inner.get("kind")) in classes:
+                    for path, stage, kinds in references_of(classes[str(inner["kind"])], inner):
+                        yield (name, place, *path), stage, kinds

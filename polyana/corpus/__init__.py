@@ -6,7 +6,11 @@ from polyana.corpus.config import FORMATS, SourceConfig, before_wildcard, name_o
 from polyana.corpus.decode import decode
 from polyana.corpus.document import Document, Split
 from polyana.corpus.packages import package_version
+from polyana.corpus.quality import VERSION as QUALITY_VERSION
+from polyana.corpus.quality import QualityConfig, build_quality, quality_inputs, quality_report_lines
 from polyana.corpus.readers import DAMAGE, Row, files_of, parts_of, read_source, rows_of, table_encoding
+from polyana.corpus.reference import VERSION as NGRAMS_VERSION
+from polyana.corpus.reference import NgramsConfig, build_ngrams, ngrams_inputs, ngrams_report_lines
 from polyana.corpus.report import CorpusReport, report_lines
 from polyana.corpus.stage import CorpusConfig
 from polyana.corpus.store import Corpus
@@ -14,23 +18,33 @@ from polyana.corpus.store import Corpus
 __all__ = [
     "DAMAGE",
     "FORMATS",
+    "NGRAMS_VERSION",
+    "QUALITY_VERSION",
     "VERSION",
     "Corpus",
     "CorpusConfig",
     "CorpusReport",
     "Document",
+    "NgramsConfig",
+    "QualityConfig",
     "Row",
     "SourceConfig",
     "Split",
     "before_wildcard",
     "build_corpus",
+    "build_ngrams",
+    "build_quality",
     "corpus_inputs",
     "decode",
     "files_of",
     "name_of_files",
+    "ngrams_inputs",
+    "ngrams_report_lines",
     "open_file",
     "package_version",
     "parts_of",
+    "quality_inputs",
+    "quality_report_lines",
     "read_source",
     "report_lines",
     "rows_of",

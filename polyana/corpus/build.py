@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import shutil
+from collections import Counter
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -12,19 +14,18 @@ from typing import Any
 import numpy as np
 
 from polyana.corpus.chunks import Chunk
-from polyana.corpus.config import SourceConfig
 from polyana.corpus.decide import Decided, decide
 from polyana.corpus.document import Split
 from polyana.corpus.executor import Executor, Task
 from polyana.corpus.finish import SPLITS, lots_of, write_shards
 from polyana.corpus.guard import check_guard
+from polyana.corpus.inputs import source_inputs
 from polyana.corpus.mix import balance, copies_of
-from polyana.corpus.packages import package_version
 from polyana.corpus.passes import Pass, again, hash_of, held_out_at, passes_of, read_part
-from polyana.corpus.readers import files_of, format_of, parts_of
+from polyana.corpus.readers import Notes, check_notes, parts_of
 from polyana.corpus.report import CorpusReport
 from polyana.corpus.stage import CorpusConfig
-from polyana.corpus.steps import CorpusWide, StepConfig, Surroundings
+from polyana.corpus.steps import CorpusWide, Judging, StepConfig
 from polyana.errors import PolyanaError, Problem, UserError
 from polyana.storage import ContentDigests, fingerprint, write_json
 from polyana.tracking import Console
@@ -37,46 +38,30 @@ VERSION = 2
 def corpus_inputs(
     config: CorpusConfig, base: Path, digests: ContentDigests, where: Callable[..., str]
 ) -> dict[str, Any]:
-    """What the corpus is made from: each file's name and content hash, each package's version.
+    """What the corpus is made from: each file's name and content hash, or what a store says of it, each package's
+    version; the files that steps name.
 
     Raises UserError for every file that does not exist, package that is not installed and setting that no file has a
     use for; `where(*path)` gives the place of a setting in the recipe.
     """
-    inputs: dict[str, Any] = {}
     problems: list[Problem] = []
-    for index, source in enumerate(config.sources):
-        setting = "path" if source.package is None else "package"
+    inputs: dict[str, Any] = {}
+    try:
+        found = source_inputs(config.sources, base, digests, partial(where, "sources"))
+        inputs = dict(zip([source.label for source in config.sources], found, strict=True))
+    except UserError as error:
+        problems += error.problems
+    for index, step in enumerate(config.steps):
         try:
-            if source.package is not None:
-                inputs[source.label] = package_version(source.package)
-                continue
-            files = files_of(source, base)
-            setting = _unused(source, {format_of(path, source) for _, path in files}) or setting
-            if setting != "path":
-                raise UserError(f"`{setting}` is of no use: no file of `{source.path}` has {_NEEDS[setting]}")
-            inputs[source.label] = {name: digests.of(path) for name, path in files}
+            files = step.files(base)
         except UserError as error:
-            problems += [Problem(where("sources", index, setting), problem.what) for problem in error.problems]
+            problems += [Problem(where("steps", index), problem.what) for problem in error.problems]
+            continue
+        for name, listed in files.items():
+            inputs[f"steps.{index}.{name}"] = {each: digests.of(path) for each, path in listed}
     if problems:
         raise UserError(problems)
     return inputs
-
-
-_NEEDS = {
-    "encoding": "text of its own encoding",
-    "document": "plain text to be cut into documents",
-    "text": "columns",
-    "id": "columns",
-}
-
-
-def _unused(source: SourceConfig, formats: set[str]) -> str | None:
-    """A setting that was given and that none of the source's formats obeys."""
-    useless = ["document"] if "text" not in formats else []
-    useless += ["encoding"] if formats == {"parquet"} else []
-    useless += ["text", "id"] if not formats - {"text", "html"} else []
-    given = [name for name in useless if getattr(source, name) != SourceConfig.model_fields[name].default]
-    return given[0] if given else None
 
 
 def split_of(identifier: str, eval_share: float) -> Split:
@@ -92,20 +77,20 @@ def build_corpus(
     *,
     workshop: Path | None = None,
     inputs: Any = None,
-    files: Mapping[str, Path] | None = None,
+    models: Mapping[str, Path] | None = None,
 ) -> dict[str, Any]:
     """Write the documents and report.json into `directory` and return the report; relative paths start at `base`.
 
     In `workshop` it keeps what it has done, so that it can go on after a kill, and decide anew with other thresholds
-    without reading text again; `inputs` is what tells whether that still belongs to the sources. `files`: what steps
-    name, by setting. Raises PolyanaError when nothing is left to train on, or nothing to evaluate on although some was
-    asked for.
+    without reading text again; `inputs` is what tells whether that still belongs to the sources. `models`: directories
+    of the stages that steps name. Raises PolyanaError when nothing is left to train on, or nothing to evaluate on
+    although some was asked for.
     """
     with ExitStack() as stack:
         if workshop is None:
             workshop = Path(stack.enter_context(TemporaryDirectory(prefix="polyana-")))
         executor = stack.enter_context(Executor(config.work.executor, config.work.processes()))
-        mill = Mill(config, base, workshop, fingerprint([VERSION, inputs]), files or {}, executor, console)
+        mill = Mill(config, base, workshop, fingerprint([VERSION, inputs]), models or {}, executor, console)
         report = mill.run(directory)
     write_json(directory / "report.json", report)
     return report
@@ -115,11 +100,15 @@ class Mill:
     """A corpus on its way through its passes."""
 
     def __init__(
-        self, config: CorpusConfig, base: Path, workshop: Path, inputs: str, files: Mapping[str, Path],
+        self, config: CorpusConfig, base: Path, workshop: Path, inputs: str, models: Mapping[str, Path],
         executor: Executor, console: Console,
     ) -> None:  # fmt: skip
         self.config, self.base, self.workshop, self.console = config, base, workshop, console
-        self._executor, self._surroundings = executor, Surroundings(config.languages, dict(files))
+        self._executor = executor
+        self._files = tuple(
+            step.places(base) | ({"model": models[step.model]} if isinstance(step, Judging) else {})
+            for step in config.all_steps
+        )
         # by what it is made from: what was written with other settings is not taken for this
         self._identity = fingerprint([inputs, [source.identity() for source in config.sources], config.min_characters])
         self.report = CorpusReport(config)
@@ -152,7 +141,7 @@ class Mill:
         self._identity = fingerprint([self._identity, self.config.measuring(steps)])
         directory = self._directory(f"pass-{number}-{self._identity[:16]}")
         settled = before.settled if before is not None else None
-        return Pass(directory, self.config, steps, self._surroundings, rework, settled)
+        return Pass(directory, self.config, steps, self.config.languages, self._files, rework, settled)
 
     def _directory(self, name: str) -> Path:
         directory = self.workshop / name
@@ -161,14 +150,23 @@ class Mill:
         return directory
 
     def _read(self, one: Pass) -> list[dict[str, Any]]:
-        parts = [
-            (number, part) for number, source in enumerate(self.config.sources) for part in parts_of(source, self.base)
-        ]
+        sources = [parts_of(source, self.base) for source in self.config.sources]
+        parts = [(number, part) for number, parts in enumerate(sources) for part in parts]
         tasks = [
             Task(one.directory / f"{number:05d}.json", read_part, (one, number, part, source))
             for number, (source, part) in enumerate(parts)
         ]
-        return self._run("corpus", tasks)
+        notes = [Notes() for _ in sources]
+
+        def check(number: int, result: dict[str, Any]) -> None:
+            source = parts[number][0]
+            notes[source].add(Notes(**result["notes"] | {"lines": Counter(result["notes"]["lines"])}))
+            check_notes(self.config.sources[source], notes[source], sources[source])
+
+        results = self._run("corpus", tasks, check)
+        for source, noticed, its in zip(self.config.sources, notes, sources, strict=True):
+            check_notes(source, noticed, its, ended=True)
+        return results
 
     def _again(self, one: Pass, before: Decided) -> list[dict[str, Any]]:
         tasks = []
@@ -179,13 +177,17 @@ class Mill:
             tasks.append(Task(one.directory / f"{number:05d}.json", again, arguments))
         return self._run("corpus", tasks)
 
-    def _run(self, label: str, tasks: list[Task]) -> list[dict[str, Any]]:
+    def _run(
+        self, label: str, tasks: list[Task], check: Callable[[int, dict[str, Any]], None] | None = None
+    ) -> list[dict[str, Any]]:
         with self.console.gauge(label, len(tasks)) as gauge:
             done = 0
 
-            def show(_number: int, _result: Any) -> None:
+            def show(number: int, result: dict[str, Any]) -> None:
                 nonlocal done
                 done += 1
+                if check is not None:
+                    check(number, result)
                 gauge.show(done, f"{done:,} parts")
 
             return self._executor.run(tasks, show)

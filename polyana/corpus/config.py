@@ -11,6 +11,7 @@ from pydantic import AfterValidator, Field
 
 from polyana.config import Config, KeyPath, Share, closest, parse_quantity
 from polyana.corpus.packages import PACKAGES
+from polyana.corpus.remote import HUB, is_address
 
 __all__ = ["FORMATS", "SourceConfig", "before_wildcard", "known_encoding", "name_of_files"]
 
@@ -20,8 +21,16 @@ FORMATS = {
     ".parquet": "parquet",
     ".csv": "csv", ".tsv": "tsv",
     ".html": "html", ".htm": "html", ".xhtml": "html",
+    ".warc": "warc",
+    ".epub": "epub", ".pdf": "pdf",
 }  # fmt: skip
-"""File name endings and the format each is read as, once .gz or .zst is taken off."""
+"""File name endings and the format each is read as, once .gz, .zst, .bz2 or .xz is taken off."""
+
+TABLES = ("jsonl", "parquet", "csv", "tsv")
+"""Formats that have columns."""
+
+TEXTS = ("text", "epub", "pdf")
+"""Formats of running text, which is cut into documents."""
 
 
 def before_wildcard(path: Path) -> list[str]:
@@ -35,12 +44,15 @@ def name_of_files(given: str) -> str:
     return Path(*fixed).name if fixed else "files"
 
 
+_UNITS = ("file", "chapter", "paragraph", "line")
+
+
 def _unit(text: str) -> str:
-    if text not in ("file", "line", "paragraph"):
+    if text not in _UNITS:
         try:
             parse_quantity(text, ("bytes", "kB", "KB", "MB", "GB"))
         except ValueError:
-            raise ValueError(f"`{text}`: write file, line, paragraph or a size as `100 KB`") from None
+            raise ValueError(f"`{text}`: write {', '.join(_UNITS)} or a size as `100 KB`") from None
     return text
 
 
@@ -57,24 +69,27 @@ def known_encoding(name: str) -> str:
 
 
 class SourceConfig(Config):
-    """One place text comes from: files, or a pip package that carries text."""
+    """One place text comes from: files, here or elsewhere, or a pip package that carries text."""
 
     path: str | None = Field(
         None,
-        description="a file, a directory or a glob; relative to the recipe's directory",
+        description="a file, a directory or a glob, relative to the recipe's directory; or an address: "
+        "`s3://bucket/texts/*.jsonl.zst` or another that fsspec knows (extra `remote`), or a data set of the hub, "
+        "`hub:org/name@revision:*.parquet`",
         json_schema_extra={"path": True},
     )
     package: str | None = Field(None, description="a pip package of text: " + ", ".join(PACKAGES))
     name: str | None = Field(None, description="first part of the documents' ids; default: the directory or package")
-    format: Literal["auto", "text", "jsonl", "parquet", "csv", "tsv", "html"] = Field(
-        "auto", description="auto goes by the file name's ending"
+    format: Literal["auto", "text", "jsonl", "parquet", "csv", "tsv", "html", "warc", "epub", "pdf"] = Field(
+        "auto", description="auto goes by the file name's ending; Parquet and PDF need the extras of their names"
     )
     encoding: Annotated[str, AfterValidator(known_encoding)] = Field(
-        "auto", description="auto detects it for each file; JSONL is UTF-8 unless named here"
+        "auto",
+        description="auto detects it for each file, and lines that are in another; JSONL is UTF-8 unless named here",
     )
     document: Annotated[str, AfterValidator(_unit)] = Field(
         "file",
-        description="what one document of a text file is: file, line, paragraph, "
+        description="what one document of a text, EPUB or PDF file is: file, chapter (EPUB), paragraph, line, "
         "or a size as `100 KB`: whole paragraphs up to that size",
     )
     text: str = Field("text", description="the column or key that holds the text (JSONL, Parquet, CSV, TSV)")
@@ -93,19 +108,22 @@ class SourceConfig(Config):
                 f"`package: {self.package}` is not known{near or '; known: ' + ', '.join(PACKAGES)}",
             )
         if self.package is not None:
-            for name in ("format", "encoding", "document", "text", "id"):
+            for name in ("format", "encoding", "document", "text", "id", "max_damaged"):
                 if getattr(self, name) != type(self).model_fields[name].default:
                     yield (
                         (name,),
                         f"`{name}` says how files are read; a package's documents are ready, so leave it out",
                     )
-        rows = ("jsonl", "parquet", "csv", "tsv")
-        if self.document != "file" and self.format in (*rows, "html"):
+        if self.path is not None and self.path.startswith("hub:") and not HUB.fullmatch(self.path):
+            yield ("path",), f"`{self.path}` is no data set of the hub: write hub:NAME, hub:ORG/NAME@REVISION:GLOB"
+        if self.document != "file" and self.format not in ("auto", *TEXTS):
             yield (
                 ("document",),
                 f"`document: {self.document}` is for text files; in {self.format} a document is given",
             )
-        if self.id is not None and self.format in ("text", "html"):
+        if self.document == "chapter" and self.format in ("text", "pdf"):
+            yield ("document",), f"`document: chapter` is for EPUB; a {self.format} file does not say where one begins"
+        if self.id is not None and self.format not in ("auto", *TABLES):
             yield (
                 ("id",),
                 f"`id` names a column; a {self.format} file has none, its documents are named by its path",
@@ -115,7 +133,8 @@ class SourceConfig(Config):
         return super().identity() | {"name": self.label}  # ids begin with it, whether it was given or derived
 
     def resolved(self, base: Path) -> dict[str, Any]:
-        return super().resolved(base) | {"name": self.label}  # which an absolute path could change
+        resolved = super().resolved(base) | {"name": self.label}  # which an absolute path could change
+        return resolved | ({"path": self.path} if is_address(str(self.path)) else {})
 
     @property
     def label(self) -> str:
@@ -124,11 +143,13 @@ class SourceConfig(Config):
             return self.name
         if self.package is not None:
             return self.package
+        if hub := HUB.fullmatch(str(self.path)):
+            return hub["name"].rpartition("/")[2]
         return name_of_files(str(self.path))
 
     @property
     def document_bytes(self) -> int | None:
         """The size that `document` gives, in bytes of UTF-8; None when it names a unit."""
-        if self.document in ("file", "line", "paragraph"):
+        if self.document in _UNITS:
             return None
         return parse_quantity(self.document, ("bytes", "kB", "KB", "MB", "GB")).bytes

@@ -8,9 +8,9 @@ from heapq import heappop, heappush
 from pathlib import Path
 from typing import Any
 
-from polyana.corpus.config import SourceConfig
+from polyana.corpus.config import TABLES, TEXTS, SourceConfig
 from polyana.corpus.packages import package_version
-from polyana.corpus.readers import files_of
+from polyana.corpus.readers import format_of, identity_of, list_files
 from polyana.errors import Problem, UserError
 from polyana.storage import ContentDigests
 
@@ -20,24 +20,47 @@ __all__ = ["place_of", "source_inputs", "spread"]
 def source_inputs(
     sources: Sequence[SourceConfig], base: Path, digests: ContentDigests, where: Callable[..., str]
 ) -> list[Any]:
-    """Of each source its files' names and content hashes, or its package's version.
+    """Of each source its files' names and content hashes, or what a store says of them, or its package's version.
 
-    Raises UserError for everything that is not there; `where(index, setting)` gives a setting's place in the recipe.
+    Raises UserError for everything that is not there and for settings that no file has a use for; `where(index,
+    setting)` gives a setting's place in the recipe.
     """
     inputs: list[Any] = []
     problems: list[Problem] = []
     for index, source in enumerate(sources):
+        setting = "path" if source.package is None else "package"
         try:
             if source.package is not None:
                 inputs.append(package_version(source.package))
-            else:
-                inputs.append({name: digests.of(path) for name, path in files_of(source, base)})
+                continue
+            files = list_files(source, base).files
+            setting = _unused(source, {format_of(found.file, source) for found in files}) or setting
+            if setting != "path":
+                raise UserError(f"`{setting}` is of no use: no file of `{source.path}` has {_NEEDS[setting]}")
+            inputs.append({found.name: identity_of(found.file, digests) for found in files})
         except UserError as error:
-            setting = "path" if source.package is None else "package"
             problems += [Problem(where(index, setting), problem.what) for problem in error.problems]
     if problems:
         raise UserError(problems)
     return inputs
+
+
+_NEEDS = {
+    "encoding": "text of its own encoding",
+    "document": "running text to be cut into documents (or chapters, which only EPUB has)",
+    "text": "columns",
+    "id": "columns",
+}
+
+
+def _unused(source: SourceConfig, formats: set[str]) -> str | None:
+    """A setting that was given and that none of the source's formats obeys."""
+    cut = {"epub"} if source.document == "chapter" else set(TEXTS)
+    useless = ["document"] if not formats & cut else []
+    useless += ["encoding"] if formats <= {"parquet", "pdf"} else []
+    useless += ["text", "id"] if not formats & set(TABLES) else []
+    given = [name for name in useless if getattr(source, name) != SourceConfig.model_fields[name].default]
+    return given[0] if given else None
 
 
 def place_of(identifier: str) -> float:

@@ -15,7 +15,19 @@ import numpy as np
 from numba import njit, uint64
 from numpy.typing import NDArray
 
-__all__ = ["METRICS", "bands", "clusters", "cut_lines", "grow", "lookup", "measure", "powers", "sign", "word_hashes"]
+__all__ = [
+    "METRICS",
+    "bands",
+    "clusters",
+    "cut_lines",
+    "grow",
+    "hash_lines",
+    "lookup",
+    "measure",
+    "powers",
+    "sign",
+    "word_hashes",
+]
 
 METRICS = (
     "characters", "words", "solid_words", "solid_characters", "alphabetic_words", "stop_words",
@@ -664,3 +676,30 @@ def clusters(one: NDArray[np.int64], other: NDArray[np.int64], count: int) -> ND
     for thing in range(count):
         parent[thing] = parent[parent[thing]]  # its parent comes before it and already points at the smallest
     return parent
+
+
+@njit(cache=True, nogil=True)
+def hash_lines(bytes_B: Any, begin_D: Any, site_D: Any) -> Any:
+    """(document, hash, start, end) of each line that is not blank; FNV-1a of its bytes, begun from its site, mixed."""
+    most = np.count_nonzero(bytes_B == 10)
+    document_L, hash_L = np.empty(most, np.int64), np.empty(most, np.uint64)
+    start_L, end_L = np.empty(most, np.int64), np.empty(most, np.int64)
+    count = 0
+    for document in range(len(begin_D) - 1):
+        start = begin_D[document]
+        for at in range(start, begin_D[document + 1]):
+            if bytes_B[at] != 10:
+                continue
+            left, right = start, at
+            while left < right and bytes_B[left] <= 32:
+                left += 1
+            while right > left and bytes_B[right - 1] <= 32:
+                right -= 1
+            if left < right:
+                value = site_D[document] ^ uint64(0xCBF29CE484222325)
+                for place in range(left, right):
+                    value = (value ^ uint64(bytes_B[place])) * uint64(0x100000001B3)
+                document_L[count], hash_L[count], start_L[count], end_L[count] = document, _mixed(value), start, at + 1
+                count += 1
+            start = at + 1
+    return document_L[:count], hash_L[:count], start_L[:count], end_L[:count]

@@ -7,8 +7,8 @@ it (decide.py). So a changed threshold does not lead through the text again.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from polyana.corpus.chunks import Chunk, ChunkWriter, blocks_of
 from polyana.corpus.document import Document, Dropped, utf8_length
 from polyana.corpus.normalise import normalise, not_text
-from polyana.corpus.readers import Part
+from polyana.corpus.readers import Notes, Part
 from polyana.corpus.stage import CorpusConfig
 from polyana.corpus.steps.near import NearDuplicates
 from polyana.corpus.steps.step import Block, CorpusWide, Edit, Found, StepConfig, Surroundings, Worker
@@ -42,7 +42,8 @@ class Pass:
     directory: Path
     config: CorpusConfig
     steps: tuple[int, ...]
-    surroundings: Surroundings
+    languages: tuple[str, ...]
+    files: tuple[Mapping[str, Path], ...]  # that each step of `config.all_steps` names, by setting
     rework: int | None = None
     settled: Path | None = None
 
@@ -81,7 +82,9 @@ def held_out_at(digest: bytes) -> float:
 
 def read_part(one: Pass, number: int, part: Part, source: int) -> tuple[dict[str, Any], list[Path]]:
     """The first pass over a part of a source."""
-    return _work(one, number, _cleaned(part.read(), one.config, source))
+    notes = Notes()
+    result, files = _work(one, number, _cleaned(part.read(notes), one.config, source))
+    return result | {"notes": asdict(notes)}, files
 
 
 def again(one: Pass, number: int, chunk: Chunk, stays: Path, first: int) -> tuple[dict[str, Any], list[Path]]:
@@ -153,7 +156,7 @@ def _kept(one: Pass, chunk: Chunk, stays: NDArray[np.int64], first: int) -> Iter
             step = one.config.all_steps[one.rework]
             assert isinstance(step, CorpusWide)
             with np.load(one.settled) as settled:
-                edited = step.rework(block.texts, rows, dict(settled))
+                edited = step.rework(block.texts, block.ids, rows, dict(settled))
             _edit(batch, one.rework, Found(edited=edited))
         yield batch
 
@@ -221,8 +224,10 @@ def _workers(one: Pass) -> list[tuple[int, Worker]]:
     if one.directory not in _LOADED:
         _LOADED.clear()
         steps = [(place, one.config.all_steps[place]) for place in one.steps]
-        surroundings = replace(one.surroundings, words=_words(one.surroundings.languages, [step for _, step in steps]))
-        _LOADED[one.directory] = [(place, step.worker(surroundings)) for place, step in steps]
+        words = _words(one.languages, [step for _, step in steps])
+        _LOADED[one.directory] = [
+            (place, step.worker(Surroundings(one.languages, one.files[place], words))) for place, step in steps
+        ]
     return _LOADED[one.directory]
 
 

@@ -12,7 +12,12 @@ from polyana.config import Config, KeyPath, Share, Size
 from polyana.corpus.config import SourceConfig
 from polyana.corpus.executor import cores
 from polyana.corpus.mix import MixConfig
-from polyana.corpus.steps import ExactDuplicates, Step, StepConfig, WordRule
+from polyana.corpus.steps import (
+    ExactDuplicates,
+    Step,
+    StepConfig,
+    WordRule,
+)
 from polyana.corpus.steps.rules import published_languages
 
 __all__ = ["CorpusConfig", "WorkConfig"]
@@ -75,6 +80,11 @@ class CorpusConfig(Config):
             return ("",)
         return (self.language,) if isinstance(self.language, str) else tuple(self.language)
 
+    @property
+    def judges(self) -> list[str]:
+        """Stages that have learnt what steps judge by."""
+        return [step.model for step in self.steps if isinstance(step, Judging)]
+
     def problems(self) -> Iterator[tuple[KeyPath, str]]:
         labels: dict[str, int] = {}
         for index, source in enumerate(self.sources):
@@ -93,14 +103,19 @@ class CorpusConfig(Config):
     def _step_problems(self) -> Iterator[tuple[KeyPath, str]]:
         kinds = [step.kind for step in self.steps]
         for index, step in enumerate(self.steps):
-            if not isinstance(step, WordRule):
+            if isinstance(step, LanguageConfig) and self.language is None:
+                yield (
+                    ("steps", index),
+                    "`language` keeps documents of the corpus's languages; say which: `language: en`",
+                )
+            if not step.counts_words:
                 continue
             if step.kind in kinds[:index]:
                 yield ("steps", index), f"`{step.kind}` stands here twice; leave one out"
             if self.language is None:
                 yield ("steps", index), f"`{step.kind}` counts words; say of which language: `language: en`"
                 continue
-            for language in self.languages:
+            for language in self.languages if isinstance(step, WordRule) else ():
                 if language not in published_languages() and (needed := step.needs()):
                     known = ", ".join(published_languages())
                     what = f"no numbers of `{step.kind}` are published for `{language}` (they are for {known})"

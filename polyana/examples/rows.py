@@ -28,7 +28,8 @@ from polyana.storage import ContentDigests
 
 __all__ = ["SourceRow", "example_inputs", "read_rows", "template_inputs"]
 
-TABLES = {ending: format for ending, format in FORMATS.items() if format not in ("text", "html")} | {".json": "json"}
+TABLES = {ending: format for ending, format in FORMATS.items() if format in ("jsonl", "parquet", "csv", "tsv")}
+TABLES[".json"] = "json"
 """File name endings read in a directory. A file of text is read only where the recipe names it or a glob finds it."""
 
 _SPLITS = ("train", "test", "validation", "valid", "val", "dev", "eval")

@@ -3,29 +3,35 @@
 import gzip
 import json
 from collections import Counter, defaultdict
+from functools import partial
 
 import numpy as np
 import pytest
 
 from polyana.corpus.normalise import normalise
-from polyana.corpus.steps.boilerplate import EDGE, frequent, line_hashes, site_hashes, site_of, without
+from polyana.corpus.steps.boilerplate import EDGE, BoilerplateConfig, line_hashes, site_hashes, site_of, without
 
 BODY = [f"Tea number {number} is picked in spring.\n\nNote\n\nIt is dried for {number} days." for number in range(12)]
 PAGES = [f"Tea Ltd.\n  Menu of teas  \n\n{body}\n\nWrite to us" for body in BODY]
 IDS = [f"crawl/tea/{number}.html" for number in range(12)]
 
 
-def cleaned(ids, texts, blocks=1, parts=1, **limits):
-    """Both phases, the documents in blocks, the lines counted in parts by their hashes."""
-    site = site_hashes(ids)
-    found = [line_hashes(texts[at::blocks], site[at::blocks]) for at in range(blocks)]
-    rows = [np.concatenate(columns) for columns in zip(*(block[1:3] for block in found), strict=True)]
-    sites, documents = np.unique(site, return_counts=True)
-    hashes = []
+def frequent(ids, texts, blocks=1, parts=1, **limits):
+    """The lines that go, the documents in blocks, the lines counted in parts by their hashes."""
+    step, site = BoilerplateConfig(**limits), site_hashes(ids)
+    emitted = [
+        step.emit({"site": site[at::blocks]}, partial(list, texts[at::blocks]), np.arange(0)) for at in range(blocks)
+    ]
+    records = {name: np.concatenate([each[name] for each in emitted]) for name in emitted[0]}
+    met = []
     for part in range(parts):
-        mine = rows[1] % np.uint64(parts) == part
-        hashes.append(frequent(rows[0][mine], rows[1][mine], sites, documents, **limits))
-    edited = without(texts, site, np.sort(np.concatenate(hashes)))
+        mine = records["key"] % np.uint64(parts) == part
+        met.append(step.meet({name: values[mine] for name, values in records.items()}))
+    return step.settle({name: np.concatenate([each[name] for each in met]) for name in met[0]}, len(ids))["hashes"]
+
+
+def cleaned(ids, texts, blocks=1, parts=1, **limits):
+    edited = without(texts, site_hashes(ids), frequent(ids, texts, blocks, parts, **limits))
     return [normalise(edited.get(place, text)) for place, text in enumerate(texts)]
 
 
@@ -37,10 +43,7 @@ def test_edges_alone_keep_what_is_repeated_in_the_middle():
     padding = [[f"{place} of {page}" for place in range(EDGE)] for page in range(12)]
     texts = ["\n".join(["Tea Ltd.", *lines, "Note", *lines[::-1], "Write to us"]) for lines in padding]
     site = site_hashes(IDS)
-    lines = line_hashes(texts, site)
-    sites, documents = np.unique(site, return_counts=True)
-    edges = frequent(lines.site_R[lines.edge_R], lines.hash_R[lines.edge_R], sites, documents)
-    everywhere = frequent(lines.site_R, lines.hash_R, sites, documents)
+    edges, everywhere = frequent(IDS, texts, edges_only=True), frequent(IDS, texts)
     assert (len(edges), len(everywhere)) == (2, 3)
     inner = ["\n".join([*lines, "Note", *lines[::-1]]) for lines in padding]
     assert list(without(texts, site, everywhere, edges_only=True).values()) == inner

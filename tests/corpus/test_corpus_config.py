@@ -43,10 +43,10 @@ def test_what_a_source_cannot_be(settings, where, what):
 @pytest.mark.parametrize(
     ("settings", "what"),
     [
-        ({"document": "chapter"}, "`chapter`: write file, line, paragraph or a size as `100 KB`"),
-        ({"document": "100"}, "`100`: write file, line, paragraph or a size as `100 KB`"),
-        ({"document": "100 tokens"}, "`100 tokens`: write file, line, paragraph or a size as `100 KB`"),
-        ({"document": "0 KB"}, "`0 KB`: write file, line, paragraph or a size as `100 KB`"),
+        ({"document": "page"}, "`page`: write file, chapter, paragraph, line or a size as `100 KB`"),
+        ({"document": "100"}, "`100`: write file, chapter, paragraph, line or a size as `100 KB`"),
+        ({"document": "100 tokens"}, "`100 tokens`: write file, chapter, paragraph, line or a size as `100 KB`"),
+        ({"document": "0 KB"}, "`0 KB`: write file, chapter, paragraph, line or a size as `100 KB`"),
         ({"encoding": "cp125l"}, "`cp125l` is no encoding that Python knows; write auto, utf-8, cp1251, koi8-r"),
     ],
 )

@@ -170,8 +170,8 @@ def run(place, texts, against=AGAINST, **settings):
     work = config.worker(Surroundings(("en",), files))
     found = work(Block([str(at) for at in range(len(texts))], list(texts), np.zeros(len(texts), np.int16)))
     gone = np.full(len(texts), "", object)
-    for reason, mask in config.verdicts(found.columns, "en"):
-        gone[mask & (gone == "")] = reason
+    for verdict in config.verdicts(found.columns, "en"):
+        gone[verdict.thrown & (gone == "")] = verdict.reason
     return found, gone.tolist()
 
 

@@ -24,8 +24,8 @@ def found(texts, languages=("en", "ru"), config=None):
 
 def reasons(columns, language, **settings):
     chosen = [""] * len(columns["label"])
-    for reason, mask in LanguageConfig(**settings).verdicts(columns, language):
-        chosen = [before or (reason if out else "") for before, out in zip(chosen, mask, strict=True)]
+    for verdict in LanguageConfig(**settings).verdicts(columns, language):
+        chosen = [before or (verdict.reason if out else "") for before, out in zip(chosen, verdict.thrown, strict=True)]
     return chosen
 
 

@@ -16,19 +16,17 @@ from polyana.corpus.document import Document, Dropped
 from polyana.corpus.readers import Notes, parts, parts_of
 
 
-def whole(source, base):
-    """The documents of a source whose files are not grouped and not cut."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(parts, "_PART", 1 << 60)
-        return list(read_source(source, base))
-
-
 def by_parts(source, base, size):
     """The same from parts of about `size` bytes, each sent to its process as bytes, and how many there are."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(parts, "_PART", size)
         cut = [pickle.loads(pickle.dumps(part)) for part in parts_of(source, base)]
     return [item for part in cut for item in part.read()], len(cut)
+
+
+def whole(source, base):
+    """The documents of a source whose files are neither put together nor cut."""
+    return by_parts(source, base, 1 << 60)[0]
 
 
 LINES = st.one_of(
@@ -120,6 +118,7 @@ def test_files_of_every_kind_are_grouped_in_their_order(tmp_path_factory, data):
     )
     expected = whole(source, base)
     assert expected[-1].text == "last"
+    assert list(read_source(source, base)) == expected
     assert by_parts(source, base, data.draw(st.sampled_from([1, 50, 5000, 1 << 30])))[0] == expected
 
 

@@ -116,7 +116,7 @@ def found(directory, texts, **settings):
     worker = config.worker(Surroundings(("en",), {"model": directory}))
     block = Block([str(at) for at in range(len(texts))], texts, np.zeros(len(texts), np.int16))
     columns = worker(block).columns
-    return columns, [(reason, mask.tolist()) for reason, mask in config.verdicts(columns, "en")]
+    return columns, [(verdict.reason, verdict.thrown.tolist()) for verdict in config.verdicts(columns, "en")]
 
 
 def test_spoiled_text_surprises_and_clean_text_does_not(built):

@@ -143,12 +143,12 @@ def test_documents_can_go_instead():
     drop = PrivacyConfig(action="drop")
     found = drop.worker(SURROUNDINGS)(block(texts))
     assert found.edited == {}
-    gone = {reason: mask.tolist() for reason, mask in drop.verdicts(found.columns, "en") if mask.any()}
+    gone = {each.reason: each.thrown.tolist() for each in drop.verdicts(found.columns, "en") if each.thrown.any()}
     assert gone == {"e-mail address": [True, False, True], "phone number": [False, False, True]}
     many = PrivacyConfig(max_found=2)
     found = many.worker(SURROUNDINGS)(block(texts))
-    ((reason, mask),) = many.verdicts(found.columns, "en")
-    assert (reason, mask.tolist()) == ("more than 2 pieces of personal data", [False, False, True])
+    (verdict,) = many.verdicts(found.columns, "en")
+    assert (verdict.reason, verdict.thrown.tolist()) == ("more than 2 pieces of personal data", [False, False, True])
     assert list(PrivacyConfig().verdicts(found.columns, "en")) == []
 
 

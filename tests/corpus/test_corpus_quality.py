@@ -175,13 +175,14 @@ def test_the_step_keeps_unseen_paragraphs_and_drops_spoiled_ones(built):
     worker = config.worker(Surroundings(("en",), {"model": directory}))
     columns = worker(Block([str(at) for at in range(400)], texts, np.zeros(400, np.int16))).columns
     assert columns["score"].dtype == np.float32
-    ((reason, dropped),) = config.verdicts(columns, "en")
-    assert reason == "like the bad examples"
+    (verdict,) = config.verdicts(columns, "en")
+    dropped = verdict.thrown
+    assert verdict.reason == "like the bad examples"
     assert dropped[200:].mean() > 0.85
     assert dropped[:200].mean() < 0.15
     assert dropped[200::2].mean() == 1.0  # menus
     shares = [
-        next(QualityStepConfig(model="quality", min_score=least).verdicts(columns, "en"))[1].mean()
+        next(QualityStepConfig(model="quality", min_score=least).verdicts(columns, "en")).thrown.mean()
         for least in (0.1, 0.5, 0.9)
     ]
     assert shares[0] < shares[1] < shares[2]

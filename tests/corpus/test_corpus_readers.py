@@ -25,7 +25,8 @@ POEM = "First line.\nIts second line.\n\n  \nSecond paragraph.\n\n\n\nThird,\nof
 
 
 def read(base, path, **settings):
-    return list(read_source(SourceConfig(path=path, **settings), base))
+    """What a source gives, however many of its files are damaged."""
+    return list(read_source(SourceConfig(path=path, **{"max_damaged": 1.0} | settings), base))
 
 
 def texts(base, path, **settings):
@@ -128,7 +129,7 @@ def test_what_is_not_there_is_a_letter_to_the_user(tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match=r"`nowhere` does not exist \(looked for .*/nowhere\)"):
         read(tmp_path, "nowhere")
-    with pytest.raises(UserError, match=r"`empty` holds no file that can be read .*\.jsonl.*\.gz or \.zst"):
+    with pytest.raises(UserError, match=r"`empty` holds no file that can be read .*\.jsonl.*\.gz, .* or \.xz"):
         read(tmp_path, "empty")
     with pytest.raises(UserError, match=r"`empty/\*.txt` matches no file"):
         read(tmp_path, "empty/*.txt")
@@ -284,8 +285,6 @@ def test_csv_rows_without_text_are_dropped_one_by_one(tmp_path):
         Dropped("a.csv/a.csv#1", "no text under `text`", len("1None")),
         Document("a.csv/a.csv#2", "two"),
     ]
-    (tmp_path / "a.csv").write_text("n,body\n1,one\n2,two\n")
-    assert [item.reason for item in read(tmp_path, "a.csv")] == ["no text under `text`"] * 2
 
 
 def test_parquet_in_several_row_groups_and_batches(tmp_path):
@@ -295,11 +294,31 @@ def test_parquet_in_several_row_groups_and_batches(tmp_path):
     assert ids(tmp_path, "a.parquet")[-1] == "a.parquet/a.parquet#3000"
 
 
-def test_parquet_without_the_text_column_drops_every_row(tmp_path):
-    as_parquet(tmp_path / "a.parquet", {"body": ["one", "two"]})
-    assert [item.reason for item in read(tmp_path, "a.parquet")] == ["no text under `text`"] * 2
-    as_parquet(tmp_path / "b.parquet", {"text": ["one", None], "n": [1, 2]})
-    assert read(tmp_path, "b.parquet")[1].reason == "no text under `text`"
+def test_a_row_of_parquet_without_text_is_dropped(tmp_path):
+    (tmp_path / "rows").mkdir()
+    as_parquet(tmp_path / "rows" / "a.parquet", {"body": ["one", "two"]})
+    as_parquet(tmp_path / "rows" / "b.parquet", {"text": ["one", None], "n": [1, 2]})
+    assert [getattr(item, "reason", "kept") for item in read(tmp_path, "rows")] == [
+        "no text under `text`", "no text under `text`", "kept", "no text under `text`",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "csv", "tsv", "parquet"])
+def test_a_column_that_no_row_has_is_a_letter_with_those_that_are_there(tmp_path, kind):
+    if kind == "parquet":
+        as_parquet(tmp_path / "a.parquet", {"body": ["one", "two"], "title": ["1", "2"]})
+    elif kind == "jsonl":
+        (tmp_path / "a.jsonl").write_text('{"body": "one"}\n{"title": "2"}\n')
+    else:
+        (tmp_path / f"a.{kind}").write_text("body,title\none,1\n".replace(",", "," if kind == "csv" else "\t"))
+    with pytest.raises(UserError, match=r"no row of `a\..*` has the column `text`; there are `body`, `title`; write"):
+        read(tmp_path, f"a.{kind}")
+    with pytest.raises(UserError, match=r"has the column `titel`; there are `body`, `title`; did you mean `title`\?"):
+        read(tmp_path, f"a.{kind}", text="titel")
+    (tmp_path / "b.txt").write_text("beside other text a table of something else may lie")
+    assert len(read(tmp_path, "*", text="text")) > 1
+    with pytest.raises(UserError, match="no row of"):
+        read(tmp_path, "*", text="titel")
 
 
 def test_parquet_whose_strings_are_no_utf_8_is_a_damaged_file(tmp_path):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import lzma
+import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -10,21 +12,27 @@ from pathlib import Path
 
 import zstandard
 
+from polyana.config import closest
+from polyana.corpus.compressed import Refused
 from polyana.corpus.config import SourceConfig
 from polyana.corpus.document import Document, Dropped
 from polyana.corpus.packages import package_documents
+from polyana.corpus.readers.books import read_epub, read_pdf
 from polyana.corpus.readers.files import format_of, list_files
-from polyana.corpus.readers.markup import read_html
+from polyana.corpus.readers.markup import read_html, read_warc
 from polyana.corpus.readers.piece import Item, Notes, Piece
 from polyana.corpus.readers.plain import read_text
 from polyana.corpus.readers.tables import cut_table, read_table
+from polyana.errors import PolyanaError, UserError
 
-__all__ = ["DAMAGE", "Part", "parts_of", "read_source"]
+__all__ = ["DAMAGE", "Part", "check_notes", "parts_of", "read_source"]
 
-DAMAGE = (OSError, EOFError, zlib.error, zstandard.ZstdError, csv.Error)
+DAMAGE = (OSError, EOFError, zlib.error, lzma.LZMAError, zstandard.ZstdError, zipfile.BadZipFile, csv.Error)
 """What reading a damaged file raises."""
 
 _PART = 32_000_000  # bytes on disk in a part: about a second of reading (guess)
+_SHOWN = 3  # damaged files in a letter
+_TEXT = SourceConfig.model_fields["text"].default
 _FILE = 4096  # bytes that even an empty file counts as, for opening it takes time; a block of a disk
 
 
@@ -83,9 +91,33 @@ def _grouped(files: Iterable[Piece], source: SourceConfig) -> Iterator[Part]:
 
 
 def read_source(source: SourceConfig, base: Path) -> Iterator[Item]:
-    """Every document of a source, in a fixed order."""
-    for part in parts_of(source, base):
-        yield from part.read()
+    """Every document of a source, in a fixed order. Raises as `check_notes`, and UserError when there is no file."""
+    parts = parts_of(source, base)
+    notes = Notes()
+    for part in parts:
+        yield from part.read(notes)
+        check_notes(source, notes, parts)
+    check_notes(source, notes, parts, ended=True)
+
+
+def check_notes(source: SourceConfig, notes: Notes, parts: Iterable[Part], *, ended: bool = False) -> None:
+    """Whether reading may go on after what was noticed, all of it if it has `ended`; `parts` are all of the source.
+
+    Raises PolyanaError when more files than `max_damaged` could not be read to their end, and UserError when no row has
+    the column that should hold the text.
+    """
+    files = len({piece.id for part in parts for piece in part.pieces})
+    if len(notes.damaged) > source.max_damaged * files:
+        shown = ", ".join(f"{name} ({reason})" for name, reason in list(notes.damaged.items())[:_SHOWN])
+        raise PolyanaError(
+            f"{len(notes.damaged):,} of the {files:,} files of `{source.label}` cannot be read to their end, more than "
+            f"`max_damaged: {source.max_damaged:.0%}`: {shown}. Get them anew or take them away; or raise "
+            "`max_damaged`, to go on with what can be read"
+        )
+    if ended and notes.columns and not notes.rows and (not notes.documents or source.text != _TEXT):
+        there = ", ".join(f"`{name}`" for name in notes.columns)
+        near = closest(source.text, list(notes.columns)) or "; write `text: NAME` with the one that holds the text"
+        raise UserError(f"no row of `{source.path}` has the column `{source.text}`; there are {there}{near}")
 
 
 def _read(piece: Piece, source: SourceConfig, notes: Notes) -> Iterator[Item]:
@@ -94,6 +126,12 @@ def _read(piece: Piece, source: SourceConfig, notes: Notes) -> Iterator[Item]:
         yield from _READERS[format_of(piece.file, source)](piece, source, notes)
     except UnicodeError:  # utf-16 that the recipe promised and the file does not hold, for example
         reason = f"is not {source.encoding}"
+    except Refused as refusal:
+        reason = str(refusal)
+    except PermissionError:
+        reason = "no permission"
+    except FileNotFoundError:
+        reason = "gone since it was listed"
     except DAMAGE:
         reason = "damaged file"
     else:
@@ -103,6 +141,6 @@ def _read(piece: Piece, source: SourceConfig, notes: Notes) -> Iterator[Item]:
 
 
 _READERS: dict[str, Callable[[Piece, SourceConfig, Notes], Iterator[Item]]] = {
-    "text": read_text, "html": read_html, "jsonl": read_table, "csv": read_table, "tsv": read_table,
-    "parquet": read_table,
+    "text": read_text, "html": read_html, "warc": read_warc, "epub": read_epub, "pdf": read_pdf,
+    "jsonl": read_table, "csv": read_table, "tsv": read_table, "parquet": read_table,
 }  # fmt: skip

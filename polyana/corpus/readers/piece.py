@@ -6,9 +6,9 @@ from collections import Counter
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from itertools import islice
-from pathlib import Path
 
 from polyana.corpus.document import Document, Dropped
+from polyana.corpus.remote import File
 
 __all__ = ["Item", "Notes", "Piece"]
 
@@ -25,7 +25,7 @@ class Piece:
     """
 
     id: str
-    file: Path
+    file: File
     size: int
     begin: int = 0
     end: int | None = None

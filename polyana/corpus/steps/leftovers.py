@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import islice, pairwise
-from typing import Literal, NamedTuple, TypeVar
+from typing import ClassVar, Literal, NamedTuple, TypeVar
 
 from pydantic import Field
 
@@ -186,6 +186,7 @@ _SEPARATORS = re.compile(r"(\n[^\S\n]*([-=_*~.#•·–—+])(?:[^\S\n]*\2){2,}[
 class LeftoversConfig(StepConfig):
     """Takes out what extraction and recognition left in a text."""
 
+    edits: ClassVar[bool] = True
     kind: Literal["leftovers"] = "leftovers"
     languages: list[Language] = Field(
         ["en", "ru"], min_length=1, description="whose phrases are looked for, in documents of any language"
@@ -201,7 +202,7 @@ class LeftoversConfig(StepConfig):
     broken_words: bool = Field(True, description="words that a hyphen broke at a line's end are made whole")
     hard_wraps: bool = Field(True, description="lines cut to a width become paragraphs; verse, lists and tables stay")
 
-    def worker(self, surroundings: Surroundings) -> Worker:  # noqa: ARG002  phrases of all languages stand in any
+    def worker(self, surroundings: Surroundings) -> Worker:
         finders, changes = list(self._finders()), list(self._changes())
 
         def versions(text: str) -> Iterator[tuple[str, str]]:

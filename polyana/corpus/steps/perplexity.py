@@ -51,12 +51,10 @@ class PerplexityConfig(StepConfig):
 
         return work
 
-    def verdicts(self, columns: Columns, language: str) -> Iterator[Verdict]:  # noqa: ARG002  the model knows no language
-        surprising = np.zeros(len(columns["perplexity"]), np.bool_)
+    def verdicts(self, columns: Columns, language: str) -> Iterator[Verdict]:
         if self.max_percentile is not None:
-            surprising |= columns["percentile"] > self.max_percentile
+            yield Verdict("unlike clean text", columns["percentile"], most=self.max_percentile)
         if self.max_perplexity is not None:
-            surprising |= columns["perplexity"] > self.max_perplexity
-        yield "unlike clean text", surprising
+            yield Verdict("too surprising", columns["perplexity"], most=self.max_perplexity)
         if self.min_perplexity is not None:
-            yield "too predictable", columns["perplexity"] < self.min_perplexity
+            yield Verdict("too predictable", columns["perplexity"], self.min_perplexity)

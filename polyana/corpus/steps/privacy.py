@@ -39,6 +39,7 @@ class PrivacyConfig(StepConfig):
     """Personal data is masked, or its document thrown out; see personal.py for what is found and by which proof."""
 
     deciding: ClassVar[frozenset[str]] = frozenset({"max_found"})
+    edits: ClassVar[bool] = True
     secret: ClassVar[bool] = True
 
     kind: Literal["privacy"] = "privacy"

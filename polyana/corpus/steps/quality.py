@@ -44,5 +44,5 @@ class QualityStepConfig(StepConfig):
 
         return work
 
-    def verdicts(self, columns: Columns, language: str) -> Iterator[Verdict]:  # noqa: ARG002  one model for all
-        yield "like the bad examples", columns["score"] < self.min_score
+    def verdicts(self, columns: Columns, language: str) -> Iterator[Verdict]:
+        yield Verdict("like the bad examples", columns["score"], self.min_score)

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Iterator
 from functools import partial
 from importlib.util import find_spec
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
@@ -44,6 +44,7 @@ _INVISIBLE = re.compile(
 class RepairConfig(StepConfig):
     """Repairs characters. What changes good text too is off: `quotes`, `ligatures`, `widths`, `entities`."""
 
+    edits: ClassVar[bool] = True
     kind: Literal["repair"] = "repair"
     mojibake: bool = Field(True, description="text decoded by the wrong encoding becomes what it was, by ftfy")
     zero_width: bool = Field(True, description="zero-width spaces and joiners go where no script or emoji needs them")
@@ -60,7 +61,7 @@ class RepairConfig(StepConfig):
             if getattr(self, name) and find_spec("ftfy") is None:
                 yield (name,), f"`{name}` needs ftfy; run: pip install 'polyana[mill]', or write `{name}: false`"
 
-    def worker(self, surroundings: Surroundings) -> Worker:  # noqa: ARG002  the same for every language
+    def worker(self, surroundings: Surroundings) -> Worker:
         visible, invisible = list(self._visible()), list(self._invisible())
 
         def versions(text: str) -> Iterator[tuple[str, str]]:

@@ -112,8 +112,8 @@ Worker = Callable[[Block], Found]
 class Surroundings:
     """What a step may know beside its own settings.
 
-    `languages` are ISO 639-1 codes; `files` are directories of stages and files that its settings name, by setting;
-    `words` counts words for all steps together.
+    `languages` are ISO 639-1 codes; `files` are directories of stages and files that its settings name, by setting (a
+    stage under `model`); `words` counts words for all steps together.
     """
 
     languages: tuple[str, ...]
@@ -137,6 +137,14 @@ class StepConfig(Config):
 
     secret: ClassVar[bool] = False
     """Whether what it takes out may not be shown to anybody."""
+
+    def files(self, base: Path) -> dict[str, list[tuple[str, Path]]]:
+        """(name, path) of every file that a setting names, by the setting. Raises UserError where there is none."""
+        return {}
+
+    def places(self, base: Path) -> dict[str, Path]:
+        """Where a worker finds what settings name, for `Surroundings.files`."""
+        return {}
 
     def worker(self, surroundings: Surroundings) -> Worker:
         """What does the work in one process; made once there, so what it loads is loaded once."""
@@ -180,6 +188,6 @@ class CorpusWide(StepConfig):
         """Whether documents are edited by what was settled, and not only dropped."""
         return False
 
-    def rework(self, texts: list[str], rows: NDArray[np.int64], settled: Records) -> dict[int, Edit]:
+    def rework(self, texts: list[str], ids: list[str], rows: NDArray[np.int64], settled: Records) -> dict[int, Edit]:
         """New texts, by their place in `texts`."""
         raise NotImplementedError  # of those that rework
