@@ -3,6 +3,7 @@
 import inspect
 import re
 import textwrap
+import time
 from itertools import pairwise
 
 import numpy as np
@@ -149,6 +150,7 @@ def test_numbers_of_chapters_and_footnotes_are_no_pages(books):
         ("Она что-то знала, что-\nто иное.", "Она что-то знала, что-то\nиное."),
         ("Он сделал это по-\nсвоему, а не по-своему.", "Он сделал это по-своему,\nа не по-своему."),
         ("her mother-in-\nlaw came", "her mother-in-law\ncame"),
+        ("    some infor-\n    mation here", "    some information\nhere"),
         ("that Jean-\nPaul came", "that Jean-Paul\ncame"),
         ("in 1914-\n1918 and", "in 1914-\n1918 and"),
         ("– Ну что ж, –\nсказал он. - Иди -\nкатись.", "– Ну что ж, –\nсказал он. - Иди -\nкатись."),
@@ -262,3 +264,22 @@ def test_only_the_languages_asked_for():
     text = f"{BEFORE}\nRead more\nЧитать далее\n{BEHIND}"
     assert edit_of(text, languages=["ru"]).text == f"{BEFORE}\nRead more\n{BEHIND}"
     assert edit_of("İstanbul\nREAD MORE\nçay").text == "İstanbul\nçay"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{{ a }}" + " " * 300_000 + "b",
+        "-" * 300_000 + "\n" + "-" * 299_999,
+        "a-\n" * 20_000,
+        "Home | " * 50_000,
+        "Home\n" * 50_000 + "!",
+        "cookie " * 50_000,
+        "{" * 300_000,
+        "7\n" * 100_000,
+    ],
+)
+def test_time_grows_no_faster_than_the_text(text):
+    started = time.process_time()
+    edit_of(text)
+    assert time.process_time() - started < 2

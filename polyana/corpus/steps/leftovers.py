@@ -174,7 +174,7 @@ _SIGNS = "|•·»›>→"  # between the items of a menu
 
 
 _TEMPLATES = re.compile(
-    r"[^\S\n]*+(?:\{\{[\w :#-]{1,60}\|[^{}\\\n]{0,300}\}\}|"  # Wikipedia's
+    r"(?<![^\S\n])[^\S\n]*+(?:\{\{[\w :#-]{1,60}\|[^{}\\\n]{0,300}\}\}|"  # Wikipedia's
     r"(?<![\\\w^_}{$`'\"=(])(?<!= )"  # no LaTeX, no BibTeX, no string or argument of a program
     r"(?:\{\{[^{}\\\n]{1,200}\}\}|\{%[-+]?\s*\w[^%{}\n]{0,200}%\}|"
     r"\$\{[a-z][a-zA-Z0-9.]*\}(?![\w./:$]))(?![}`'\")]))"  # a shell's variables have capitals or _

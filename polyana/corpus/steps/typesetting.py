@@ -80,9 +80,7 @@ _GOES_ON = re.compile(r"-\w")
 _LONGEST_WORD = 40  # characters looked at in front of a hyphen: guess
 _COLUMNS = re.compile(r"\S {4,}\S|\t")  # justified lines have up to three spaces between words
 _WORD = re.compile(r"[^\W\d_]+(?:-[^\W\d_]+)*")
-_SYLLABLES = (
-    0.01  # share of lines that end in a hyphen where syllables are divided; in the others few compounds do: guess
-)
+_SYLLABLES = 0.01  # share of lines with a hyphen at their end from which on syllables are divided there: guess
 
 
 def with_whole_words(text: str) -> str:
@@ -103,13 +101,12 @@ def with_whole_words(text: str) -> str:
     def whole(match: re.Match[str]) -> str:
         (hyphen_before, left), (sign, right, rest) = _left(text, match), match.groups()
         start, end = text.rfind("\n", 0, match.start()) + 1, text.find("\n", match.start(2))
-        if _COLUMNS.search(text[start : len(text) if end < 0 else end].replace("\n", "").strip()):
+        if any(_COLUMNS.search(line.strip()) for line in text[start : len(text) if end < 0 else end].split("\n")):
             return match[0]
         if right.islower():
             has = known.has_hyphen(left, right)
-            stays = sign != "¬" and (
-                (not divides if has is None else has) or hyphen_before or rest[:1] == "-" != rest[1:2]
-            )
+            has = not divides if has is None else has
+            stays = sign != "¬" and (has or hyphen_before != "" or _GOES_ON.match(rest) is not None)
         elif right.istitle() and left.istitle() and sign != "¬":
             stays = True
         else:
