@@ -12,12 +12,7 @@ from polyana.config import Config, KeyPath, Share, Size
 from polyana.corpus.config import SourceConfig
 from polyana.corpus.executor import cores
 from polyana.corpus.mix import MixConfig
-from polyana.corpus.steps import (
-    ExactDuplicates,
-    Step,
-    StepConfig,
-    WordRule,
-)
+from polyana.corpus.steps import ExactDuplicates, Judging, LanguageConfig, Step, StepConfig, WordRule
 from polyana.corpus.steps.rules import published_languages
 
 __all__ = ["CorpusConfig", "WorkConfig"]
@@ -104,29 +99,28 @@ class CorpusConfig(Config):
         kinds = [step.kind for step in self.steps]
         for index, step in enumerate(self.steps):
             if isinstance(step, LanguageConfig) and self.language is None:
-                yield (
-                    ("steps", index),
-                    "`language` keeps documents of the corpus's languages; say which: `language: en`",
-                )
+                yield ("steps", index), "`language` keeps the corpus's languages; say which: `language: en`"
             if not step.counts_words:
                 continue
             if step.kind in kinds[:index]:
                 yield ("steps", index), f"`{step.kind}` stands here twice; leave one out"
+            if find_spec("numba") is None or find_spec("spacy") is None:
+                what = f"`{step.kind}` counts words with spaCy and numba; run: pip install 'polyana[mill]'"
+                yield ("steps", index), what
             if self.language is None:
                 yield ("steps", index), f"`{step.kind}` counts words; say of which language: `language: en`"
-                continue
-            for language in self.languages if isinstance(step, WordRule) else ():
-                if language not in published_languages() and (needed := step.needs()):
-                    known = ", ".join(published_languages())
-                    what = f"no numbers of `{step.kind}` are published for `{language}` (they are for {known})"
-                    yield ("steps", index), f"{what}; give it {', '.join(needed)}"
-            if find_spec("numba") is None or find_spec("spacy") is None:
-                yield (
-                    ("steps", index),
-                    f"`{step.kind}` counts words with spaCy and numba; run: pip install 'polyana[mill]'",
-                )
+            elif isinstance(step, WordRule):
+                yield from self._without_numbers(index, step)
         if self.language is not None and not self.steps:
             yield ("language",), "`language` is for `steps`, and there are none; leave it out"
+
+    def _without_numbers(self, index: int, step: WordRule) -> Iterator[tuple[KeyPath, str]]:
+        """Languages that nobody has published thresholds of a rule for."""
+        for language in self.languages:
+            if language not in published_languages() and (needed := step.needs()):
+                known = ", ".join(published_languages())
+                what = f"no numbers of `{step.kind}` are published for `{language}` (they are for {known})"
+                yield ("steps", index), f"{what}; give it {', '.join(needed)}"
 
     def measuring(self, places: tuple[int, ...]) -> list[dict[str, Any]]:
         """What decides what these steps measure and edit: their settings but for thresholds."""

@@ -163,7 +163,7 @@ def test_broken_words_are_made_whole(text, after):
 
 @pytest.mark.parametrize(("syllables", "least"), [(False, 0.99), (True, 0.985)])
 def test_broken_words_of_real_text_come_back(addresses, books, syllables, least):
-    """Measured: of compounds 99.4 %, of compounds and syllables 99.2 %, in both languages."""
+    """Measured: of compounds 97.4 % (English), 99.1 % (Russian); with syllables among them 99.2 % in both."""
     right = broken = 0
     texts = addresses + [books[name] for name in ("Детство", "Казаки")]
     for words in (text.split() for text in texts):

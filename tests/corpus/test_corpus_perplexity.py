@@ -142,8 +142,8 @@ def test_thresholds(built):
     value = float(columns["perplexity"][0])
     assert columns["perplexity"].dtype == columns["percentile"].dtype == np.float32
     none = {"max_percentile": None}
-    assert found(directory, [text], max_perplexity=value - 0.01, **none)[1] == [("unlike clean text", [True])]
-    assert found(directory, [text], max_perplexity=value + 0.01, **none)[1] == [("unlike clean text", [False])]
+    assert found(directory, [text], max_perplexity=value - 0.01, **none)[1] == [("too surprising", [True])]
+    assert found(directory, [text], max_perplexity=value + 0.01, **none)[1] == [("too surprising", [False])]
     assert found(directory, [text], min_perplexity=value + 0.01)[1][1] == ("too predictable", [True])
     assert found(directory, [text], min_perplexity=value - 0.01)[1][1] == ("too predictable", [False])
     assert report["perplexity"]["1%"] < report["perplexity"]["50%"] < report["perplexity"]["99%"]
