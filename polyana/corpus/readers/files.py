@@ -17,6 +17,9 @@ from polyana.storage import ContentDigests
 __all__ = ["Found", "Listing", "files_of", "format_of", "identity_of", "list_files", "written"]
 
 
+_ARCHIVES = (".zip", ".tar", ".tgz", ".7z", ".rar")  # in which anything may lie under any name
+
+
 @dataclass(frozen=True, slots=True)
 class Found:
     """A file of a source. `name` is relative to the source's own directory; `size`: bytes on disk."""
@@ -102,7 +105,9 @@ def _endings_read(endings: Mapping[str, str]) -> str:
 
 
 def _no_reader(name: str) -> str:
-    return f"no reader for {Path(name).suffix or 'a name without an ending'}"
+    ending = Path(name).suffix
+    advice = ": unpack it first" if ending.lower() in _ARCHIVES else ""
+    return f"no reader for {ending or 'a name without an ending'}{advice}"
 
 
 def _below(root: Path, source: SourceConfig, endings: Mapping[str, str]) -> Listing:

@@ -7,7 +7,6 @@ import io
 import re
 from collections.abc import Iterator
 from itertools import accumulate
-from typing import Any
 
 from resiliparse.extract.html2text import extract_plain_text
 from resiliparse.parse.encoding import detect_encoding, map_encoding_to_html5
@@ -102,13 +101,16 @@ def read_warc(piece: Piece, source: SourceConfig, notes: Notes) -> Iterator[Item
             content = record.reader.read(size)
             if len(content) < size:
                 raise EOFError("the file ends in the middle of a record")
-            yield _response(identifier, record, content, source, notes)
+            yield _response(identifier, content, source, notes)
 
 
-def _response(identifier: str, record: Any, content: bytes, source: SourceConfig, notes: Notes) -> Item:
+def _response(identifier: str, content: bytes, source: SourceConfig, notes: Notes) -> Item:
     """The page in an HTTP response, or why there is none."""
+    from fastwarc.warc import WarcRecord
+
+    record = WarcRecord()  # one of the archive's that cannot be unpacked would end the archive
     record.set_bytes_content(content)
-    record.is_http = True  # which new content makes it forget
+    record.is_http = True
     try:
         record.parse_http(auto_decode="all")
         status, kind = record.http_headers.status_code, record.http_content_type
