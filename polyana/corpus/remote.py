@@ -136,7 +136,8 @@ def _system(address: str) -> tuple[Any, str]:
     try:
         system, path = url_to_fs(address)
     except ImportError as error:
-        raise UserError(f"`{address}` cannot be read: {error}; run: pip install 'polyana[remote]'") from None
+        run = "; run: pip install 'polyana[remote]'" if address.startswith("s3") else ""
+        raise UserError(f"`{address}` cannot be read: {error}{run}") from None
     except ValueError as error:
         raise UserError(f"`{address}` is no address that can be read: {error}") from None
     return system, str(path)

@@ -142,7 +142,8 @@ def epub(path, chapters, *, folder="OEBPS/", order=None, more=None, method=zipfi
         )
         book.writestr(
             f"{folder}content.opf",
-            '<package xmlns="http://www.idpf.org/2007/opf"><manifest><item id="css" href="a.css" media-type="text/css"/>'
+            '<package xmlns="http://www.idpf.org/2007/opf"><manifest>'
+            '<item id="css" href="a.css" media-type="text/css"/>'
             '<item id="toc" href="toc.xhtml" media-type="application/xhtml+xml" properties="nav"/>'
             f'{items}</manifest><spine><itemref idref="toc"/>{spine}</spine></package>',
         )
