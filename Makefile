@@ -66,6 +66,12 @@ test-all: .venv/gpu
 	$(@D)/bin/pip install --quiet --disable-pip-version-check --no-deps -r $<
 	@touch $@
 
+# This one needs no torch
+.venv-rivals/datasets/made: benchmarks/corpus/requirements-datasets.txt
+	test -x $(@D)/bin/pip || $(PYTHON) -m venv $(@D)
+	$(@D)/bin/pip install --quiet --disable-pip-version-check --no-deps -r $<
+	@touch $@
+
 bench-train: .venv/demo $(patsubst %,.venv-rivals/%/made,transformers trl llamafactory litgpt)
 	$(BIN)/python benchmarks/train/race.py $(ARGS)
 
