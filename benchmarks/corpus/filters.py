@@ -17,10 +17,10 @@ from pathlib import Path
 
 from datatrove.data import Document as TheirDocument
 from datatrove.pipeline.filters import FineWebQualityFilter, GopherQualityFilter, GopherRepetitionFilter
+from polyana.corpus.judge import Judge
 
 from polyana.corpus import CorpusConfig, Document
 from polyana.corpus.document import Dropped
-from polyana.corpus.judge import Judge
 
 TARGET = 50.0
 PIECE = 5_000  # characters of a document; guess: about a page of the web

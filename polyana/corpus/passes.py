@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -84,7 +84,8 @@ def read_part(one: Pass, number: int, part: Part, source: int) -> tuple[dict[str
     """The first pass over a part of a source."""
     notes = Notes()
     result, files = _work(one, number, _cleaned(part.read(notes), one.config, source))
-    return result | {"notes": asdict(notes)}, files
+    noticed = {field.name: getattr(notes, field.name) for field in fields(notes)}  # asdict cannot copy a Counter
+    return result | {"notes": noticed}, files
 
 
 def again(one: Pass, number: int, chunk: Chunk, stays: Path, first: int) -> tuple[dict[str, Any], list[Path]]:

@@ -76,8 +76,8 @@ def _report(tokenizer: TextTokenizer, corpus: Corpus) -> dict[str, Any]:
     report: dict[str, Any] = {"vocabulary": tokenizer.vocab_size, "examples": []}
     for split in ("train", "eval"):
         size = tokens = unknown = exact = documents = 0
-        for text in _sample(corpus, split):
-            ids = tokenizer.encode([text])[0]
+        texts = list(_sample(corpus, split))
+        for text, ids in zip(texts, tokenizer.encode(texts), strict=True):
             size, tokens, documents = size + len(text.encode()), tokens + len(ids), documents + 1
             unknown += int((ids == tokenizer.unknown).sum()) if tokenizer.unknown is not None else 0
             exact += tokenizer.decode(ids.tolist()) == text
