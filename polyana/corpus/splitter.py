@@ -1,0 +1,166 @@
+"""spaCy's way to split a stretch between spaces into words, without spaCy's objects.
+
+The rules are those of spaCy's blank language classes (prefixes, suffixes, infixes, exceptions), applied in the order of
+its `Tokenizer`; the words are the same, which tests hold it to. What is left out is a `Doc` and a `Lexeme` for each,
+three quarters of the time, and expressions asked of texts that they cannot match.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+from polyana.errors import UserError
+
+__all__ = ["splitter_of"]
+
+_SIGN = re.compile(r"\W")
+_TAIL = 24  # characters that a suffix and what it looks back at fit into, but for a run of dots; units have 5 at most
+_UNITS_LETTERS = 5  # the longest unit in letters: `км/ч` and `грамм` at most
+_CURRENCY = frozenset("UCA")  # prefixes of ASCII letters: US$, C$, A$
+
+
+def splitter_of(language: str) -> Callable[[str], list[str]]:
+    """What splits a stretch, which has no space within, into words of a language.
+
+    Raises UserError for a language that spaCy splits by more than its characters.
+    """
+    import spacy
+    from spacy.tokenizer import Tokenizer
+
+    try:
+        tokenizer = spacy.blank(language).tokenizer
+    except (ImportError, OSError):
+        tokenizer = None
+    if not isinstance(tokenizer, Tokenizer) or tokenizer.prefix_search is None:
+        raise UserError(
+            f"words of `{language}` are not known; take a language that spaCy splits by rules, as en, ru, de"
+        )
+    if tokenizer.token_match is not None or not _known(spacy.blank(language)):
+        return lambda stretch: [token.text for token in tokenizer(stretch)]
+    return _Splitter(tokenizer).split
+
+
+def _known(language: Any) -> bool:
+    """Whether its suffixes and infixes are those that the short cuts below know."""
+    from spacy.lang import punctuation as own
+    from spacy.lang.en.punctuation import TOKENIZER_INFIXES as ENGLISH
+
+    defaults = language.Defaults
+    suffixes = (own.TOKENIZER_SUFFIXES, own.COMBINING_DIACRITICS_TOKENIZER_SUFFIXES)
+    infixes = (own.TOKENIZER_INFIXES, own.COMBINING_DIACRITICS_TOKENIZER_INFIXES, ENGLISH)
+    return (
+        any(defaults.suffixes is known for known in suffixes)
+        and any(defaults.infixes is known for known in infixes)
+        and defaults.prefixes is own.TOKENIZER_PREFIXES
+    )
+
+
+class _Splitter:
+    def __init__(self, tokenizer: Any) -> None:
+        self._tokenizer = tokenizer
+        self._prefix = tokenizer.prefix_search.__self__.match  # each begins with ^, which `search` would try everywhere
+        self._suffix = tokenizer.suffix_search.__self__
+        self._infix = tokenizer.infix_finditer.__self__.match
+        self._url = tokenizer.url_match
+        from spacy.attrs import ORTH
+
+        self._special: dict[str, list[str]] = {
+            text: [token[ORTH] for token in tokens] for text, tokens in tokenizer.rules.items()
+        }
+        # exceptions whose words would be split otherwise are looked for once more among the words
+        self._patterns: dict[str, list[list[str]]] = {}
+        for text in self._special:
+            if " " not in text and (self._prefix(text) or self._suffix.search(text) or tokenizer.find_infix(text)):
+                words = self._words(text, {})
+                self._patterns.setdefault(words[0], []).append(words)
+
+    def split(self, stretch: str) -> list[str]:
+        if stretch.isalpha() and stretch not in self._special:
+            return [stretch]
+        words = self._words(stretch, self._special)
+        for at, word in enumerate(words):
+            for pattern in self._patterns.get(word, ()):
+                if words[at : at + len(pattern)] == pattern and words != self._special.get(stretch):
+                    return [token.text for token in self._tokenizer(stretch)]
+        return words
+
+    def _words(self, rest: str, special: dict[str, list[str]]) -> list[str]:
+        before, behind, last = list[str](), list[str](), 0
+        while rest and len(rest) != last and rest not in special:
+            last = len(rest)
+            begin = self._begin(rest)
+            if begin and (inner := rest[begin:]) and inner in special:
+                before.append(rest[:begin])
+                rest = inner
+                break
+            end = self._end(rest[begin:])
+            if end and (inner := rest[:-end]) and inner in special:
+                behind.append(rest[-end:])
+                rest = inner
+                break
+            if begin and end and begin + end <= len(rest):
+                before.append(rest[:begin])
+                behind.append(rest[-end:])
+                rest = rest[begin:-end]
+            elif begin:
+                before.append(rest[:begin])
+                rest = rest[begin:]
+            elif end:
+                behind.append(rest[-end:])
+                rest = rest[:-end]
+        if rest:
+            if rest in special:
+                before += special[rest]
+            elif "." in rest and self._url(rest):  # a host has a dot
+                before.append(rest)
+            else:
+                self._cut_inside(rest, before)
+        return before + behind[::-1]
+
+    def _begin(self, text: str) -> int:
+        """Characters of a prefix; 0 if there is none."""
+        first = text[0]
+        if first.isascii() and first.isalnum() and first not in _CURRENCY:
+            return 0
+        found = self._prefix(text)
+        return found.end() if found else 0
+
+    def _end(self, text: str) -> int:
+        """Characters of a suffix; 0 if there is none."""
+        last = text[-1:]
+        if last.isascii() and last.isalnum():
+            # units behind a digit and 's alone end in a letter, nothing in a digit
+            if last.isdigit():
+                return 0
+            tail = text[-_UNITS_LETTERS - 1 :]
+            if tail.isalpha() and tail.isascii():
+                return 0
+        tail = text[-_TAIL:]
+        found = self._suffix.search(tail)
+        if found is None:
+            return 0
+        if found.start() < 2 and len(text) > len(tail):  # it may begin before the tail, or look back there
+            found = self._suffix.search(text)
+        return found.end() - found.start()  # type: ignore[no-any-return]
+
+    def _cut_inside(self, text: str, words: list[str]) -> None:
+        """Put the words of a text into `words` that signs within it part; all such signs are no letters or digits."""
+        start, free = 0, 0
+        for sign in _SIGN.finditer(text):
+            at = sign.start()
+            if at < free:
+                continue
+            found = self._infix(text, at)
+            if found is None:
+                continue
+            free = found.end()
+            if at == 0:  # spaCy leaves one at the beginning where it is
+                continue
+            if at != start:
+                words.append(text[start:at])
+            words.append(found[0])
+            start = free
+        if rest := text[start:]:
+            words.append(rest)
