@@ -4,6 +4,7 @@ What is compared is what a user gets: documents, tokenizer, losses, metrics, sam
 number of parts a batch is computed in, how it was spread over devices.
 """
 
+import gzip
 import io
 import json
 import shutil
@@ -66,6 +67,10 @@ CHANGES: dict[str, tuple[list[str], str]] = {
     "corpus.sources.document": ([], "stages.corpus.sources=[{path: texts, document: paragraph}]"),
     "corpus.sources.text": ([ROWS], "stages.corpus.sources=[{path: rows.jsonl, text: other}]"),
     "corpus.sources.id": ([ROWS], "stages.corpus.sources=[{path: rows.jsonl, id: key}]"),
+    "corpus.sources.max_damaged": (
+        [FILTERS("gopher_quality"), "stages.corpus.sources=[{path: torn.jsonl.gz}]"],
+        "stages.corpus.sources=[{path: torn.jsonl.gz, max_damaged: 100%}]",
+    ),
     "corpus.eval": ([], "stages.corpus.eval=40%"),
     "corpus.min_characters": ([], "stages.corpus.min_characters=1000"),
     "corpus.drop_duplicates": ([], "stages.corpus.drop_duplicates=false"),
@@ -359,6 +364,7 @@ def filter_workshop(tmp_path):
     ]  # fmt: skip
     rows = [json.dumps({"text": text}) for text in (*good, *spoiled)]
     (tmp_path / "rows.jsonl").write_text("\n".join(rows))
+    (tmp_path / "torn.jsonl.gz").write_bytes(gzip.compress("\n".join(rows).encode())[:-9])
     (tmp_path / "recipe.yaml").write_text(
         "name: a\nstages:\n  corpus: {kind: corpus, sources: [{path: rows.jsonl}], eval: 30%, language: en}\n"
     )
@@ -394,7 +400,7 @@ def test_the_option_changes_something(request, field):
     shared, change = CHANGES[field]
     kind = field.partition(".")[0]
     name = {"sft": "chat_workshop", "translate": "translate_workshop"}.get(kind, "workshop")
-    if field in ("corpus.language", "corpus.guard") or field.startswith("corpus.steps"):
+    if field in ("corpus.language", "corpus.guard", "corpus.sources.max_damaged") or field.startswith("corpus.steps"):
         name = "filter_workshop"
     observe = request.getfixturevalue(name)
     assert observe(*shared) != observe(*shared, change)

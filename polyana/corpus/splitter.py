@@ -15,10 +15,11 @@ from polyana.errors import UserError
 
 __all__ = ["splitter_of"]
 
-_SIGN = re.compile(r"\W")
-_TAIL = 24  # characters that a suffix and what it looks back at fit into, but for a run of dots; units have 5 at most
-_UNITS_LETTERS = 5  # the longest unit in letters: `км/ч` and `грамм` at most
-_CURRENCY = frozenset("UCA")  # prefixes of ASCII letters: US$, C$, A$
+_SIGN = re.compile(r"""[^\w()\[\]{}"'!?;#&@%$|\\`]""")  # what an infix can begin with
+_TAIL = 24  # characters that a suffix and what it looks back at fit into, but for a run of dots
+_UNIT = 6  # characters of the longest unit at most: `اكواب` and `км/ч`
+_DIGIT = frozenset("0123456789")
+_CURRENCY = frozenset("UCA")  # prefixes that begin with a letter: US$, C$, A$
 
 
 def splitter_of(language: str) -> Callable[[str], list[str]]:
@@ -64,6 +65,10 @@ class _Splitter:
         self._suffix = tokenizer.suffix_search.__self__
         self._infix = tokenizer.infix_finditer.__self__.match
         self._url = tokenizer.url_match
+        signs = [sign for sign in map(chr, range(0x10000)) if not sign.isalnum() and not sign.isspace()]
+        # signs that are a prefix or suffix by themselves and begin or end no longer one
+        self._single_prefixes = {sign for sign in signs if self._prefix(sign)} - set("+.\u2026$")
+        self._single_suffixes = {sign for sign in signs if self._suffix.match(sign)} - set(".\u2026$")
         from spacy.attrs import ORTH
 
         self._special: dict[str, list[str]] = {
@@ -122,7 +127,9 @@ class _Splitter:
     def _begin(self, text: str) -> int:
         """Characters of a prefix; 0 if there is none."""
         first = text[0]
-        if first.isascii() and first.isalnum() and first not in _CURRENCY:
+        if first in self._single_prefixes:
+            return 1
+        if first.isalnum() and first not in _CURRENCY:
             return 0
         found = self._prefix(text)
         return found.end() if found else 0
@@ -130,13 +137,17 @@ class _Splitter:
     def _end(self, text: str) -> int:
         """Characters of a suffix; 0 if there is none."""
         last = text[-1:]
-        if last.isascii() and last.isalnum():
-            # units behind a digit and 's alone end in a letter, nothing in a digit
-            if last.isdigit():
+        if last in self._single_suffixes:
+            return 1
+        if last.isalpha():
+            if last in "sS" and text[-2:-1] in ("'", "\u2019"):
+                return 2
+            if _DIGIT.isdisjoint(text[-_UNIT - 1 :]):  # a unit stands behind one
                 return 0
-            tail = text[-_UNITS_LETTERS - 1 :]
-            if tail.isalpha() and tail.isascii():
-                return 0
+        elif last.isdigit() and last.isascii():
+            return 0
+        elif last == "." and text[-2:-1] != ".":
+            return 1 if self._suffix.match(text, len(text) - 1) else 0
         tail = text[-_TAIL:]
         found = self._suffix.search(tail)
         if found is None:

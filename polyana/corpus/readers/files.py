@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -117,7 +117,7 @@ def _below(root: Path, source: SourceConfig, endings: Mapping[str, str]) -> List
         shown = written(name)
         if isinstance(entry, str):
             listing.passed.append((shown, entry, 0))
-        elif not entry.is_file():
+        elif not _is(entry.is_file):
             listing.passed.append((shown, "no file, or a link to none", 0))
         elif _is_read(entry.name, source, endings):
             listing.files.append(Found(shown, Path(entry.path), _size(entry)))
@@ -148,12 +148,20 @@ def _walk(root: Path) -> Iterator[tuple[str, os.DirEntry[str] | str]]:
             yield below, "no permission" if isinstance(error, PermissionError) else "damaged directory"
             continue
         for entry in visible:
-            if not entry.is_dir():
+            if not _is(entry.is_dir):
                 yield below + entry.name, entry
             elif entry.is_symlink():
                 waiting.append((f"{below}{entry.name}/", entry.path))
             else:
                 waiting.appendleft((f"{below}{entry.name}/", entry.path))
+
+
+def _is(kind: Callable[[], bool]) -> bool:
+    """What `kind` says of an entry; a link to itself is nothing."""
+    try:
+        return kind()
+    except OSError:
+        return False
 
 
 def written(text: str) -> str:

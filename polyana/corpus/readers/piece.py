@@ -47,12 +47,12 @@ class Notes:
     rows: int = 0
     columns: dict[str, None] = field(default_factory=dict)
 
-    def see(self, names: Collection[str], text: str) -> None:
+    def see(self, names: Collection[str | None], text: str) -> None:
         """A row has the columns `names`; `text` is the one that should hold its text."""
         if text in names:
             self.rows += 1
         elif len(self.columns) < _COLUMNS:
-            self.columns |= dict.fromkeys(islice(names, _COLUMNS - len(self.columns)))
+            self.columns |= dict.fromkeys(islice(filter(None, names), _COLUMNS - len(self.columns)))
 
     def add(self, other: Notes) -> None:
         self.documents += other.documents
