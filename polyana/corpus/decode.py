@@ -132,10 +132,12 @@ def whole_lines(chunks: Iterable[bytes]) -> Iterator[bytes]:
     for chunk in chunks:
         cut = chunk.rfind(b"\n") + 1
         if cut:
-            yield b"".join([*waiting, chunk[:cut]])
-            waiting = []
+            block, waiting = b"".join([*waiting, chunk[:cut]]), []
+            yield block
+            del block  # it can be as long as a line, which is as long as a file
         waiting.append(chunk[cut:])
-    yield b"".join(waiting)
+    block, waiting = b"".join(waiting), []
+    yield block
 
 
 def _decode_lines(block: bytes, name: str, lines: Counter[str]) -> str:
