@@ -20,13 +20,14 @@ __all__ = [
     "bands",
     "clusters",
     "cut_lines",
-    "grow",
     "hash_lines",
-    "lookup",
+    "hash_of",
+    "is_space",
+    "joined",
     "measure",
     "powers",
     "sign",
-    "word_hashes",
+    "slot_of",
 ]
 
 METRICS = (
@@ -66,7 +67,7 @@ _PRIME = np.uint64((1 << 61) - 1)
 
 
 @njit(cache=True, inline="always")
-def _is_space(point: int) -> bool:
+def is_space(point: int) -> bool:
     """As Python's str.isspace."""
     if point <= 32:
         return point == 32 or 9 <= point <= 13 or 28 <= point <= 31
@@ -96,7 +97,7 @@ def _mixed(value: Hash) -> Hash:
 
 
 @njit(cache=True, nogil=True)
-def _hash_of(text_N: NDArray[np.uint32], start: int, end: int) -> Hash:
+def hash_of(text_N: NDArray[np.uint32], start: int, end: int) -> Hash:
     """64 bits of a stretch of text; never 0, which marks a free place."""
     value = uint64(0x9E3779B97F4A7C15)
     for at in range(start, end):
@@ -106,60 +107,13 @@ def _hash_of(text_N: NDArray[np.uint32], start: int, end: int) -> Hash:
 
 
 @njit(cache=True, inline="always")
-def _place(keys: NDArray[np.uint64], key: Hash) -> Hash:
+def slot_of(keys: NDArray[np.uint64], key: Hash) -> Hash:
     """Where a key stands in a table of open addressing, or would."""
     mask = uint64(len(keys) - 1)
     at = (key >> uint64(1)) & mask
     while keys[at] != uint64(0) and keys[at] != key:
         at = (at + uint64(1)) & mask
     return at
-
-
-@njit(cache=True, nogil=True)
-def grow(keys: NDArray[np.uint64], values: NDArray[np.int32]) -> tuple[NDArray[np.uint64], NDArray[np.int32]]:
-    """The table with twice as many places."""
-    larger, moved = np.zeros(2 * len(keys), np.uint64), np.zeros(2 * len(keys), np.int32)
-    for at in range(len(keys)):
-        if keys[at] != uint64(0):
-            place = _place(larger, keys[at])
-            larger[place], moved[place] = keys[at], values[at]
-    return larger, moved
-
-
-@njit(cache=True, nogil=True)
-def lookup(
-    text_N: NDArray[np.uint32], keys: NDArray[np.uint64], values: NDArray[np.int32], known: int, room: int
-) -> Any:
-    """What stands between spaces, by the number that the table knows it under.
-
-    (numbers of the chunks in their order, where each begins, starts and ends of those that were new, which are numbered
-    from `known` on, where the pass stopped). It stops when `room` places are taken, to be called again for the rest.
-    """
-    found = np.empty(len(text_N) // 2 + 1, np.int32)
-    begins = np.empty(len(text_N) // 2 + 1, np.int64)
-    new = np.empty((len(text_N) // 2 + 1, 2), np.int64)
-    count, fresh, at = 0, 0, 0
-    while at < len(text_N):
-        if _is_space(text_N[at]):
-            at += 1
-            continue
-        start = at
-        while at < len(text_N) and not _is_space(text_N[at]):
-            at += 1
-        key = _hash_of(text_N, start, at)
-        place = _place(keys, key)
-        if keys[place] == uint64(0):
-            if known + fresh >= room:
-                at = start
-                break
-            keys[place] = key
-            values[place] = known + fresh
-            new[fresh, 0], new[fresh, 1] = start, at
-            fresh += 1
-        found[count] = values[place]
-        begins[count] = start
-        count += 1
-    return found[:count], begins[:count], new[:fresh], at
 
 
 @njit(cache=True, inline="always")
@@ -177,7 +131,7 @@ def _times(a: Hash, b: Hash) -> Hash:
 
 
 @njit(cache=True, inline="always")
-def _joined(hash_a: Hash, hash_b: Hash, power_b: Hash) -> Hash:
+def joined(hash_a: Hash, hash_b: Hash, power_b: Hash) -> Hash:
     """The hash of two texts one behind the other: a polynomial in the base, so that only the characters count."""
     total = _times(hash_a, power_b) + hash_b
     return total - _PRIME if total >= _PRIME else total
@@ -215,24 +169,12 @@ def _power(powers: NDArray[np.uint64], exponent: int) -> Hash:
     return _times(value, powers[exponent])
 
 
-@njit(cache=True, nogil=True)
-def word_hashes(text_N: NDArray[np.uint32], begins: NDArray[np.int64], base: Hash) -> NDArray[np.uint64]:
-    """The polynomial hash of each word; word i is text_N[begins[i]:begins[i + 1]]."""
-    found = np.zeros(len(begins) - 1, np.uint64)
-    for word in range(len(found)):
-        value = uint64(0)
-        for at in range(begins[word], begins[word + 1]):
-            value = _joined(value, uint64(text_N[at]) + uint64(1), base)
-        found[word] = value
-    return found
-
-
 @njit(cache=True, inline="always")
 def _repeated(
     text_N: NDArray[np.uint32], start: int, end: int, keys: NDArray[np.uint64], stamps: NDArray[np.int32], mask: Hash,
     stamp: int,
 ) -> bool:  # fmt: skip
-    return _seen(keys, stamps, mask, _hash_of(text_N, start, end), stamp)
+    return _seen(keys, stamps, mask, hash_of(text_N, start, end), stamp)
 
 
 @njit(cache=True, nogil=True)
@@ -256,7 +198,7 @@ def _rows(text_N: NDArray[np.uint32], row_M: NDArray[np.int64]) -> None:
                 dots = 0
                 if point == 0x2026:
                     row_M[_ELLIPSES] += 1
-            if first == 0 and not _is_space(point):
+            if first == 0 and not is_space(point):
                 first = point
             at += 1
         dots = 0
@@ -264,7 +206,7 @@ def _rows(text_N: NDArray[np.uint32], row_M: NDArray[np.int64]) -> None:
         if first in (0x2022, 45):
             row_M[_BULLET_ROWS] += 1
         end = at
-        while end > start and _is_space(text_N[end - 1]):
+        while end > start and is_space(text_N[end - 1]):
             end -= 1
         if (end > start and text_N[end - 1] == 0x2026) or (
             end - start >= 3 and text_N[end - 1] == 46 and text_N[end - 2] == 46 and text_N[end - 3] == 46
@@ -283,9 +225,9 @@ def _blocks(  # noqa: PLR0912, PLR0915  one pass over the text
     size, mask = len(text_N), len(keys) - 1
     # paragraphs: of the text without the space around it, parted by two newlines and more
     left, right = 0, size
-    while left < right and _is_space(text_N[left]):
+    while left < right and is_space(text_N[left]):
         left += 1
-    while right > left and _is_space(text_N[right - 1]):
+    while right > left and is_space(text_N[right - 1]):
         right -= 1
     start, at = left, left
     while at <= right:
@@ -334,7 +276,7 @@ def _blocks(  # noqa: PLR0912, PLR0915  one pass over the text
             row_M[_NEWLINES] += 1
             start, blank = at + 1, True
         else:
-            blank = blank and _is_space(text_N[at])
+            blank = blank and is_space(text_N[at])
         at += 1
     return stamp + 1
 
@@ -352,7 +294,7 @@ def _grams(  # noqa: PLR0912  one pass over the words
     for at in range(count):
         word = words[at]
         lengths[at + 1] = lengths[at] + length_W[word]
-        hashes[at + 1] = _joined(hashes[at], hash_W[word], _power(powers, length_W[word]))
+        hashes[at + 1] = joined(hashes[at], hash_W[word], _power(powers, length_W[word]))
     again = np.ones(count + 1, np.bool_)  # whether the n - 1 words that begin here stand anywhere else
     for number in range(3):
         n, most = number + 2, 0
@@ -403,11 +345,11 @@ def _grams(  # noqa: PLR0912  one pass over the words
 @njit(cache=True, nogil=True)
 def measure(
     text_N: NDArray[np.uint32], begins: NDArray[np.int64], chunks: NDArray[np.int32], chunk_begins: NDArray[np.int64],
-    first: NDArray[np.int64], of_chunk: NDArray[np.int32],
+    first: NDArray[np.int64], count_C: NDArray[np.int32], of_chunk: NDArray[np.int32],
     length_W: NDArray[np.int32], hash_W: NDArray[np.uint64], flags_W: NDArray[np.uint8],
     powers: NDArray[np.uint64], ends: NDArray[np.uint8],
 ) -> Any:  # fmt: skip
-    """[documents, METRICS]. `chunks` as `lookup` found them; the words of chunk c are of_chunk[first[c]:first[c + 1]].
+    """[documents, METRICS]. `chunks` as `look_up` found them; chunk c has count_C[c] words, from of_chunk[first[c]] on.
 
     `ends[point]` is 1 where a character ends a sentence; `powers` are those of the base that `hash_W` was made with.
     """
@@ -417,7 +359,7 @@ def measure(
     for document in range(documents):
         count, lines = 0, 1
         while at < len(chunks) and chunk_begins[at] < begins[document + 1]:
-            count += first[chunks[at] + 1] - first[chunks[at]]
+            count += count_C[chunks[at]]
             at += 1
         for place in range(begins[document], begins[document + 1]):
             lines += text_N[place] == 10
@@ -435,7 +377,7 @@ def measure(
         row[_CHARACTERS] = len(text)
         count = 0
         while at < len(chunks) and chunk_begins[at] < begins[document + 1]:
-            for place in range(first[chunks[at]], first[chunks[at] + 1]):
+            for place in range(first[chunks[at]], first[chunks[at]] + count_C[chunks[at]]):
                 word = of_chunk[place]
                 words[count] = word
                 count += 1
@@ -462,7 +404,8 @@ CLEAN, LONG_WORD, UNENDED, FEW_WORDS = 0, 1, 2, 3
 @njit(cache=True, nogil=True)
 def cut_lines(  # noqa: PLR0912, PLR0915  one pass over the text
     text_N: NDArray[np.uint32], begins: NDArray[np.int64], chunks: NDArray[np.int32], chunk_begins: NDArray[np.int64],
-    first: NDArray[np.int64], of_chunk: NDArray[np.int32], flags_W: NDArray[np.uint8], longest: int, fewest: int,
+    first: NDArray[np.int64], count_C: NDArray[np.int32], of_chunk: NDArray[np.int32],
+    flags_W: NDArray[np.uint8], longest: int, fewest: int,
     ended: bool,
 ) -> Any:  # fmt: skip
     """The rows of documents as C4 judges them: [rows, 4] of start, end without the space around, verdict, sentences;
@@ -488,16 +431,16 @@ def cut_lines(  # noqa: PLR0912, PLR0915  one pass over the text
             end, following = at, at + 1
             if at < last and text_N[at] == 13 and at + 1 < last and text_N[at + 1] == 10:
                 following += 1
-            while start < end and _is_space(text_N[start]):
+            while start < end and is_space(text_N[start]):
                 start += 1
-            while end > start and _is_space(text_N[end - 1]):
+            while end > start and is_space(text_N[end - 1]):
                 end -= 1
             words, sentences, too_long = 0, 0, False
             over, behind = False, start  # a sentence has ended; where the last chunk ended
             while chunk < len(chunks) and chunk_begins[chunk] < end:
                 begin = chunk_begins[chunk]
                 length = (chunk_begins[chunk + 1] if chunk + 1 < len(chunks) else len(text_N)) - begin
-                while length > 0 and (begin + length > end or _is_space(text_N[begin + length - 1])):
+                while length > 0 and (begin + length > end or is_space(text_N[begin + length - 1])):
                     length -= 1
                 gap = begin - behind
                 if words > 0 and over and (gap != 1 or text_N[behind] != 32):
@@ -506,7 +449,7 @@ def cut_lines(  # noqa: PLR0912, PLR0915  one pass over the text
                 words += 1
                 too_long = too_long or length > longest
                 sentences = max(sentences, 1)
-                for place in range(first[chunks[chunk]], first[chunks[chunk] + 1]):
+                for place in range(first[chunks[chunk]], first[chunks[chunk]] + count_C[chunks[chunk]]):
                     flags = flags_W[of_chunk[place]]
                     if over and not flags & (PUNCTUATION | ENDER):
                         sentences += 1
@@ -594,7 +537,8 @@ def _xxh64(text_B: NDArray[np.uint8], start: int, end: int) -> Hash:
 @njit(cache=True, nogil=True)
 def sign(
     begins: NDArray[np.int64], chunks: NDArray[np.int32], chunk_begins: NDArray[np.int64],
-    first: NDArray[np.int64], of_chunk: NDArray[np.int32], word_begins: NDArray[np.int64], words_B: NDArray[np.uint8],
+    first: NDArray[np.int64], count_C: NDArray[np.int32], of_chunk: NDArray[np.int32],
+    word_begins: NDArray[np.int64], words_B: NDArray[np.uint8],
     n: int, factors: NDArray[np.uint64], terms: NDArray[np.uint64],
 ) -> Any:  # fmt: skip
     """MinHash of each document's n words in a row: [documents, permutations]; and how many of them there are.
@@ -612,7 +556,7 @@ def sign(
         size, count = 0, 0
         row = found[document]
         while at < len(chunks) and chunk_begins[at] < begins[document + 1]:
-            for place in range(first[chunks[at]], first[chunks[at] + 1]):
+            for place in range(first[chunks[at]], first[chunks[at]] + count_C[chunks[at]]):
                 word = of_chunk[place]
                 length = word_begins[word + 1] - word_begins[word]
                 if size + length + 1 > room:

@@ -8,12 +8,12 @@ three quarters of the time, and expressions asked of texts that they cannot matc
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from polyana.errors import UserError
 
-__all__ = ["splitter_of"]
+__all__ = ["Splitter", "splitter_of"]
 
 _SIGN = re.compile(r"""[^\w()\[\]{}"'!?;#&@%$|\\`]""")  # what an infix can begin with
 _TAIL = 24  # characters that a suffix and what it looks back at fit into, but for a run of dots
@@ -22,7 +22,7 @@ _DIGIT = frozenset("0123456789")
 _CURRENCY = frozenset("UCA")  # prefixes that begin with a letter: US$, C$, A$
 
 
-def splitter_of(language: str) -> Callable[[str], list[str]]:
+def splitter_of(language: str) -> Splitter | Callable[[str], list[str]]:
     """What splits a stretch, which has no space within, into words of a language.
 
     Raises UserError for a language that spaCy splits by more than its characters.
@@ -40,7 +40,7 @@ def splitter_of(language: str) -> Callable[[str], list[str]]:
         )
     if tokenizer.token_match is not None or not _known(spacy.blank(language)):
         return lambda stretch: [token.text for token in tokenizer(stretch)]
-    return _Splitter(tokenizer).split
+    return Splitter(tokenizer)
 
 
 def _known(language: Any) -> bool:
@@ -58,7 +58,9 @@ def _known(language: Any) -> bool:
     )
 
 
-class _Splitter:
+class Splitter:
+    """The rules of a language."""
+
     def __init__(self, tokenizer: Any) -> None:
         self._tokenizer = tokenizer
         self._prefix = tokenizer.prefix_search.__self__.match  # each begins with ^, which `search` would try everywhere
@@ -70,6 +72,7 @@ class _Splitter:
         self._single_prefixes = {sign for sign in signs if self._prefix(sign)} - set("+.\u2026$")
         self._single_suffixes = {sign for sign in signs if self._suffix.match(sign)} - set(".\u2026$")
         from spacy.attrs import ORTH
+        from spacy.lang import char_classes as classes
 
         self._special: dict[str, list[str]] = {
             text: [token[ORTH] for token in tokens] for text, tokens in tokenizer.rules.items()
@@ -80,6 +83,29 @@ class _Splitter:
             if " " not in text and (self._prefix(text) or self._suffix.search(text) or tokenizer.find_infix(text)):
                 words = self._words(text, {})
                 self._patterns.setdefault(words[0], []).append(words)
+
+        self.exceptions = list(self._special)
+        self.patterns = [pattern for patterns in self._patterns.values() for pattern in patterns]
+        self.units = [unit.replace("\\", "") for unit in (*classes.LIST_UNITS, *classes.LIST_CURRENCY, "+")]
+        self.digits_hyphen = tokenizer.find_infix("1-a") != []
+
+    def classes(self, signs: Iterable[str]) -> dict[str, list[str]]:
+        """Which of the signs are what the rules distinguish, by the names of native_words.KINDS."""
+        from spacy.lang import char_classes as classes
+
+        tests: dict[str, Callable[[str], Any]] = {
+            "alpha": re.compile(f"[{classes.ALPHA}]").match,
+            "lower": re.compile(f"[{classes.ALPHA_LOWER}]").match,
+            "upper": re.compile(f"[{classes.ALPHA_UPPER}]").match,
+            "quote": re.compile(f"[{classes.CONCAT_QUOTES}]").match,
+            "prefix": self._single_prefixes.__contains__,
+            "suffix": self._single_suffixes.__contains__,
+            "before_dot": lambda sign: self._suffix.match(f"{sign}.", 1),
+            "host": re.compile("[A-Za-z0-9\u00a1-\uffff]").match,
+            # signs that several rules know, or rules of several signs
+            "strange": re.compile(f"[$\u2026\u00b0{classes.COMBINING_DIACRITICS}{classes.CONCAT_ICONS}]").match,
+        }
+        return {name: [sign for sign in signs if test(sign)] for name, test in tests.items()}
 
     def split(self, stretch: str) -> list[str]:
         if stretch.isalpha() and stretch not in self._special:

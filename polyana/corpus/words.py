@@ -8,17 +8,17 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from polyana.corpus import native
+from polyana.corpus import native, native_words
+from polyana.corpus.splitter import Splitter, splitter_of
 from polyana.corpus.steps.step import Block
-from polyana.errors import UserError
 
 __all__ = ["SENTENCE_ENDS", "Batch", "WordTable", "Words", "plain_text"]
 
@@ -78,55 +78,87 @@ class WordTable:
 
     def __init__(self, language: str, stop_words: Iterable[str] = (), *, plain: bool = False) -> None:
         """`plain`: with plain words, too, by which `sign` compares documents."""
-        self._split = _splitter(language)
-        self._plain = _PlainWords(self._split) if plain else None
-        self._stop_words = frozenset(stop_words)
-        self._keys, self._values = np.zeros(_ROOM, np.uint64), np.zeros(_ROOM, np.int32)
+        self._rules = rules_of(language)
+        self._stops = _hashed(stop_words)
+        self._keys, self._values = np.zeros(_ROOM, np.uint64), np.zeros(_ROOM, np.int32)  # stretches
         self.known = 0  # stretches
-        self._words: dict[str, int] = {}
-        self._first, self._of_chunk = _Growing(np.int64, [0]), _Growing(np.int32)
-        self._length, self._hash = _Growing(np.int32), _Growing(np.uint64)
-        self._flags = _Growing(np.uint8)
+        self._first, self._count = _Growing(np.int64), _Growing(np.int32)
+        self._of_chunk = _Growing(np.int32)
+        self._words = _WordStore(self._rules, self._stops)
         self._powers = native.powers(_BASE, _POWERS)
-        self._sentence_ends = _sentence_ends()
         self._ends = np.zeros(0x110000, np.uint8)
         self._ends[[ord(sign) for sign in SENTENCE_ENDS]] = 1
+        self._plain = _PlainWords(self._rules) if plain else None
 
     def batch(self, texts: Sequence[str]) -> Batch:
         """Documents cut into chunks, all of which the table knows afterwards."""
-        encoded = [_points(text) for text in texts]
-        begins = np.zeros(len(texts) + 1, np.int64)
-        np.cumsum([len(each) for each in encoded], out=begins[1:])
         # a space between documents, so that no chunk reaches into the next
-        spaced = [part for each in encoded for part in (each, _SPACE)]
-        text_N = np.concatenate(spaced) if spaced else np.zeros(0, np.uint32)
-        begins += np.arange(len(texts) + 1)
+        joined = "".join(part for text in texts for part in (text, " "))
+        text_N = _points(joined)
+        begins = np.zeros(len(texts) + 1, np.int64)
+        np.cumsum([len(text) + 1 for text in texts], out=begins[1:])
         found, places, at = [], [], 0
         while at < len(text_N):
-            room = len(self._keys) // 2
-            chunks, chunk_begins, new, stopped = native.lookup(text_N[at:], self._keys, self._values, self.known, room)
-            self._learn([_text(text_N[at + start : at + end]) for start, end in new.tolist()])
+            before, words = self.known, self._words
+            chunks, chunk_begins, new, self.known, used, words.known, stopped = native_words.look_up(
+                text_N[at:], self._keys, self._values, self.known, self._first.room, self._count.room,
+                self._of_chunk.room, len(self._of_chunk), words.keys, words.values, words.known, words.length.room,
+                words.hash.room, words.flags.room, self._rules.kinds, self._rules.special, self._rules.units,
+                self._rules.pairs, self._stops, np.uint64(_BASE), self._rules.digits_hyphen,
+            )  # fmt: skip
+            for array, size in ((self._first, self.known), (self._count, self.known), (self._of_chunk, used)):
+                array.size = size
+            stretches = new + at
+            self._split_slowly(joined, stretches, before)
+            if self._plain is not None:
+                self._plain.learn(text_N, joined, stretches)
             found.append(chunks)
             places.append(chunk_begins + at)
             at += stopped
             if at < len(text_N):
-                self._keys, self._values = native.grow(self._keys, self._values)
+                self._make_room()
         if not found:
             return Batch(text_N, begins, np.zeros(0, np.int32), np.zeros(0, np.int64))
         return Batch(text_N, begins, np.concatenate(found), np.concatenate(places))
 
+    def _split_slowly(self, joined: str, stretches: NDArray[np.int64], before: int) -> None:
+        """The stretches that the compiled pass has left, by splitter.py."""
+        left = np.flatnonzero(self._count.values[before:] < 0)
+        if not len(left):
+            return
+        split = self._rules.split
+        words = [split(joined[start:end]) for start, end in stretches[left].tolist()]
+        numbers = self._words.numbers([word for each in words for word in each])
+        counts = np.array([len(each) for each in words], np.int32)
+        self._first.values[before + left] = len(self._of_chunk) + np.cumsum(counts) - counts
+        self._count.values[before + left] = counts
+        self._of_chunk.extend(numbers)
+
+    def _make_room(self) -> None:
+        if self.known + 1 > len(self._keys) // 2:
+            self._keys, self._values = native_words.grow(self._keys, self._values)
+        for array in (self._first, self._count, self._of_chunk):
+            array.reserve(2 * len(array) + _ROOM)
+        self._words.reserve(2 * self._words.known + _ROOM)
+
+    def words_of(self, chunk: int) -> NDArray[np.int32]:
+        """The numbers of a chunk's words."""
+        first = self._first.values[chunk]
+        return self._of_chunk.values[first : first + self._count.values[chunk]]
+
     def measure(self, batch: Batch) -> NDArray[np.int64]:
         """native.METRICS of each document, [documents, metrics]."""
         return native.measure(  # type: ignore[no-any-return]
-            batch.text_N, batch.begins, batch.chunks, batch.chunk_begins, self._first.values, self._of_chunk.values,
-            self._length.values, self._hash.values, self._flags.values, self._powers, self._ends,
+            batch.text_N, batch.begins, batch.chunks, batch.chunk_begins, self._first.values, self._count.values,
+            self._of_chunk.values, self._words.length.room, self._words.hash.room, self._words.flags.room,
+            self._powers, self._ends,
         )  # fmt: skip
 
     def cut_lines(self, batch: Batch, longest: int, fewest: int, *, ended: bool) -> tuple[Any, Any]:
         """See native.cut_lines."""
         return native.cut_lines(  # type: ignore[no-any-return]
-            batch.text_N, batch.begins, batch.chunks, batch.chunk_begins, self._first.values, self._of_chunk.values,
-            self._flags.values, longest, fewest, ended,
+            batch.text_N, batch.begins, batch.chunks, batch.chunk_begins, self._first.values, self._count.values,
+            self._of_chunk.values, self._words.flags.room, longest, fewest, ended,
         )  # fmt: skip
 
     def sign(self, batch: Batch, n: int, factors: NDArray[np.uint64], terms: NDArray[np.uint64]) -> tuple[Any, Any]:
@@ -134,63 +166,86 @@ class WordTable:
         assert self._plain is not None
         plain = self._plain
         return native.sign(  # type: ignore[no-any-return]
-            batch.begins, batch.chunks, batch.chunk_begins, plain.first.values, plain.of_chunk.values,
-            plain.begins.values, plain.bytes.values, n, factors, terms,
+            batch.begins, batch.chunks, batch.chunk_begins, plain.first.values, plain.count.values,
+            plain.of_chunk.values, plain.begins.values, plain.bytes.values, n, factors, terms,
         )  # fmt: skip
 
-    def _learn(self, chunks: list[str]) -> None:
-        if self._plain is not None:
-            self._plain.learn(chunks)
-        known, numbers, ends, count = self._words, list[int](), list[int](), len(self._of_chunk)
-        before = len(known)
-        for chunk in chunks:
-            for token in self._split(chunk):
-                if word := token.strip():
-                    numbers.append(known.setdefault(word, len(known)))
-            ends.append(count + len(numbers))
-        self._of_chunk.extend(numbers)
-        self._first.extend(ends)
-        self.known += len(chunks)
-        new = list(islice(known, before, None))
-        lengths = [len(word) for word in new]
-        self._length.extend(lengths)
-        self._hash.extend(native.word_hashes(_points("".join(new)), np.cumsum([0, *lengths]), np.uint64(_BASE)))
-        self._flags.extend([self._flags_of(word) for word in new])
 
-    def _flags_of(self, word: str) -> int:
-        if not word.isalnum() and all(unicodedata.category(sign).startswith("P") for sign in word):
-            ends = native.ENDER * (word in self._sentence_ends) | native.PUNCTUATION
-            return ends | native.SOLID * (not _PUNCTUATION.issuperset(word)) | native.STOP * (word in self._stop_words)
-        if word.isalpha():
-            return native.ALPHABETIC | native.SOLID | native.STOP * (word in self._stop_words)
-        solid = not _PUNCTUATION.issuperset(word)
-        flags = native.ALPHABETIC * any(map(str.isalpha, word)) | native.SOLID * solid
-        return flags | native.STOP * (word in self._stop_words)
+class _WordStore:
+    """Words by number: their length, hash and flags."""
+
+    def __init__(self, rules: Rules, stops: NDArray[np.uint64]) -> None:
+        self._rules, self._stops = rules, stops
+        self.keys, self.values = np.zeros(_ROOM, np.uint64), np.zeros(_ROOM, np.int32)
+        self.known = 0
+        self.length, self.hash, self.flags = _Growing(np.int32), _Growing(np.uint64), _Growing(np.uint8)
+        self.reserve(_ROOM // 4)
+
+    def reserve(self, size: int) -> None:
+        """Room for so many words."""
+        for array in (self.length, self.hash, self.flags):
+            array.reserve(size)
+        while size > len(self.keys) // 2:
+            self.keys, self.values = native_words.grow(self.keys, self.values)
+
+    def numbers(self, words: list[str]) -> NDArray[np.int32]:
+        """Of words, which are known afterwards."""
+        return self.numbers_of(_points("".join(words)), _bounds([len(word) for word in words]))
+
+    def numbers_of(self, text_N: NDArray[np.uint32], bounds: NDArray[np.int64]) -> NDArray[np.int32]:
+        """Of the words that lie in a text from bounds[i, 0] to bounds[i, 1]."""
+        found = np.empty(len(bounds), np.int32)
+        self.reserve(self.known + len(bounds))
+        self.known = native_words.add_words(
+            text_N, bounds, len(bounds), self.keys, self.values, self.known, self.length.room,
+            self.hash.room, self.flags.room, self._rules.kinds, self._stops, np.uint64(_BASE), found,
+        )  # fmt: skip
+        return found
 
 
 class _PlainWords:
     """The words of each chunk once it is plain: small letters without accents and punctuation, numbers all the same."""
 
-    def __init__(self, split: Any) -> None:
-        self._split = split
-        self._known: dict[str, int] = {}
-        self.first, self.of_chunk = _Growing(np.int64, [0]), _Growing(np.int32)
+    def __init__(self, rules: Rules) -> None:
+        self._rules = rules
+        self.first, self.count, self.of_chunk = _Growing(np.int64), _Growing(np.int32), _Growing(np.int32)
+        self._words = _WordStore(rules, _hashed([]))
         self.begins, self.bytes = _Growing(np.int64, [0]), _Growing(np.uint8)
 
-    def learn(self, chunks: list[str]) -> None:
-        known, numbers, ends = self._known, list[int](), list[int]()
-        count, before = len(self.of_chunk), len(known)
-        for chunk in chunks:
-            if chunk.isascii() and chunk.isalpha():  # nearly all: nothing to take out, and one word
-                numbers.append(known.setdefault(chunk.lower(), len(known)))
-            else:
-                for piece in plain_text(chunk).split():
-                    for token in self._split(piece):
-                        numbers.append(known.setdefault(token, len(known)))
-            ends.append(count + len(numbers))
+    def learn(self, text_N: NDArray[np.uint32], joined: str, stretches: NDArray[np.int64]) -> None:
+        rules = self._rules
+        points, ends, counts = native_words.simplify(
+            text_N, stretches, rules.plain, rules.kinds, rules.special, rules.units, rules.pairs, rules.digits_hyphen
+        )
+        slowly = np.flatnonzero(counts < 0)
+        split = rules.split
+        words = [
+            [word for piece in plain_text(joined[start:end]).split() for word in split(piece)]
+            for start, end in stretches[slowly].tolist()
+        ]
+        more = [word for each in words for word in each]
+        counts[slowly] = -1
+        fast = np.where(counts < 0, 0, counts)
+        first = len(self.of_chunk) + np.cumsum(fast) - fast
+        many = np.array([len(each) for each in words], np.int32)
+        first[slowly] = len(self.of_chunk) + len(ends) + np.cumsum(many) - many
+        counts[slowly] = many
+        self.first.extend(first)
+        self.count.extend(counts)
+        text = _text(points) + "".join(more)
+        bounds = np.concatenate(
+            [_bounds(np.diff(ends, prepend=0)), _bounds([len(word) for word in more]) + len(points)]
+        )
+        before = self._words.known
+        numbers = self._words.numbers_of(_points(text), bounds)
         self.of_chunk.extend(numbers)
-        self.first.extend(ends)
-        new = [word.encode("utf-8", "replace") for word in islice(known, before, None)]
+        self._keep(text, bounds, numbers, before)
+
+    def _keep(self, text: str, bounds: NDArray[np.int64], numbers: NDArray[np.int32], before: int) -> None:
+        """The letters of new words, in UTF-8."""
+        _, at = np.unique(numbers, return_index=True)
+        at = at[numbers[at] >= before]  # in the order of their numbers
+        new = [text[start:end].encode("utf-8", "replace") for start, end in bounds[at].tolist()]
         self.bytes.extend(np.frombuffer(b"".join(new), np.uint8))
         last = int(self.begins.values[-1])
         self.begins.extend(last + np.cumsum([len(word) for word in new], dtype=np.int64))
@@ -270,8 +325,6 @@ class Words:
 
 _LARGEST = 4_000_000  # stretches in a table, some 500 MB with their words; guess
 _SPACE = np.array([32], np.uint32)
-_OWNED = ("'s", "\u2019s")
-_BEFORE, _BEHIND = '("\u201c\u00ab', ',;!?)"\u201d\u00bb'
 
 
 def _points(text: str) -> NDArray[np.uint32]:
@@ -282,68 +335,119 @@ def _text(points: NDArray[np.uint32]) -> str:
     return points.tobytes().decode("utf-32-le", "surrogatepass")
 
 
+def _bounds(lengths: Sequence[int] | NDArray[np.int64]) -> NDArray[np.int64]:
+    """Starts and ends of what lies one behind the other."""
+    ends = np.cumsum(np.asarray(lengths, np.int64))
+    return np.stack([ends - np.asarray(lengths, np.int64), ends], 1)
+
+
+def _hashed(texts: Iterable[str]) -> NDArray[np.uint64]:
+    """A table of the hashes of texts, for the compiled passes."""
+    known = sorted(set(texts))
+    keys = native_words.hash_texts(_points("".join(known)), np.cumsum([0, *map(len, known)]))
+    return _table(keys)
+
+
+def _table(keys: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    table, values = np.zeros(64, np.uint64), np.zeros(64, np.int32)
+    while len(table) < 4 * len(keys):
+        table, values = native_words.grow(table, values)
+    for key in keys.tolist():
+        table[native.slot_of(table, np.uint64(key))] = key
+    return table
+
+
 class _Growing:
-    """An array that is added to at its end."""
+    """An array that is added to at its end; `room` is all of it, `values` what is filled."""
 
     def __init__(self, dtype: Any, values: Sequence[int] = ()) -> None:
-        self._array, self._size = np.zeros(1024, dtype), 0
+        self.room, self.size = np.zeros(1024, dtype), 0
         self.extend(values)
 
+    def reserve(self, size: int) -> None:
+        if size > len(self.room):
+            self.room = np.concatenate(
+                [self.room, np.zeros(max(size, 2 * len(self.room)) - len(self.room), self.room.dtype)]
+            )
+
     def extend(self, values: Sequence[int] | NDArray[Any]) -> None:
-        while self._size + len(values) > len(self._array):
-            self._array = np.concatenate([self._array, np.zeros_like(self._array)])
-        self._array[self._size : self._size + len(values)] = values
-        self._size += len(values)
+        self.reserve(self.size + len(values))
+        self.room[self.size : self.size + len(values)] = values
+        self.size += len(values)
 
     def __len__(self) -> int:
-        return self._size
+        return self.size
 
     @property
     def values(self) -> NDArray[Any]:
-        return self._array[: self._size]
+        return self.room[: self.size]
 
 
-def _ends_before_dot(word: str) -> bool:
-    """Whether the dot at the end is a sign of its own: behind small letters and digits."""
-    return word[-2:-1].islower() or (word[-2:-1].isdigit() and word.isascii())
+@dataclass(frozen=True)
+class Rules:
+    """How a language's stretches are split, for the compiled passes and for what they leave."""
+
+    split: Callable[[str], list[str]]
+    kinds: NDArray[np.uint16]
+    plain: NDArray[np.uint32]
+    special: NDArray[np.uint64]
+    units: NDArray[np.uint64]
+    pairs: NDArray[np.uint64]
+    digits_hyphen: bool
 
 
-def _splitter(language: str) -> Any:
-    """What splits a stretch into words as spaCy's blank class of a language does. Raises UserError."""
-    import spacy
-    from spacy.tokenizer import Tokenizer
+_PLAIN_BELOW = 0x3000  # signs above are left to Python: CJK is not split by characters' rules here
 
-    try:
-        tokenizer = spacy.blank(language).tokenizer
-    except (ImportError, OSError):
-        tokenizer = None
-    if not isinstance(tokenizer, Tokenizer):
-        raise UserError(
-            f"words of `{language}` are not known; take a language that spaCy splits by rules, as en, ru, de"
-        )
-    special = tokenizer.rules
 
-    def split(chunk: str) -> list[str]:
-        # Nearly every stretch is letters with a sign or two around them, of which spaCy makes a word of its own each,
-        # unless what is left is one of a language's exceptions (`dont`, `D:`, `Mr.`). The rest it is asked for.
-        word, left, right = chunk, list[str](), list[str]()
-        while word and word not in special:
-            if word.isalpha() or (word.isdigit() and word.isascii()):
-                return [*left, word, *reversed(right)]
-            if word[0] in _BEFORE:
-                left.append(word[0])
-                word = word[1:]
-            elif word[-1] in _BEHIND or (word[-1] == "." and _ends_before_dot(word)):
-                right.append(word[-1])
-                word = word[:-1]
-            elif word[-2:] in _OWNED:
-                right.append(word[-2:])
-                word = word[:-2]
-            elif "-" in word and "." not in right and all(map(str.isalpha, parts := word.split("-"))):
-                hyphened = [piece for part in parts for piece in (part, "-")][:-1]
-                return [*left, *hyphened, *reversed(right)]
-            else:
-                break
-        return [token.text for token in tokenizer(chunk)]
+@lru_cache(maxsize=8)
+def rules_of(language: str) -> Rules:
+    """Raises UserError for a language that spaCy splits by more than its characters."""
+    splitter = splitter_of(language)
+    kinds, bit = np.zeros(0x110000, np.uint16), {name: 1 << at for at, name in enumerate(native_words.KINDS)}
+    every = range(0x110000)
 
-    return split
+    def mark(name: str, points: Iterable[int]) -> None:
+        kinds[list(points)] |= np.uint16(bit[name])
+
+    mark("letter", (point for point in every if chr(point).isalpha()))
+    mark("alnum", (point for point in every if chr(point).isalnum()))
+    mark("list", map(ord, _PUNCTUATION))
+    mark("punctuation", (point for point in every if unicodedata.category(chr(point)).startswith("P")))
+    mark("ender", map(ord, _sentence_ends()))
+    near = [chr(point) for point in range(_PLAIN_BELOW)]
+    mark("strange", range(_PLAIN_BELOW, 0x110000))
+    mark("strange", (ord(sign) for sign in near if sign.isdecimal() and not sign.isascii()))
+    if not isinstance(splitter, Splitter):  # nothing is known of its rules
+        mark("strange", every)
+    else:
+        for name, members in splitter.classes(near).items():
+            mark(name, map(ord, members))
+    plain = np.zeros(0x110000, np.uint32)
+    for sign in near:
+        simple = "0" if sign.isdecimal() else plain_text(sign)
+        if sign.isspace() or ord(sign) in _BLANKED:
+            plain[ord(sign)] = 32
+        elif len(simple) == 1 and len(sign.lower()) == 1 and sign != "\u03a3":  # how Σ ends depends on where it stands
+            plain[ord(sign)] = ord(simple)
+        elif simple or not unicodedata.combining(sign):
+            mark("decomposes", [ord(sign)])
+    pairs = native_words.hash_texts(np.zeros(0, np.uint32), np.zeros(1, np.int64))
+    special, units = list[str](), list[str]()
+    digits_hyphen = False
+    if isinstance(splitter, Splitter):
+        special, units, digits_hyphen = splitter.exceptions, splitter.units, splitter.digits_hyphen
+        with np.errstate(over="ignore"):
+            found = []
+            for words in splitter.patterns:
+                one, *others = native_words.hash_texts(_points("".join(words)), np.cumsum([0, *map(len, words)]))
+                found.append((one * np.uint64(3) + others[0]) | np.uint64(1) if others else one)
+            pairs = np.array(found, np.uint64)
+    return Rules(
+        splitter if not isinstance(splitter, Splitter) else splitter.split,
+        kinds,
+        plain,
+        _hashed(special),
+        _hashed(units),
+        _table(pairs),
+        digits_hyphen,
+    )

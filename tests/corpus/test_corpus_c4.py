@@ -9,10 +9,9 @@ import pytest
 from spoiled import texts
 
 from polyana.corpus import Corpus, CorpusConfig, build_corpus
-from polyana.corpus.steps import NearDuplicates, Surroundings
 from polyana.corpus.steps.c4 import C4Rule
-from polyana.corpus.steps.near import permutations
-from polyana.corpus.steps.step import Block
+from polyana.corpus.steps.near import NearDuplicates, permutations
+from polyana.corpus.steps.step import Block, Surroundings
 from polyana.corpus.words import Words, plain_text
 from polyana.tracking import Console
 
