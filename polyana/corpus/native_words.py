@@ -260,10 +260,10 @@ def _flags(
         letter = letter or (kind & _LETTER) != 0
         listed = listed and (kind & _LIST) != 0
         category = category and (kind & _CATEGORY_P) != 0
-    flags = ALPHABETIC * letter + SOLID * (not listed) + PUNCTUATION * category
+    flags: int = ALPHABETIC * letter + SOLID * (not listed) + PUNCTUATION * category
     if high - low == 1 and kinds[text_N[low]] & _ENDER:
         flags += ENDER
-    return flags + STOP * _known(stops, key)
+    return flags + STOP if _known(stops, key) else flags
 
 
 @njit(cache=True, nogil=True)

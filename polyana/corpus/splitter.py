@@ -111,11 +111,27 @@ class Splitter:
         if stretch.isalpha() and stretch not in self._special:
             return [stretch]
         words = self._words(stretch, self._special)
-        for at, word in enumerate(words):
-            for pattern in self._patterns.get(word, ()):
-                if words[at : at + len(pattern)] == pattern and words != self._special.get(stretch):
-                    return [token.text for token in self._tokenizer(stretch)]
-        return words
+        spans = [
+            (at, at + len(pattern))
+            for at, word in enumerate(words)
+            for pattern in self._patterns.get(word, ())
+            if words[at : at + len(pattern)] == pattern
+        ]
+        return self._put_together(words, spans) if spans else words
+
+    def _put_together(self, words: list[str], spans: list[tuple[int, int]]) -> list[str]:
+        """Words that together are an exception become what it says: the longest where some overlap, then the first."""
+        taken, seen = dict[int, int](), set[int]()
+        for start, end in sorted(spans, key=lambda span: (span[0] - span[1], span[0])):
+            if start not in seen and end - 1 not in seen:
+                taken[start] = end
+            seen.update(range(start, end))
+        found, at = list[str](), 0
+        while at < len(words):
+            end = taken.get(at, at + 1)
+            found += self._special["".join(words[at:end])] if at in taken else words[at:end]
+            at = end
+        return found
 
     def _words(self, rest: str, special: dict[str, list[str]]) -> list[str]:
         before, behind, last = list[str](), list[str](), 0

@@ -10,7 +10,7 @@ import pytest
 pytest.importorskip("numba")
 pytest.importorskip("spacy")
 
-from spoiled import ODD, texts
+from spoiled import texts
 
 from polyana.corpus import Corpus, CorpusConfig, build_corpus
 from polyana.corpus.native import METRICS
@@ -90,22 +90,6 @@ def test_decisions_and_reasons_are_datatroves(language, shared_data):
             seen.add(expected)
         assert -1 in seen
         assert len(seen) >= 4
-
-
-def words_of(table, text):
-    batch, known = table.batch([text]), list(table._words)
-    first, of_chunk = table._first.values, table._of_chunk.values
-    return [known[word] for chunk in batch.chunks for word in of_chunk[first[chunk] : first[chunk + 1]]]
-
-
-@pytest.mark.parametrize("language", ["en", "ru"])
-def test_words_are_spacys(language, shared_data):
-    import spacy
-
-    whole, table = spacy.blank(language), WordTable(language)
-    for text in texts(shared_data, language)[::7] + ODD:
-        expected = [word for token in whole(text) if (word := token.text.strip())]
-        assert words_of(table, text) == expected
 
 
 def test_a_table_that_has_grown_measures_the_same():
