@@ -1,8 +1,8 @@
 """Where the mill's tasks run: in this process, in several on this machine, or on a Ray cluster.
 
 A task is a function of a module and its arguments. It gives a small JSON value, and the files that it wrote; both are
-noted in a file of the task's own, which is written last. A task whose note is there, and whose files are of the noted
-sizes, is done and is not run again: a kill leaves no note, a power cut leaves files cut short.
+noted in a file of the task's own, which is written last. A task whose note is there, and whose files have the noted
+sizes and checksums, is done and is not run again: a kill leaves no note, a power cut leaves files cut short or empty.
 """
 
 from __future__ import annotations
@@ -10,10 +10,14 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+import signal
+import zlib
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_EXCEPTION, Future, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Thread
 from typing import Any, Literal
 
 from polyana.errors import PolyanaError
@@ -30,7 +34,10 @@ def cores() -> int:
 
 @dataclass(frozen=True)
 class Task:
-    """`function(*arguments)` gives (result, files); its note is `done`. Any process finds the function by its name."""
+    """`function(*arguments)` gives (result, files); its note is `done`, and the files lie beside it or below.
+
+    Any process finds the function by its name.
+    """
 
     done: Path
     function: Callable[..., tuple[Any, list[Path]]]
@@ -38,20 +45,35 @@ class Task:
 
     def run(self) -> Any:
         result, files = self.function(*self.arguments)
-        note = {"result": result, "files": {str(path): path.stat().st_size for path in files}}
+        place = self.done.parent
+        noted = {path.relative_to(place).as_posix(): [path.stat().st_size, _checksum(path)] for path in files}
+        note = json.dumps({"result": result, "files": noted}).encode()  # half characters, too
         half_written = self.done.with_suffix(f".{os.getpid()}.tmp")
-        half_written.write_text(json.dumps(note, ensure_ascii=False), encoding="utf-8")
+        half_written.write_bytes(b"%08x " % zlib.crc32(note) + note)
         half_written.replace(self.done)
         return result
 
     def found(self) -> tuple[Any] | None:
         """The result of an earlier run, in a tuple; None if it has to be run."""
         try:
-            note = json.loads(self.done.read_text(encoding="utf-8"))
-            whole = all(Path(path).stat().st_size == size for path, size in note["files"].items())
-        except (OSError, ValueError):
+            crc, _, content = self.done.read_bytes().partition(b" ")
+            if crc != b"%08x" % zlib.crc32(content):
+                return None
+            note = json.loads(content)
+            files = [(self.done.parent / name, noted) for name, noted in note["files"].items()]
+            whole = all(path.stat().st_size == size and _checksum(path) == crc for path, (size, crc) in files)
+        except OSError:
             return None
         return (note["result"],) if whole else None
+
+
+def _checksum(path: Path) -> int:
+    """CRC-32, 7 GB/s: it finds what disks and power cuts do, not what somebody does on purpose."""
+    value = 0
+    with path.open("rb") as stream:
+        while piece := stream.read(1 << 20):
+            value = zlib.crc32(piece, value)
+    return value
 
 
 class Executor:
@@ -94,7 +116,7 @@ class Executor:
         if self._pool is None:
             # spawned, not forked: the parent may have threads of torch, whose locks a fork would copy
             context = multiprocessing.get_context("spawn")
-            self._pool = ProcessPoolExecutor(self._workers, context)
+            self._pool = ProcessPoolExecutor(self._workers, context, initializer=_end_with_parent)
         running: dict[Future[Any], int] = {}
         waiting = iter(missing)
         try:
@@ -103,9 +125,11 @@ class Executor:
                     running[self._pool.submit(tasks[number].run)] = number
                 if not running:
                     return
-                ended, _ = wait(running, return_when=FIRST_EXCEPTION if len(running) == 1 else "FIRST_COMPLETED")
+                ended, _ = wait(running, return_when=FIRST_COMPLETED)
                 for future in ended:
                     yield running.pop(future), future.result()
+        except BrokenProcessPool:
+            raise PolyanaError(_KILLED) from None
         finally:
             for future in running:
                 future.cancel()
@@ -122,22 +146,50 @@ class Executor:
         self.close()
 
 
+_KILLED = (
+    "a process of the mill was killed: by the system, most likely, because memory was short. What was finished is kept: "
+    "run this again, with fewer of them at once by `work: {workers: 1}` or `work: {memory: 4 GB}`"
+)
+
+
+def _end_with_parent() -> None:
+    """In a process of the pool: never outlive the one that began it, or it would write what the next run writes."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C reaches all; only the parent has something to say
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def watch() -> None:
+        parent.join()
+        os._exit(1)
+
+    Thread(target=watch, daemon=True).start()
+
+
 def _on_ray(tasks: Sequence[Task], missing: list[int], workers: int) -> Iterator[tuple[int, Any]]:
     """On the cluster that RAY_ADDRESS names, or a local one; all its machines see the same files."""
+    if not missing:
+        return
     try:
         import ray
     except ImportError:
         raise PolyanaError("`executor: ray` needs Ray; run: pip install 'polyana[ray]'") from None
     if not ray.is_initialized():
         address = os.environ.get("RAY_ADDRESS")
-        ray.init(address=address, num_cpus=None if address else workers, log_to_driver=False)
+        ray.init(
+            address=address, num_cpus=None if address else workers, include_dashboard=None if address else False,
+            log_to_driver=False,
+        )  # fmt: skip
     run = ray.remote(num_cpus=1, max_retries=3)(Task.run)
     running = {run.remote(tasks[number]): number for number in missing}
-    while running:
-        ended, _ = ray.wait(list(running), num_returns=1)
-        for reference in ended:
-            try:
-                result = ray.get(reference)
-            except ray.exceptions.RayTaskError as error:
-                raise error.cause from None
-            yield running.pop(reference), result
+    try:
+        while running:
+            ended, _ = ray.wait(list(running), num_returns=1)
+            for reference in ended:
+                yield running.pop(reference), ray.get(reference)
+    except ray.exceptions.RayTaskError as error:
+        raise error.cause from None
+    except ray.exceptions.RayError as error:
+        raise PolyanaError(f"{_KILLED}. Ray says: {error}") from None
+    finally:
+        for reference in running:
+            ray.cancel(reference)

@@ -124,6 +124,7 @@ def _write(target: Path, workshop: Path, names: list[str], shard: int) -> tuple[
             lines += zstandard.decompress(packed).split(b"\n")[:-1]
     order = np.argsort(np.concatenate(keys), kind="stable")
     compressor = zstandard.ZstdCompressor(level=3)
+    target.unlink(missing_ok=True)  # a damaged one may be a finished corpus's file by its second name: leave that alone
     with zstandard.open(target, "wb", cctx=compressor) as stream:
         for at in order.tolist():
             stream.write(lines[at] + b"\n")
