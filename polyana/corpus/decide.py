@@ -120,25 +120,10 @@ def measured(
 
 
 def _compare(step: CorpusWide, place: int, decided: Decided, directory: Path, executor: Executor) -> None:
-    directory.mkdir(parents=True, exist_ok=True)
-    alive = []
-    for number, chunk in enumerate(decided.chunks):
-        np.save(directory / f"alive-{chunk.name}.npy", decided.stays(number))
-        alive.append(directory / f"alive-{chunk.name}.npy")
-    emitting = [
-        Task(directory / f"emitted-{chunk.name}.json", _emit, (step, place, chunk, path, first, directory))
-        for chunk, path, first in zip(decided.chunks, alive, decided.firsts[:-1], strict=True)
-    ]
-    count = sum(executor.run(emitting))
-    buckets = max(1, -(-count // _RECORDS))
-    names = [chunk.name for chunk in decided.chunks]
-    meeting = [
-        Task(directory / f"met-{number:05d}-of-{buckets:05d}.json", _meet, (step, directory, names, number, buckets))
-        for number in range(buckets)
-    ]
-    files = executor.run(meeting)
-    met = _joined([_load(directory / name) for name in files])
-    settled = step.settle(met, decided.firsts[-1])
+    settled = _settle(step, place, decided, directory, executor, None)
+    if step.narrows:
+        np.savez(directory / "narrowed.npz", **settled)  # type: ignore[arg-type]
+        settled = _settle(step, place, decided, directory / "again", executor, directory / "narrowed.npz")
     if step.reworks:
         decided.settled = directory / "settled.npz"
         np.savez(decided.settled, **settled)  # type: ignore[arg-type]
@@ -151,7 +136,33 @@ def _compare(step: CorpusWide, place: int, decided: Decided, directory: Path, ex
     decided.twins = np.concatenate([decided.twins, np.stack([settled["dropped"], settled["kept"]], 1)])
 
 
-def _emit(step: CorpusWide, place: int, chunk: Chunk, alive: Path, first: int, directory: Path) -> Made:
+def _settle(
+    step: CorpusWide, place: int, decided: Decided, directory: Path, executor: Executor, narrowed: Path | None
+) -> Records:
+    """What follows from comparing all documents; `narrowed` is what did in the first round, if this is the second."""
+    directory.mkdir(parents=True, exist_ok=True)
+    alive = []
+    for number, chunk in enumerate(decided.chunks):
+        np.save(directory / f"alive-{chunk.name}.npy", decided.stays(number))
+        alive.append(directory / f"alive-{chunk.name}.npy")
+    emitting = [
+        Task(directory / f"emitted-{chunk.name}.json", _emit, (step, place, chunk, path, first, directory, narrowed))
+        for chunk, path, first in zip(decided.chunks, alive, decided.firsts[:-1], strict=True)
+    ]
+    count = sum(executor.run(emitting))
+    buckets = max(1, -(-count // _RECORDS))
+    names = [chunk.name for chunk in decided.chunks]
+    meeting = [
+        Task(directory / f"met-{number:05d}-of-{buckets:05d}.json", _meet, (step, directory, names, number, buckets))
+        for number in range(buckets)
+    ]
+    files = executor.run(meeting)
+    return step.settle(_joined([_load(directory / name) for name in files]), decided.firsts[-1])
+
+
+def _emit(
+    step: CorpusWide, place: int, chunk: Chunk, alive: Path, first: int, directory: Path, narrowed: Path | None
+) -> Made:
     """Write the records of a chunk, in the order of their keys; their number."""
     rows = np.load(alive)
     names = [name for name in chunk.names if name.startswith(f"{place}.") or name == "length"]
@@ -161,7 +172,11 @@ def _emit(step: CorpusWide, place: int, chunk: Chunk, alive: Path, first: int, d
         wanted = set(rows.tolist())
         return [each.text for row, each in enumerate(chunk.documents()) if row in wanted]
 
-    records = step.emit(columns, texts, rows + first)
+    if narrowed is None:
+        records = step.emit(columns, texts, rows + first)
+    else:
+        with np.load(narrowed) as settled:
+            records = step.emit_again(texts, rows + first, dict(settled))
     order = np.argsort(records["key"], kind="stable")
     target = directory / f"emitted-{chunk.name}"
     return len(order), _save(target, {name: values[order] for name, values in records.items()})

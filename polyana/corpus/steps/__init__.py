@@ -18,6 +18,7 @@ from polyana.corpus.steps.quality import QualityStepConfig
 from polyana.corpus.steps.repair import RepairConfig
 from polyana.corpus.steps.rules import FineWebRule, GopherQualityRule, GopherRepetitionRule, WordRule
 from polyana.corpus.steps.step import CorpusWide, StepConfig
+from polyana.corpus.steps.substrings import RepeatedSubstrings
 
 __all__ = [
     "CorpusWide",
@@ -46,7 +47,8 @@ Step = Annotated[
     | PerplexityConfig
     | PrivacyConfig
     | QualityStepConfig
-    | RepairConfig,
+    | RepairConfig
+    | RepeatedSubstrings,
     Field(discriminator="kind"),
     of_kind("gopher_quality"),
 ]

@@ -179,6 +179,15 @@ class CorpusWide(StepConfig):
         raise NotImplementedError  # each kind has its own
 
     @property
+    def narrows(self) -> bool:
+        """Whether what is settled first only says where to look; then `emit_again`, `meet` and `settle` follow."""
+        return False
+
+    def emit_again(self, texts: Callable[[], list[str]], rows: NDArray[np.int64], settled: Records) -> Records:
+        """Records of the second round, by what was settled in the first."""
+        raise NotImplementedError  # of those that narrow
+
+    @property
     def compares(self) -> bool:
         """Whether so many documents may go that it pays to edit the others only afterwards."""
         return True
