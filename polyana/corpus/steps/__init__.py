@@ -15,6 +15,7 @@ from polyana.corpus.steps.near import NearDuplicates
 from polyana.corpus.steps.perplexity import PerplexityConfig
 from polyana.corpus.steps.privacy import PrivacyConfig
 from polyana.corpus.steps.quality import QualityStepConfig
+from polyana.corpus.steps.refinedweb import RefinedWebRule
 from polyana.corpus.steps.repair import RepairConfig
 from polyana.corpus.steps.rules import FineWebRule, GopherQualityRule, GopherRepetitionRule, WordRule
 from polyana.corpus.steps.step import CorpusWide, StepConfig
@@ -47,6 +48,7 @@ Step = Annotated[
     | PerplexityConfig
     | PrivacyConfig
     | QualityStepConfig
+    | RefinedWebRule
     | RepairConfig
     | RepeatedSubstrings,
     Field(discriminator="kind"),
