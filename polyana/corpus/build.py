@@ -25,7 +25,7 @@ from polyana.corpus.passes import Pass, again, hash_of, held_out_at, passes_of, 
 from polyana.corpus.readers import Notes, check_notes, parts_of
 from polyana.corpus.report import CorpusReport
 from polyana.corpus.stage import CorpusConfig
-from polyana.corpus.steps import CorpusWide, Judging, StepConfig
+from polyana.corpus.steps import CorpusWide, DomainsConfig, Judging, StepConfig
 from polyana.errors import PolyanaError, Problem, UserError
 from polyana.storage import ContentDigests, fingerprint, write_json
 from polyana.tracking import Console
@@ -106,9 +106,10 @@ class Mill:
         self.config, self.base, self.workshop, self.console = config, base, workshop, console
         self._executor = executor
         self._files = tuple(
-            step.places(base) | ({"model": models[step.model]} if isinstance(step, Judging) else {})
+            step.places(base) | ({"model": models[step.model]} if isinstance(step, Judging) and step.model else {})
             for step in config.all_steps
         )
+        self._domains = config.domains(self._told())
         # by what it is made from: what was written with other settings is not taken for this
         self._identity = fingerprint([inputs, [source.identity() for source in config.sources], config.min_characters])
         self.report = CorpusReport(config)
@@ -125,6 +126,8 @@ class Mill:
                 read = decided.chunks
                 self.report.begin(read)
             self._decide(one, decided, results)
+            if any(self.config.all_steps[place] is self.config.telling for place in steps):
+                self.report.tell_domains(self._domains, decided.chunks)
             wide = [place for place in steps if _reworks(self.config.all_steps[place])]
             rework = wide[-1] if wide else None
         assert decided is not None
@@ -141,7 +144,16 @@ class Mill:
         self._identity = fingerprint([self._identity, self.config.measuring(steps)])
         directory = self._directory(f"pass-{number}-{self._identity[:16]}")
         settled = before.settled if before is not None else None
-        return Pass(directory, self.config, steps, self.config.languages, self._files, rework, settled)
+        return Pass(directory, self.config, steps, self.config.languages, self._files, rework, settled, self._domains)
+
+    def _told(self) -> list[str]:
+        """The domains that a step tells apart."""
+        return [
+            name
+            for step, files in zip(self.config.all_steps, self._files, strict=True)
+            if isinstance(step, DomainsConfig)
+            for name in step.names(files)
+        ]
 
     def _directory(self, name: str) -> Path:
         directory = self.workshop / name
@@ -206,42 +218,51 @@ class Mill:
         directory = self._directory(f"decided-{self._identity[:16]}")
         for place in one.steps:
             decide(self.config, place, decided, directory, self._executor)
-            check_guard(self.config, place, decided)
+            check_guard(self.config, place, decided, self._domains)
         self.report.add_pass(decided, results, self._executor, directory)
 
     def _write(self, decided: Decided, directory: Path) -> None:
         """Deal the kept documents out to the shards of their splits."""
         self._identity = fingerprint([self._identity, self.config.eval, self.config.identity()["mix"]])
         workshop = self._directory(f"shards-{self._identity[:16]}")
-        names = [source.label for source in self.config.sources]
+        names = self._domains
         sizes = np.zeros((len(SPLITS), len(names)), np.int64)
         splits = []
         for number, chunk in enumerate(decided.chunks):
             stays = decided.stays(number)
-            source, length, broken = (chunk.column(name)[stays] for name in ("source", "length", "broken"))
+            source, domain, length, broken = (
+                chunk.column(name)[stays] for name in ("source", "domain", "length", "broken")
+            )
             split = (chunk.column("held")[stays] < self.config.eval).astype(np.int64)
             splits.append(split)
-            np.add.at(sizes, (split, source), length)
-            for at in np.unique(source).tolist():
-                for place, name in enumerate(SPLITS):
+            np.add.at(sizes, (split, domain), length)
+            for place, name in enumerate(SPLITS):
+                for at in np.unique(source).tolist():
                     mine = (source == at) & (split == place)
                     self.report.keep(at, name, int(mine.sum()), int(length[mine].sum()))
+                self.report.keep_domains(name, domain[split == place], length[split == place])
+            for at in np.unique(source[broken]).tolist():
                 mine = (source == at) & broken
                 self.report.repaired(at, int(mine.sum()), int(length[mine].sum()))
-        epochs = np.ones(len(names))
+        asked, epochs = {}, np.ones(len(names))
         if self.config.mix is not None:
-            found = balance(self.config.mix, dict(zip(names, sizes[0].tolist(), strict=True)))
-            epochs = np.array([found[name].epochs for name in names])
-            self.report.mix = {name: each.as_data() for name, each in found.items()}
-        copies = []
+            asked = balance(self.config.mix, dict(zip(names, sizes[0].tolist(), strict=True)))
+            epochs = np.array([asked[name].epochs for name in names])
+        copies, came = [], np.zeros((len(names), 2), np.int64)
         for number, (chunk, split) in enumerate(zip(decided.chunks, splits, strict=True)):
             stays, given = decided.stays(number), np.zeros((len(decided.fates[number]), len(SPLITS)), np.int32)
             given[stays, 1] = split
-            wanted = copies_of(epochs[chunk.column("source")[stays]], lots_of(chunk.column("order")[stays]))
-            given[stays, 0] = np.where(split, 0, wanted)
+            domain = chunk.column("domain")[stays]
+            wanted = np.where(split, 0, copies_of(epochs[domain], lots_of(chunk.column("order")[stays])))
+            given[stays, 0] = wanted
+            np.add.at(came, domain, np.stack([wanted, wanted * chunk.column("length")[stays]], 1))
             copies.append(workshop / f"copies-{number:05d}.npy")
             np.save(copies[-1], given)
-        totals: dict[Split, int] = {"train": int(sizes[0] @ epochs), "eval": int(sizes[1].sum())}
+        if not came[:, 0].any():
+            there = ", ".join(name for name, size in zip(names, sizes[0].tolist(), strict=True) if size)
+            raise PolyanaError(f"the mix leaves nothing to train on: what was kept is of {there}")
+        self.report.mixed(asked, dict(zip(names, came.tolist(), strict=True)))
+        totals: dict[Split, int] = {"train": int(came[:, 1].sum()), "eval": int(sizes[1].sum())}
         write_shards(decided.chunks, copies, totals, directory, workshop, self._executor)
 
     def _check_not_empty(self, decided: Decided) -> None:

@@ -1,4 +1,4 @@
-"""Which domain a document belongs to: by its source, by rules, or by a classifier."""
+"""Which domain a document belongs to: by rules, or by a classifier."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from polyana.config import Config, KeyPath
 if TYPE_CHECKING:  # compiles, which takes a second
     from polyana.corpus.linear import LinearModel
 
-__all__ = ["DomainRule", "domains_by_model", "domains_by_rules", "domains_by_source"]
+__all__ = ["DomainRule", "domains_by_model", "domains_by_rules"]
 
 
 class DomainRule(Config):
@@ -34,11 +34,6 @@ class DomainRule(Config):
                 re.compile(self.text)
             except re.error as error:
                 yield ("text",), f"`text: {self.text}` is no regular expression: {error}"
-
-
-def domains_by_source(ids: Sequence[str]) -> list[str]:
-    """The first part of each id, which is its source's name."""
-    return [identifier.partition("/")[0] for identifier in ids]
 
 
 def domains_by_rules(rules: Sequence[DomainRule], ids: Sequence[str], texts: Sequence[str]) -> NDArray[np.int16]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from itertools import islice
 
 import numpy as np
@@ -15,9 +16,13 @@ from polyana.errors import PolyanaError
 __all__ = ["check_guard"]
 
 
-def check_guard(config: CorpusConfig, place: int, decided: Decided) -> None:
+def check_guard(config: CorpusConfig, place: int, decided: Decided, domains: Sequence[str]) -> None:
     """Raises PolyanaError when the step just decided takes more than its share, with its reasons and an example."""
-    groups = {"source": [source.label for source in config.sources], "language": list(config.languages)}
+    groups: dict[str, Sequence[str]] = {
+        "source": [source.label for source in config.sources], "language": config.languages,
+    }  # fmt: skip
+    if config.telling is not None:
+        groups["domain"] = domains
     for what, names in groups.items():
         entered, taken, read, cut = np.zeros((4, len(names)), np.int64)
         for number, chunk in enumerate(decided.chunks):

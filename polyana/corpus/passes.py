@@ -46,6 +46,7 @@ class Pass:
     files: tuple[Mapping[str, Path], ...]  # that each step of `config.all_steps` names, by setting
     rework: int | None = None
     settled: Path | None = None
+    domains: tuple[str, ...] = ()  # names of all of them
 
 
 def passes_of(config: CorpusConfig) -> list[tuple[int, ...]]:
@@ -122,6 +123,7 @@ def _cleaned(items: Iterator[Document | Dropped], config: CorpusConfig, source: 
         columns: dict[str, NDArray[Any]] = {
             "size": np.array(sizes, np.int64),
             "source": np.full(len(texts), source, np.int16),
+            "domain": np.full(len(texts), source, np.int16),  # until a step says otherwise
             "held": np.array([held_out_at(each) for each in hashes], np.float64),
             "order": np.array([int.from_bytes(each[8:16], "big") for each in hashes], np.uint64),
         }
@@ -141,7 +143,7 @@ def _no_document(read: str, text: str, least: int) -> str | None:
 
 
 def _kept(one: Pass, chunk: Chunk, stays: NDArray[np.int64], first: int) -> Iterator[_Batch]:
-    carried = ("length", "source", "held", "order", "language")
+    carried = ("length", "source", "domain", "held", "order", "language")
     columns = chunk.columns(carried)
     columns = {name: values[stays] for name, values in columns.items()}
     wanted, at = set(stays.tolist()), 0
@@ -187,6 +189,8 @@ def _work(one: Pass, number: int, batches: Iterator[_Batch]) -> tuple[dict[str, 
                     batch.columns[f"{place}.{name}"] = values
                     if name == "label":
                         batch.block.languages = np.maximum(values, 0).astype(np.int16)
+                    if name == "domain":
+                        batch.columns[name] = np.where(values < 0, batch.columns[name], values)
                 for row, reason in found.dropped.items():
                     batch.gone.setdefault(row, (place, reason))
                 _edit(batch, place, found)
@@ -227,7 +231,8 @@ def _workers(one: Pass) -> list[tuple[int, Worker]]:
         steps = [(place, one.config.all_steps[place]) for place in one.steps]
         words = _words(one.languages, [step for _, step in steps])
         _LOADED[one.directory] = [
-            (place, step.worker(Surroundings(one.languages, one.files[place], words))) for place, step in steps
+            (place, step.worker(Surroundings(one.languages, one.files[place], words, one.domains)))
+            for place, step in steps
         ]
     return _LOADED[one.directory]
 

@@ -7,16 +7,18 @@ those that edits took out.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from polyana.corpus.chunks import EDITS, Chunk
 from polyana.corpus.decide import Decided, Reason
 from polyana.corpus.executor import Executor, Task
+from polyana.corpus.mix import Balance
 from polyana.corpus.passes import NOTHING_LEFT, READING, SAMPLES
 from polyana.corpus.stage import CorpusConfig
 from polyana.storage import show_bytes
@@ -75,7 +77,8 @@ class CorpusReport:
         self._order: dict[str, Reason] = {}  # labels of reasons in the order of the steps
         self._examples: dict[str, list[dict[str, Any]]] = {}
         self._drops: list[Path] = []
-        self.mix: dict[str, Any] = {}
+        self._domains: dict[str, dict[str, Count]] = {}
+        self._mix: dict[str, Any] = {}
 
     def label(self, reason: Reason) -> str:
         """A reason as the user reads it: `gopher_quality: too few stop words`."""
@@ -196,6 +199,25 @@ class CorpusReport:
     def repaired(self, source: int, documents: int, size: int) -> None:
         self._sources[source].repaired.add(documents, size)
 
+    def tell_domains(self, names: Sequence[str], chunks: list[Chunk]) -> None:
+        """What came to the step that tells domains apart."""
+        self._domains = {name: {part: Count() for part in ("before", "train", "eval")} for name in names}
+        for chunk in chunks:
+            self.keep_domains("before", chunk.column("domain"), chunk.column("size"))
+
+    def keep_domains(self, part: str, domain: NDArray[np.int16], length: NDArray[np.int64]) -> None:
+        """The domain and the bytes of each document in a part, if there are domains other than the sources."""
+        for at, counts in enumerate(self._domains.values()):
+            counts[part].add(int((domain == at).sum()), int(length[domain == at].sum()))
+
+    def mixed(self, asked: Mapping[str, Balance], came: Mapping[str, Sequence[int]]) -> None:
+        """What the mix asked for, and how many documents and bytes of each domain it gave to training."""
+        total = sum(size for _, size in came.values()) or 1
+        for name, balance in asked.items():
+            documents, size = came[name]
+            given = {"documents": documents, "bytes": size, "share": size / total}
+            self._mix[name] = balance.as_data() | {"given": given}
+
     def write_drops(self, chunks: list[Chunk], target: Path) -> None:
         """One JSON line for each document that was dropped: id, reason, size. `chunks` are those of the first pass."""
         with target.open("w", encoding="utf-8", errors="replace") as stream:
@@ -228,7 +250,10 @@ class CorpusReport:
             },
             "total": asdict(total) | {"examples": self.examples()},
             "steps": self._waterfall(total),
-            "mix": self.mix,
+            "domains": {
+                name: {part: asdict(count) for part, count in counts.items()} for name, counts in self._domains.items()
+            },
+            "mix": self._mix,
             "examples": self._examples,
         }
 
@@ -287,6 +312,11 @@ def report_lines(report: Mapping[str, Any]) -> list[str]:
     for reason, count in total["edited"].items():
         if reason != "normalised":
             lines.append(f"{_line('edited', count)}  {reason} (as {total['examples'][reason][0]})")
+    for name, each in report["mix"].items():
+        lines.append(
+            f"mixed   {name}: {each['asked']:.1%} asked, {each['given']['share']:.1%} given; each document "
+            f"{each['epochs']:.2f} times"
+        )
     if total["repaired"]["documents"]:
         lines.append(f"of those kept {total['repaired']['documents']:,} had bytes that are no text; they became U+FFFD")
     return lines

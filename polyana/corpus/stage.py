@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from importlib.util import find_spec
 from typing import Any, Literal
 
 from pydantic import Field
 
-from polyana.config import Config, KeyPath, Share, Size
+from polyana.config import Config, KeyPath, Share, Size, closest
 from polyana.corpus.config import SourceConfig
 from polyana.corpus.executor import cores
 from polyana.corpus.mix import MixConfig
-from polyana.corpus.steps import ExactDuplicates, Judging, LanguageConfig, Step, StepConfig, WordRule
+from polyana.corpus.steps import DomainsConfig, ExactDuplicates, Judging, LanguageConfig, Step, StepConfig, WordRule
 from polyana.corpus.steps.rules import published_languages
 
 __all__ = ["CorpusConfig", "WorkConfig"]
@@ -55,10 +55,10 @@ class CorpusConfig(Config):
         0.9,
         gt=0,
         le=1,
-        description="the run stops when a step takes more than this share of the documents or bytes of a source or "
-        "language",
+        description="the run stops when a step takes more than this share of the documents or bytes of a source, "
+        "language or domain",
     )
-    mix: MixConfig | None = Field(None, description="shares of the sources in the training text")
+    mix: MixConfig | None = Field(None, description="shares of the domains in the training text")
     work: WorkConfig = Field(
         default_factory=WorkConfig, description="where the work is done", json_schema_extra={"watching": True}
     )
@@ -78,7 +78,24 @@ class CorpusConfig(Config):
     @property
     def judges(self) -> list[str]:
         """Stages that have learnt what steps judge by."""
-        return [step.model for step in self.steps if isinstance(step, Judging)]
+        return [step.model for step in self.steps if isinstance(step, Judging) and step.model is not None]
+
+    @property
+    def telling(self) -> DomainsConfig | None:
+        """The step that tells domains apart."""
+        return next((step for step in self.steps if isinstance(step, DomainsConfig)), None)
+
+    def domains(self, told: Sequence[str]) -> tuple[str, ...]:
+        """Names of all domains: of the sources, and `told`, which the step for it tells apart."""
+        return tuple(dict.fromkeys([*(source.label for source in self.sources), *told]))
+
+    def unknown_domains(self, told: Sequence[str]) -> Iterator[tuple[KeyPath, str]]:
+        """Those that the mix speaks of and that are none."""
+        known = self.domains(told)
+        for name in self.mix.weights if self.mix else ():
+            if name not in known:
+                near = closest(name, known) or f"; there are {', '.join(known)}"
+                yield ("mix", "weights", name), f"no source or domain is called `{name}`{near}"
 
     def problems(self) -> Iterator[tuple[KeyPath, str]]:
         labels: dict[str, int] = {}
@@ -91,13 +108,14 @@ class CorpusConfig(Config):
                 )
             labels[source.label] = index
         yield from self._step_problems()
-        for name in self.mix.weights if self.mix else ():
-            if name not in labels:
-                yield ("mix", "weights", name), f"no source is called `{name}`; there are {', '.join(labels)}"
+        if self.telling is None or self.telling.model is None:  # what a model tells apart, the recipe's stages know
+            yield from self.unknown_domains(self.telling.names({}) if self.telling else ())
 
     def _step_problems(self) -> Iterator[tuple[KeyPath, str]]:
         kinds = [step.kind for step in self.steps]
         for index, step in enumerate(self.steps):
+            if isinstance(step, DomainsConfig) and step.kind in kinds[:index]:
+                yield ("steps", index), "`domains` stands here twice; leave one out"
             if isinstance(step, LanguageConfig) and self.language is None:
                 yield ("steps", index), "`language` keeps the corpus's languages; say which: `language: en`"
             if not step.counts_words:

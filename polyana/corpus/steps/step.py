@@ -113,12 +113,13 @@ class Surroundings:
     """What a step may know beside its own settings.
 
     `languages` are ISO 639-1 codes; `files` are directories of stages and files that its settings name, by setting (a
-    stage under `model`); `words` counts words for all steps together.
+    stage under `model`); `words` counts words for all steps together; `domains` are the names of all domains.
     """
 
     languages: tuple[str, ...]
     files: Mapping[str, Path] = field(default_factory=dict)
     words: Words | None = None
+    domains: tuple[str, ...] = ()
 
 
 class StepConfig(Config):

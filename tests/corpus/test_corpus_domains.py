@@ -1,0 +1,155 @@
+"""Domains: what is asked of the mix comes out, copies have ids of their own, the guard and the report know domains."""
+
+import io
+import json
+from collections import Counter
+
+import numpy as np
+import pytest
+
+from polyana.config import Source, read_config
+from polyana.corpus import Corpus, CorpusConfig, build_corpus, report_lines
+from polyana.errors import PolyanaError
+from polyana.tracking import Console
+
+RULES = {"kind": "domains", "rules": [{"domain": "maths", "id": "*/maths-*"}, {"domain": "tea", "text": "[Tt]ea"}]}
+
+
+def write(base, maths=200, tea=600, rest=0):
+    """Documents of equal length: of a domain by its id, by its text, and of none."""
+    (base / "texts").mkdir()
+    for name, count, text in (("maths", maths, "x = 1"), ("other", tea, "tea!!"), ("none", rest, "words")):
+        for number in range(count):
+            (base / "texts" / f"{name}-{number:04d}.txt").write_text(f"{text} {number:04d}")
+
+
+def build(base, steps=(RULES,), eval_share=0.0, **rest):
+    config = CorpusConfig(
+        kind="corpus", sources=[{"path": "texts"}], eval=eval_share, steps=list(steps), work={"workers": 1}, **rest
+    )
+    directory = base / f"corpus-{len(list(base.glob('corpus-*')))}"
+    directory.mkdir()
+    report = build_corpus(config, base, directory, Console(io.StringIO()))
+    return Corpus(directory), report
+
+
+def told(corpus, split="train"):
+    """How many documents of a split are of each domain, by looking at them; bytes of all are the same."""
+    names = {"x": "maths", "t": "tea", "w": "texts"}
+    return Counter(names[document.text[0]] for document in corpus.documents(split))
+
+
+def test_domains_before_and_after(tmp_path):
+    write(tmp_path, 40, 100, 7)
+    corpus, report = build(tmp_path, [RULES], eval_share=0.3)
+    assert list(report["domains"]) == ["texts", "maths", "tea"]
+    for split in ("train", "eval"):
+        counts = {name: each[split]["documents"] for name, each in report["domains"].items()}
+        assert counts == {name: told(corpus, split)[name] for name in counts}
+    assert [each["before"] for each in report["domains"].values()] == [
+        {"documents": count, "bytes": 10 * count} for count in (7, 40, 100)
+    ]
+    assert report["sources"]["texts"]["train"]["documents"] == sum(told(corpus).values())
+
+
+def test_a_corpus_of_one_to_three_is_mixed_one_to_one(tmp_path):
+    write(tmp_path)
+    corpus, report = build(tmp_path, mix={"weights": {"maths": 1, "tea": 1}})
+    counts = told(corpus)
+    assert counts["maths"] == 400  # twice, exactly
+    assert counts["tea"] == pytest.approx(400, abs=4 * (600 * 2 / 3 / 3) ** 0.5)  # two thirds of them, by lot
+    for name in ("maths", "tea"):
+        mixed = report["mix"][name]
+        assert mixed["asked"] == 0.5
+        assert mixed["given"]["documents"] == counts[name]
+        assert mixed["given"]["bytes"] == 10 * counts[name]
+        assert mixed["given"]["share"] == pytest.approx(counts[name] / counts.total())
+    assert report["mix"]["texts"]["given"] == {"documents": 0, "bytes": 0, "share": 0.0}
+    assert [line for line in report_lines(report) if "maths" in line] == [
+        f"mixed   maths: 50.0% asked, {400 / counts.total():.1%} given; each document 2.00 times"
+    ]
+
+
+def test_copies_have_ids_of_their_own_and_lie_apart(tmp_path):
+    write(tmp_path, 50, 150)
+    corpus, _ = build(tmp_path, mix={"weights": {"maths": 3, "tea": 1}})
+    documents = list(corpus.documents("train"))
+    ids = [document.id for document in documents]
+    assert len(set(ids)) == len(ids)
+    first = {document.id: document.text for document in documents if "~" not in document.id}
+    times = Counter(each.partition("~")[0] for each in ids if "maths" in each)
+    assert list(times.values()) == [3] * 50
+    assert all(document.text == first[document.id.partition("~")[0]] for document in documents)
+    places = np.array([ids.index(each) for each in first if "maths" in each])
+    again = np.array([ids.index(f"{each}~2") for each in first if "maths" in each])
+    assert np.abs(places - again).mean() > len(ids) / 6  # of places drawn at random a third
+
+
+def test_a_domain_is_repeated_so_often_at_most(tmp_path):
+    write(tmp_path, 20, 600)
+    corpus, report = build(tmp_path, mix={"weights": {"maths": 1, "tea": 1}, "max_epochs": 3})
+    counts = told(corpus)
+    assert counts["maths"] == 60
+    assert report["mix"]["maths"]["epochs"] == 3
+    assert report["mix"]["maths"]["asked"] == 0.5
+    assert report["mix"]["maths"]["given"]["share"] == pytest.approx(60 / counts.total())
+    assert counts["tea"] > 240
+
+
+def test_temperature_brings_domains_nearer_to_each_other(tmp_path):
+    write(tmp_path, 100, 900)
+    corpus, report = build(tmp_path, mix={"temperature": 2})
+    asked = 100**0.5 / (100**0.5 + 900**0.5)  # the root of sizes: one to three
+    assert report["mix"]["maths"]["asked"] == pytest.approx(asked)
+    assert report["mix"]["maths"]["given"]["share"] == pytest.approx(asked, abs=0.03)
+    assert told(corpus)["maths"] == pytest.approx(250, abs=4 * 5)
+
+
+def test_what_the_mix_leaves_out_is_left_out(tmp_path):
+    write(tmp_path, 10, 30)
+    corpus, _ = build(tmp_path, mix={"weights": {"maths": 0, "tea": 1}})
+    assert set(told(corpus)) == {"tea"}
+    with pytest.raises(PolyanaError, match=r"^the mix leaves nothing to train on: what was kept is of maths, tea$"):
+        build(tmp_path, mix={"weights": {"maths": 0, "tea": 0, "texts": 1}})
+
+
+def test_later_passes_know_the_domain(tmp_path):
+    """The document is read again behind the comparison, and its domain is not told anew."""
+    write(tmp_path, 10, 30, 5)
+    lines = {"kind": "exact_duplicates", "unit": "line"}
+    one, _ = build(tmp_path, [RULES], mix={"weights": {"maths": 1, "tea": 1}})
+    two, report = build(tmp_path, [RULES, lines, {"kind": "repair"}], mix={"weights": {"maths": 1, "tea": 1}})
+    assert [each.id for each in one.documents("train")] == [each.id for each in two.documents("train")]
+    assert report["domains"]["texts"]["train"]["documents"] == 5
+    three, report = build(tmp_path, [lines, {"kind": "repair"}, RULES], mix={"weights": {"maths": 1, "tea": 1}})
+    assert [each.id for each in one.documents("train")] == [each.id for each in three.documents("train")]
+    assert report["domains"]["tea"]["before"] == {"documents": 30, "bytes": 300}
+
+
+def test_the_guard_rings_for_a_domain(tmp_path):
+    write(tmp_path, 5, 600)
+    taking = {"kind": "exact_duplicates"}
+    for number in range(5):
+        (tmp_path / "texts" / f"maths-{number:04d}.txt").write_text("x = 1 but more than the others have")
+    (tmp_path / "texts" / "a.txt").write_text("x = 1 but more than the others have")
+    build(tmp_path, [taking], drop_duplicates=False)
+    with pytest.raises(PolyanaError, match="takes 5 of the 5 documents of domain `maths`, more than `guard: 90%`"):
+        build(tmp_path, [RULES, taking], drop_duplicates=False)
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ({"steps": [RULES], "mix": {"weights": {"math": 1}}}, "called `math`; did you mean `maths`?"),
+        ({"mix": {"weights": {"poems": 1}}}, "no source or domain is called `poems`; there are texts"),
+        ({"steps": ["domains"]}, "needs either `rules: [{domain: ..., id: ...}]` or `model: STAGE`"),
+        ({"steps": [RULES | {"model": "told"}]}, "needs either"),
+        ({"steps": [RULES | {"min_score": 0.7}]}, "`min_score` is for `model`"),
+        ({"steps": [RULES, RULES]}, "`domains` stands here twice"),
+    ],
+)
+def test_letters(settings, says):
+    data = {"kind": "corpus", "sources": [{"path": "texts"}], "language": None, **settings}
+    data = json.loads(json.dumps(data))
+    _, problems = read_config(CorpusConfig, data, Source("recipe.yaml", {}), ())
+    assert [problem.what for problem in problems if says in problem.what], problems
