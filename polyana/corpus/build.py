@@ -132,6 +132,7 @@ class Mill:
             rework = wide[-1] if wide else None
         assert decided is not None
         self._check_not_empty(decided)
+        self.report.end(decided)
         self._write(decided, directory)
         self.report.write_drops(read, directory / "drops.jsonl")
         for old in set(self.workshop.iterdir()) - set(self._used):
@@ -178,6 +179,7 @@ class Mill:
         results = self._run("corpus", tasks, check)
         for source, noticed, its in zip(self.config.sources, notes, sources, strict=True):
             check_notes(source, noticed, its, ended=True)
+            self.report.noticed(source.label, noticed)
         return results
 
     def _again(self, one: Pass, before: Decided) -> list[dict[str, Any]]:
@@ -219,7 +221,7 @@ class Mill:
         for place in one.steps:
             decide(self.config, place, decided, directory, self._executor)
             check_guard(self.config, place, decided, self._domains)
-        self.report.add_pass(decided, results, self._executor, directory)
+        self.report.add_pass(one.steps, decided, results, self._executor, directory)
 
     def _write(self, decided: Decided, directory: Path) -> None:
         """Deal the kept documents out to the shards of their splits."""

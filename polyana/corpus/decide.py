@@ -72,6 +72,11 @@ class Decided:
         last = np.iinfo(np.int64).max
         return np.array([place for place, _ in self.reasons] + [last], np.int64)[self.fates[chunk]]
 
+    def kept_for(self, rows: set[int]) -> dict[int, int]:
+        """From those of the rows that were dropped as copies to the one that was kept."""
+        wanted = np.isin(self.twins[:, 0], np.array(sorted(rows), np.int64))
+        return dict(self.twins[wanted].tolist())
+
 
 def decide(config: CorpusConfig, place: int, decided: Decided, directory: Path, executor: Executor) -> None:
     """Decide by one more step.

@@ -19,6 +19,7 @@ from polyana.corpus.chunks import Chunk, ChunkWriter, blocks_of
 from polyana.corpus.document import Document, Dropped, utf8_length
 from polyana.corpus.normalise import normalise, not_text
 from polyana.corpus.readers import Notes, Part
+from polyana.corpus.shown import MARGIN, SHOWN, Veil, around_change
 from polyana.corpus.stage import CorpusConfig
 from polyana.corpus.steps.near import NearDuplicates
 from polyana.corpus.steps.step import Block, CorpusWide, Edit, Found, StepConfig, Surroundings, Worker
@@ -26,12 +27,11 @@ from polyana.corpus.steps.step import Block, CorpusWide, Edit, Found, StepConfig
 if TYPE_CHECKING:
     from polyana.corpus.words import Words
 
-__all__ = ["READING", "SAMPLES", "Pass", "again", "around_change", "hash_of", "held_out_at", "passes_of", "read_part"]
+__all__ = ["READING", "SAMPLES", "Pass", "again", "hash_of", "held_out_at", "passes_of", "read_part"]
 
 NOTHING_LEFT = "nothing is left"  # of a document, behind an edit
 READING = -1  # the place of reading itself among the steps
 SAMPLES = 10  # documents shown for each reason
-_SHOWN = 300  # characters shown of a text on either side of a change; guess
 
 
 @dataclass(frozen=True)
@@ -112,7 +112,7 @@ def _cleaned(items: Iterator[Document | Dropped], config: CorpusConfig, source: 
         for document in documents:
             text, size = normalise(document.text), utf8_length(document.text)
             if reason := _no_document(document.text, text, config.min_characters):
-                unread.append(_record(document.id, reason, size, source, document.text[: 2 * _SHOWN]))
+                unread.append(_record(document.id, reason, size, source, document.text[: SHOWN + MARGIN]))
                 continue
             if text != document.text and (edit := Edit.of(document.text, [("normalised", text)])):
                 edits.append((len(ids), READING, edit, document.text))
@@ -254,6 +254,7 @@ class _Samples:
 
     def __init__(self, one: Pass) -> None:
         self._steps = one.config.all_steps
+        self._veil = Veil(self._steps)
         self.found: dict[str, list[list[Any]]] = {}
 
     def take(self, batch: _Batch) -> None:
@@ -264,17 +265,7 @@ class _Samples:
                 if len(taken) == SAMPLES and order >= taken[-1][0]:
                     continue
                 secret = place != READING and self._steps[place].secret
-                shown = around_change(before, edit.text)
+                shown = around_change(before, edit.text, self._veil)
                 taken.append([order, batch.block.ids[row], None if secret else shown[0], shown[1]])
                 taken.sort(key=lambda each: (each[0], each[1]))
                 del taken[SAMPLES:]
-
-
-def around_change(before: str, after: str) -> tuple[str, str]:
-    """Both texts around the first place where they differ."""
-    low, high = 0, min(len(before), len(after))
-    while low < high:  # the longest common beginning, by halves: slices are compared at the speed of memory
-        middle = (low + high + 1) // 2
-        low, high = (middle, high) if before[low:middle] == after[low:middle] else (low, middle - 1)
-    start = max(0, low - _SHOWN // 3)
-    return before[start : low + _SHOWN], after[start : low + _SHOWN]

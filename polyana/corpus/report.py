@@ -16,16 +16,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from polyana.corpus.chunks import EDITS, Chunk
+from polyana.corpus.clusters import clusters_of
 from polyana.corpus.decide import Decided, Reason
 from polyana.corpus.executor import Executor, Task
 from polyana.corpus.mix import Balance
 from polyana.corpus.passes import NOTHING_LEFT, READING, SAMPLES
+from polyana.corpus.readers import Notes
+from polyana.corpus.shown import SHOWN, Shown, Veil
 from polyana.corpus.stage import CorpusConfig
+from polyana.corpus.steps import LanguageConfig
+from polyana.corpus.steps.step import StepConfig
+from polyana.corpus.thresholds import Nearest, nearest_to_thresholds, threshold_curves
 from polyana.storage import show_bytes
 
 __all__ = ["CorpusReport", "SourceReport", "report_lines"]
 
-_SHOWN = 600  # characters of a dropped document that an example has; guess
+_DAMAGED = 100  # damaged files of a source; drops.jsonl has them all
+_WORDS = ("solid_words", "words")  # columns that count words, the best first
+_OTHER = "other"  # language
 
 
 @dataclass
@@ -79,6 +87,13 @@ class CorpusReport:
         self._drops: list[Path] = []
         self._domains: dict[str, dict[str, Count]] = {}
         self._mix: dict[str, Any] = {}
+        self._words: dict[int, int] = {}  # by step, that were counted in what it left
+        self._words_dropped: dict[str, int] = {}
+        self._languages: dict[str, dict[str, Count]] = {}
+        self._thresholds: list[dict[str, Any]] = []
+        self._borderline: list[dict[str, Any]] = []
+        self._clusters: list[dict[str, Any]] = []
+        self._reading: dict[str, Any] = {}
 
     def label(self, reason: Reason) -> str:
         """A reason as the user reads it: `gopher_quality: too few stop words`."""
@@ -89,6 +104,7 @@ class CorpusReport:
 
     def begin(self, chunks: list[Chunk]) -> None:
         """What was read, with what was dropped at once."""
+        veil = Veil(self._config.all_steps)
         for chunk in chunks:
             source, size = chunk.column("source"), chunk.column("size")
             for at in np.unique(source).tolist():
@@ -99,10 +115,22 @@ class CorpusReport:
                 report.dropped.setdefault(label, Count()).add(1, record["size"])
                 examples = self._examples.setdefault(label, [])
                 if len(examples) < SAMPLES:
-                    examples.append({"id": record["id"], "before": record["begin"]})
+                    examples.append({"id": record["id"], "before": veil.window(record["begin"])})
 
-    def add_pass(self, decided: Decided, results: list[dict[str, Any]], executor: Executor, directory: Path) -> None:
-        """What a pass edited and dropped; examples of each reason."""
+    def noticed(self, source: str, notes: Notes) -> None:
+        """What reading a source noticed beside its documents."""
+        if notes.damaged or notes.lines:
+            self._reading[source] = {
+                "damaged": dict(sorted(notes.damaged.items())[:_DAMAGED]),
+                "damaged_files": len(notes.damaged),
+                "lines": dict(sorted(notes.lines.items())),
+            }
+
+    def add_pass(
+        self, steps: tuple[int, ...], decided: Decided, results: list[dict[str, Any]], executor: Executor,
+        directory: Path,
+    ) -> None:  # fmt: skip
+        """What a pass edited and dropped; examples of each reason; how thresholds move it."""
         chosen: dict[int, list[tuple[int, int]]] = {}  # reason: order, row of the corpus
         for number, chunk in enumerate(decided.chunks):
             fates, source, order = decided.fates[number], chunk.column("source"), chunk.column("order")
@@ -118,7 +146,19 @@ class CorpusReport:
                 places = (first + decided.firsts[number]).tolist()
                 chosen.setdefault(code, []).extend(zip(order[first].tolist(), places, strict=True))
         self._take_samples(results)
-        self._tell(decided, {code: sorted(rows)[:SAMPLES] for code, rows in chosen.items()}, executor, directory)
+        self._count_words(steps, decided)
+        self._count_languages(steps, decided)
+        self._thresholds += threshold_curves(self._config, steps, decided)
+        examples = {code: [row for _, row in sorted(rows)[:SAMPLES]] for code, rows in chosen.items()}
+        nearest = nearest_to_thresholds(self._config, steps, decided)
+        clusters = clusters_of(decided)
+        wanted = {row for rows in examples.values() for row in rows}
+        wanted |= {row for each in nearest for _, row in each.thrown + each.kept}
+        wanted |= {row for each in clusters for row in each.rows}
+        shown = self._tell(decided, wanted, executor, directory)
+        self._add_examples(decided, examples, shown)
+        self._borderline += [_borderline(each, shown) for each in nearest]
+        self._clusters += [each.as_data(self._config.all_steps[each.place].kind, shown) for each in clusters]
 
     def _count_edits(self, decided: Decided, number: int) -> Any:
         """Bytes taken out of each document of a chunk before it was dropped."""
@@ -157,23 +197,54 @@ class CorpusReport:
                 for _, identifier, before, after in sorted(samples, key=lambda each: (each[0], each[1]))[:SAMPLES]
             ]
 
-    def _tell(
-        self, decided: Decided, chosen: dict[int, list[tuple[int, int]]], executor: Executor, directory: Path
-    ) -> None:
-        """Find the ids of all that were dropped, and the texts of the examples beside those of their twins."""
-        twins = dict(decided.twins.tolist())
-        wanted: dict[int, set[int]] = {}
-        for rows in chosen.values():
-            for _, row in rows:
-                for each in (row, twins.get(row)):
-                    if each is not None:
-                        place, at = decided.chunk_of(each)
-                        wanted.setdefault(place, set()).add(at)
+    def _count_words(self, steps: tuple[int, ...], decided: Decided) -> None:
+        """Words of documents as the first step of the pass that counts them found them."""
+        for chunk, fates in zip(decided.chunks, decided.fates, strict=True):
+            there = set(chunk.names)
+            columns = [f"{place}.{name}" for place in steps for name in _WORDS if f"{place}.{name}" in there]
+            if not columns:
+                return
+            words = chunk.column(columns[0])
+            places = np.array([place for place, _ in decided.reasons] + [len(self._config.all_steps)])[fates]
+            for place in steps:
+                self._words[place] = self._words.get(place, 0) + int(words[places > place].sum())
+            for code in np.unique(fates[fates >= 0]).tolist():
+                label = self.label(decided.reasons[code])
+                self._words_dropped[label] = self._words_dropped.get(label, 0) + int(words[fates == code].sum())
+
+    def _count_languages(self, steps: tuple[int, ...], decided: Decided) -> None:
+        """What comes to the step that tells languages apart."""
+        for place in steps:
+            if not isinstance(self._config.all_steps[place], LanguageConfig):
+                continue
+            for number, chunk in enumerate(decided.chunks):
+                come = decided.places(number) >= place
+                label, size = chunk.column(f"{place}.label")[come], chunk.column("size")[come]
+                for at, language in enumerate((*self._config.languages, _OTHER)):
+                    mine = label == (at if language != _OTHER else -1)
+                    before = self._languages.setdefault(language, {"before": Count(), "after": Count()})["before"]
+                    before.add(int(mine.sum()), int(size[mine].sum()))
+
+    def end(self, decided: Decided) -> None:
+        """What is kept, by language."""
+        for number, chunk in enumerate(decided.chunks if self._languages else ()):
+            stays = decided.stays(number)
+            spoken, length = chunk.column("language")[stays], chunk.column("length")[stays]
+            for at, language in enumerate(self._config.languages):
+                self._languages[language]["after"].add(int((spoken == at).sum()), int(length[spoken == at].sum()))
+
+    def _tell(self, decided: Decided, rows: set[int], executor: Executor, directory: Path) -> Shown:
+        """Find the ids of all that were dropped, and those of some rows, and of their twins, with their beginnings."""
+        wanted: dict[int, list[int]] = {}
+        for row in sorted(rows | set(decided.kept_for(rows).values())):
+            place, at = decided.chunk_of(row)
+            wanted.setdefault(place, []).append(at)
         labels = [self.label(reason) for reason in decided.reasons]
+        secret = [step for step in self._config.all_steps if step.secret]
         tasks = []
         for number, chunk in enumerate(decided.chunks):
-            fates = directory / f"fates-{chunk.name}.npz"
-            arguments = (chunk, fates, labels, sorted(wanted.get(number, ())), directory / f"drops-{chunk.name}.jsonl")
+            fates, drops = directory / f"fates-{chunk.name}.npz", directory / f"drops-{chunk.name}.jsonl"
+            arguments = (chunk, fates, labels, wanted.get(number, []), drops, secret)
             tasks.append(Task(directory / f"told-{chunk.name}.json", _tell, arguments))
         told = executor.run(tasks)
         self._drops += [directory / f"drops-{chunk.name}.jsonl" for chunk in decided.chunks]
@@ -183,10 +254,15 @@ class CorpusReport:
             identifier, text = told[place][str(at)]
             return {"id": identifier, "text": text}
 
+        return shown
+
+    def _add_examples(self, decided: Decided, chosen: dict[int, list[int]], shown: Shown) -> None:
+        twins = decided.kept_for({row for rows in chosen.values() for row in rows})
         for code, rows in chosen.items():
-            examples = self._examples.setdefault(labels[code], [])
-            secret = self._config.all_steps[decided.reasons[code][0]].secret
-            for _, row in rows:
+            examples = self._examples.setdefault(self.label(decided.reasons[code]), [])
+            place = decided.reasons[code][0]
+            secret = place != READING and self._config.all_steps[place].secret
+            for row in rows:
                 example = {"id": shown(row)["id"], "before": None if secret else shown(row)["text"]}
                 if row in twins:
                     example["twin"] = shown(twins[row])
@@ -255,6 +331,14 @@ class CorpusReport:
             },
             "mix": self._mix,
             "examples": self._examples,
+            "thresholds": self._thresholds,
+            "borderline": self._borderline,
+            "clusters": self._clusters,
+            "languages": {
+                name: {when: asdict(count) for when, count in counts.items()}
+                for name, counts in self._languages.items()
+            },
+            "reading": self._reading,
         }
 
     def _waterfall(self, total: SourceReport) -> list[dict[str, Any]]:
@@ -270,24 +354,40 @@ class CorpusReport:
             name = "read" if place == READING else self._config.all_steps[place].kind
             found.append(
                 {
-                    "step": name, "left": asdict(left),
-                    "dropped": {label: asdict(count) for label, count in dropped.items()},
+                    "step": name, "left": asdict(left) | self._words_of(self._words, place),
+                    "dropped": {
+                        label: asdict(count) | self._words_of(self._words_dropped, label)
+                        for label, count in dropped.items()
+                    },
                     "edited": {label: asdict(count) for label, count in edited.items()},
                 }
             )  # fmt: skip
         return found
+
+    @staticmethod
+    def _words_of(counted: Mapping[Any, int], key: Any) -> dict[str, int]:
+        return {"words": counted[key]} if key in counted else {}
+
+
+def _borderline(near: Nearest, shown: Shown) -> dict[str, Any]:
+    sides = {
+        side: [shown(row) | {"score": value} for value, row in rows]
+        for side, rows in (("thrown", near.thrown), ("kept", near.kept))
+    }
+    about = {"step": near.step, "reason": near.reason, "language": near.language}
+    return about | {"side": near.side, "threshold": near.threshold} | sides
 
 
 _ID, _TEXT = b'{"id": ', b', "text": '  # the quotation marks of an id are escaped, so this stands nowhere inside
 
 
 def _tell(
-    chunk: Chunk, fates: Path, labels: list[str], wanted: list[int], drops: Path
+    chunk: Chunk, fates: Path, labels: list[str], wanted: list[int], drops: Path, secret: list[StepConfig]
 ) -> tuple[dict[str, Any], list[Path]]:
     """Write the ids of a chunk's dropped documents with their reasons; (id, beginning) of the wanted rows."""
     with np.load(fates) as decided:
         gone, left = decided["fates"], decided["left"]
-    found, some = {}, set(wanted)
+    found, some, veil = {}, set(wanted), Veil(secret)
     with drops.open("w", encoding="utf-8", errors="replace") as told:
         if not (gone >= 0).any() and not some:
             return {}, [drops]
@@ -299,7 +399,7 @@ def _tell(
                 record = {"id": identifier, "reason": labels[gone[row]], "size": int(left[row])}
                 told.write(json.dumps(record, ensure_ascii=False) + "\n")
             if row in some:
-                found[str(row)] = [identifier, json.loads(line)["text"][:_SHOWN]]
+                found[str(row)] = [identifier, veil.window(json.loads(line)["text"], 0, SHOWN)]
     return found, [drops]
 
 

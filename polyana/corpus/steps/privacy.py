@@ -6,7 +6,8 @@ found leaves this step but as a count: not in a reason, not in a log, not in an 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from typing import Any, ClassVar, Literal
@@ -130,6 +131,20 @@ class PrivacyConfig(StepConfig):
 
         return work
 
+    def veil(self) -> Callable[[str], str]:
+        find = finder(self.kinds, self.regions, self.addresses == "all")
+        people = [_people_finder(package) for package in self.names.values()]
+
+        def blacken(text: str) -> str:
+            named = [span for search in people for span in search(text)]
+            parts, at = list[str](), 0
+            for start, end, _ in without_overlaps(find(text) + named):
+                parts += [text[at:start], "\u2588" * (end - start)]
+                at = end
+            return "".join([*parts, text[at:]])
+
+        return blacken
+
     def verdicts(self, columns: Columns, language: str) -> Iterator[Verdict]:
         if self.action == "drop":
             for kind in self.kinds:
@@ -156,6 +171,7 @@ def _version(package: str) -> str | None:
         return None
 
 
+@cache
 def _people_finder(package: str) -> Any:
     """What finds people's names in a text by a spaCy pipeline. Raises UserError if the pipeline does not."""
     import spacy

@@ -151,6 +151,10 @@ class StepConfig(Config):
         """What does the work in one process; made once there, so what it loads is loaded once."""
         raise NotImplementedError  # each kind has its own
 
+    def veil(self) -> Callable[[str], str]:
+        """What blackens, in a text of any step that is to be shown, what a secret one takes out; the length stays."""
+        raise NotImplementedError  # of those that are secret
+
     def looked_for(self, language: str) -> Sequence[str]:
         """Words of a language whose number in a document is counted."""
         return ()
