@@ -7,12 +7,12 @@ from typing import Any
 
 from polyana.corpus.steps.step import StepConfig
 
-__all__ = ["MARGIN", "SHOWN", "Shown", "Veil", "around_change"]
+__all__ = ["CHANGED", "MARGIN", "SHOWN", "Shown", "Veil", "around_change"]
 
 SHOWN = 600  # characters of a text; guess
 MARGIN = 300  # beside a window: what its border cuts in two is known by the other half; longer than any address
 _CONTEXT = 100  # characters of what has not changed; guess
-_CHANGED = 400  # characters of a text with a change; guess
+CHANGED = 400  # characters of a text with a change; guess
 
 Shown = Callable[[int], dict[str, Any]]
 """From a row of the corpus to the `id` of its document and the beginning of its `text`."""
@@ -42,8 +42,8 @@ def around_change(before: str, after: str, veil: Veil) -> tuple[str, str]:
     end = _alike(before, after, shorter - begin, backwards=True)
     start = max(0, begin - _CONTEXT)
     ends = [len(text) - max(0, end - _CONTEXT) for text in (before, after)]
-    if max(ends) - start > _CHANGED:
-        ends = [start + _CHANGED] * 2
+    if max(ends) - start > CHANGED:
+        ends = [start + CHANGED] * 2
     return veil.window(before, start, ends[0]), veil.window(after, start, ends[1])
 
 

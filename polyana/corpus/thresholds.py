@@ -27,6 +27,8 @@ _TAIL = 0.005  # share of the values on either side that may lie outside the axi
 _NEAREST = 10  # documents on each side of a threshold
 _R10 = (1.0, 1.25, 1.6, 2.0, 2.5, 3.2, 4.0, 5.0, 6.3, 8.0)  # preferred numbers, ten a decade (ISO 3)
 
+_BESIDE = 0.08  # of the axis that is seen beyond a threshold outside the values; guess
+
 Side = Literal["least", "most"]
 
 
@@ -97,6 +99,7 @@ def _curve(values: NDArray[Any], side: Side, threshold: float) -> dict[str, Any]
         finite = np.zeros(1)
     is_log, edges = _axis(finite, threshold, whole)
     counts, _ = np.histogram(finite, edges)
+    gone = finite[finite < threshold] if side == "least" else finite[finite > threshold]
     tried = edges[:: max(1, round(len(edges) / _SWEEP))]
     tried = np.unique([*(np.ceil(tried) if whole else tried), threshold])
     if side == "least":
@@ -109,6 +112,7 @@ def _curve(values: NDArray[Any], side: Side, threshold: float) -> dict[str, Any]
         "distinct": int(1 + np.count_nonzero(np.diff(finite))),
         "quantiles": [_short(each) for each in np.quantile(finite, [0, 0.05, 0.25, 0.5, 0.75, 0.95, 1])],
         "edges": [_short(each) for each in edges], "counts": counts.tolist(),
+        "gone": np.histogram(gone, edges)[0].tolist(),
         "below": int((finite < edges[0]).sum()), "above": int((finite > edges[-1]).sum()),
         "sweep": [[_short(each), share] for each, share in shares.items()],
     }  # fmt: skip
@@ -133,7 +137,9 @@ def _axis(values: NDArray[np.float64], threshold: float, whole: bool) -> tuple[b
         borders = borders[max(0, begin) : end]
         return True, np.concatenate([[0.0], borders]) if low < 1 else borders
     if min(abs(threshold - low), abs(threshold - high)) <= 10 * (high - low) or high == low:
-        low, high = min(low, threshold), max(high, threshold)
+        beside = _BESIDE * (max(high, threshold) - min(low, threshold))
+        low = min(low, max(threshold - beside, min(low, 0.0)))
+        high = max(high, threshold + beside)
     if high == low:
         high = low + (1 if whole else max(abs(low), 1e-3))
     step = _round_step((high - low) / _BINS, whole)
