@@ -23,6 +23,7 @@ from polyana.tasks import LanguageModelTask
 from polyana.tracking import Console
 
 LLAMA = "stages.pretrain.model={architecture: llama, layers: 1, width: 32, heads: 2, context: 32}"
+PAGES = "stages.corpus.sources=[{path: pages}]"
 ROWS = "stages.corpus.sources=[{path: rows.jsonl}]"
 WSD = "stages.pretrain.train.schedule=wsd"
 PATIENT = "stages.pretrain.train.lr=5"  # far too high: eval/loss rises at once
@@ -71,6 +72,7 @@ CHANGES: dict[str, tuple[list[str], str]] = {
         [FILTERS("gopher_quality"), "stages.corpus.sources=[{path: torn.jsonl.gz}]"],
         "stages.corpus.sources=[{path: torn.jsonl.gz, max_damaged: 100%}]",
     ),
+    "corpus.sources.extract": ([PAGES], "stages.corpus.sources=[{path: pages, extract: all}]"),
     "corpus.eval": ([], "stages.corpus.eval=40%"),
     "corpus.min_characters": ([], "stages.corpus.min_characters=1000"),
     "corpus.drop_duplicates": ([], "stages.corpus.drop_duplicates=false"),

@@ -29,6 +29,9 @@ FORMATS = {
 TABLES = ("jsonl", "parquet", "csv", "tsv")
 """Formats that have columns."""
 
+PAGES = ("html", "warc")
+"""Formats of pages of the web."""
+
 TEXTS = ("text", "epub", "pdf")
 """Formats of running text, which is cut into documents."""
 
@@ -94,6 +97,11 @@ class SourceConfig(Config):
     )
     text: str = Field("text", description="the column or key that holds the text (JSONL, Parquet, CSV, TSV)")
     id: str | None = Field(None, description="the column or key that names a document; default: its row number")
+    extract: Literal["main", "all"] = Field(
+        "main",
+        description="of a page its main text, by its layout, or all of its text: best for many pages of one site, "
+        "whose menus the step `boilerplate` finds, while the layout hides some of the text",
+    )
     max_damaged: Share = Field(
         0.1, ge=0, le=1, description="the run stops when more than this share of the files cannot be read to their end"
     )
@@ -108,7 +116,7 @@ class SourceConfig(Config):
                 f"`package: {self.package}` is not known{near or '; known: ' + ', '.join(PACKAGES)}",
             )
         if self.package is not None:
-            for name in ("format", "encoding", "document", "text", "id", "max_damaged"):
+            for name in ("format", "encoding", "document", "text", "id", "extract", "max_damaged"):
                 if getattr(self, name) != type(self).model_fields[name].default:
                     yield (
                         (name,),

@@ -8,7 +8,7 @@ from heapq import heappop, heappush
 from pathlib import Path
 from typing import Any
 
-from polyana.corpus.config import TABLES, TEXTS, SourceConfig
+from polyana.corpus.config import PAGES, TABLES, TEXTS, SourceConfig
 from polyana.corpus.packages import package_version
 from polyana.corpus.readers import format_of, identity_of, list_files
 from polyana.errors import Problem, UserError
@@ -48,6 +48,7 @@ def source_inputs(
 _NEEDS = {
     "encoding": "text of its own encoding",
     "document": "running text to be cut into documents (or chapters, which only EPUB has)",
+    "extract": "pages of the web",
     "text": "columns",
     "id": "columns",
 }
@@ -59,6 +60,7 @@ def _unused(source: SourceConfig, formats: set[str]) -> str | None:
     useless = ["document"] if not formats & cut else []
     useless += ["encoding"] if formats <= {"parquet", "pdf"} else []
     useless += ["text", "id"] if not formats & set(TABLES) else []
+    useless += ["extract"] if not formats & set(PAGES) else []
     given = [name for name in useless if getattr(source, name) != SourceConfig.model_fields[name].default]
     return given[0] if given else None
 

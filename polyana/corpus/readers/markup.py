@@ -42,7 +42,9 @@ def read_html(piece: Piece, source: SourceConfig, notes: Notes) -> Iterator[Item
 
 def _document(identifier: str, content: bytes, source: SourceConfig, notes: Notes, charset: str | None = None) -> Item:
     try:
-        return Document(identifier, text_of_page(content, source.encoding, notes, charset))
+        main = source.extract == "main"
+        text = text_of_page(content, source.encoding, notes, charset, main_content=main)
+        return Document(identifier, text)
     except Monstrous as error:
         return Dropped(identifier, str(error), len(content))
 

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from polyana.config import KeyPath, Share
+from polyana.corpus.normalise import normalise
 from polyana.corpus.steps.step import Columns, CorpusWide, Edit, Found, Records, Surroundings, Worker
 
 __all__ = [
@@ -203,5 +204,5 @@ class BoilerplateConfig(CorpusWide):
 
     def rework(self, texts: list[str], ids: list[str], rows: NDArray[np.int64], settled: Records) -> dict[int, Edit]:
         changed = without(texts, site_hashes(ids), settled["hashes"], edges_only=self.edges_only)
-        edits = {at: Edit.of(texts[at], [("lines of the whole site", text)]) for at, text in changed.items()}
+        edits = {at: Edit.of(texts[at], [("lines of the whole site", normalise(text))]) for at, text in changed.items()}
         return {at: edit for at, edit in edits.items() if edit is not None}

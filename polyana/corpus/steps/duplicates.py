@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
+from polyana.corpus.normalise import normalise
 from polyana.corpus.steps.step import Block, Columns, CorpusWide, Edit, Found, Records, Surroundings, Worker
 
 __all__ = ["ExactDuplicates"]
@@ -84,7 +85,7 @@ class ExactDuplicates(CorpusWide):
         for at in np.flatnonzero(ends > starts).tolist():
             gone = set(settled["place"][starts[at] : ends[at]].tolist())
             parts = [part for place, part in enumerate(self._parts(texts[at])) if place not in gone]
-            text = ("\n\n" if self.unit == "paragraph" else "\n").join(parts)
+            text = normalise(("\n\n" if self.unit == "paragraph" else "\n").join(parts))
             if edit := Edit.of(texts[at], [(f"{self.unit}s that stood before", text)]):
                 found[at] = edit
         return found
