@@ -8,7 +8,9 @@ three quarters of the time, and expressions asked of texts that they cannot matc
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Callable, Iterable
+from importlib.util import find_spec
 from typing import Any
 
 from polyana.errors import UserError
@@ -27,20 +29,34 @@ def splitter_of(language: str) -> Splitter | Callable[[str], list[str]]:
 
     Raises UserError for a language that spaCy splits by more than its characters.
     """
-    import spacy
+    spacy = _spacy_alone()
     from spacy.tokenizer import Tokenizer
 
     try:
-        tokenizer = spacy.blank(language).tokenizer
+        blank = spacy.blank(language)
+        tokenizer = blank.tokenizer
     except (ImportError, OSError):
         tokenizer = None
     if not isinstance(tokenizer, Tokenizer) or tokenizer.prefix_search is None:
         raise UserError(
             f"words of `{language}` are not known; take a language that spaCy splits by rules, as en, ru, de"
         )
-    if tokenizer.token_match is not None or not _known(spacy.blank(language)):
+    if tokenizer.token_match is not None or not _known(blank):
         return lambda stretch: [token.text for token in tokenizer(stretch)]
     return Splitter(tokenizer)
+
+
+def _spacy_alone() -> Any:
+    """spaCy without torch, which it loads to see whether there is one: 3 seconds and 250 MB in each process."""
+    alone = "torch" not in sys.modules and "spacy" not in sys.modules and find_spec("spacy_transformers") is None
+    if alone:
+        sys.modules["torch"] = None  # type: ignore[assignment]  # an import of it fails
+    try:
+        import spacy
+    finally:
+        if alone:
+            del sys.modules["torch"]
+    return spacy
 
 
 def _known(language: Any) -> bool:

@@ -399,26 +399,36 @@ class Rules:
 _PLAIN_BELOW = 0x3000  # signs above are left to Python: CJK is not split by characters' rules here
 
 
+@lru_cache(maxsize=1)
+def _characters_kinds() -> NDArray[np.uint16]:
+    """What characters are in any language, by code point."""
+    kinds, bit = np.zeros(0x110000, np.uint16), {name: 1 << at for at, name in enumerate(native_words.KINDS)}
+    every = "".join(map(chr, range(0x110000)))
+    for name, found in (
+        ("letter", map(str.isalpha, every)),
+        ("alnum", map(str.isalnum, every)),
+        ("punctuation", (category[0] == "P" for category in map(unicodedata.category, every))),
+    ):
+        kinds |= np.fromiter(found, np.bool_, len(every)) * np.uint16(bit[name])
+    kinds[list(map(ord, _PUNCTUATION))] |= np.uint16(bit["list"])
+    kinds[list(map(ord, _sentence_ends()))] |= np.uint16(bit["ender"])
+    kinds[_PLAIN_BELOW:] |= np.uint16(bit["strange"])
+    return kinds
+
+
 @lru_cache(maxsize=8)
 def rules_of(language: str) -> Rules:
     """Raises UserError for a language that spaCy splits by more than its characters."""
     splitter = splitter_of(language)
-    kinds, bit = np.zeros(0x110000, np.uint16), {name: 1 << at for at, name in enumerate(native_words.KINDS)}
-    every = range(0x110000)
+    kinds, bit = _characters_kinds().copy(), {name: 1 << at for at, name in enumerate(native_words.KINDS)}
 
     def mark(name: str, points: Iterable[int]) -> None:
         kinds[list(points)] |= np.uint16(bit[name])
 
-    mark("letter", (point for point in every if chr(point).isalpha()))
-    mark("alnum", (point for point in every if chr(point).isalnum()))
-    mark("list", map(ord, _PUNCTUATION))
-    mark("punctuation", (point for point in every if unicodedata.category(chr(point)).startswith("P")))
-    mark("ender", map(ord, _sentence_ends()))
     near = [chr(point) for point in range(_PLAIN_BELOW)]
-    mark("strange", range(_PLAIN_BELOW, 0x110000))
     mark("strange", (ord(sign) for sign in near if sign.isdecimal() and not sign.isascii()))
     if not isinstance(splitter, Splitter):  # nothing is known of its rules
-        mark("strange", every)
+        kinds |= np.uint16(bit["strange"])
     else:
         for name, members in splitter.classes(near).items():
             mark(name, map(ord, members))

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from pydantic import Field
 
 from polyana.corpus.steps.step import Block, Columns, Edit, Found, StepConfig, Surroundings, Verdict, Worker
-from polyana.corpus.words import WordTable
+
+if TYPE_CHECKING:
+    from polyana.corpus.words import WordTable
 
 __all__ = ["C4Rule"]
 
@@ -79,7 +81,7 @@ class C4Rule(StepConfig):
 
     def _suspicious(self, text: str) -> bool:
         """Whether something may be in it that is not judged by lines and words alone."""
-        if (self.curly_bracket and "{" in text) or (self.citations and "[" in text):
+        if (self.curly_bracket and "{" in text) or (self.citations and "[" in text and _CITATION.search(text)):
             return True
         small = text.lower()
         return (
@@ -94,7 +96,7 @@ class C4Rule(StepConfig):
         for written in block.texts[row].splitlines():
             line = written.strip()
             parts = line.split()
-            if any(len(part) > self.max_word for part in parts):
+            if parts and max(map(len, parts)) > self.max_word:
                 lines.append((line, _REASONS[1]))
                 continue
             if self.citations:
