@@ -158,13 +158,14 @@ def _inside(
 @njit(cache=True, nogil=True)
 def split(  # noqa: PLR0912, PLR0915  the rules in spaCy's order
     text_N: NDArray[np.uint32], low: int, high: int, kinds: NDArray[np.uint16], special: NDArray[np.uint64],
-    units: NDArray[np.uint64], pairs: NDArray[np.uint64], digits_hyphen: bool, found: NDArray[np.int64],
+    units: NDArray[np.uint64], pairs: NDArray[np.uint64], merges: NDArray[np.uint64], digits_hyphen: bool,
+    found: NDArray[np.int64],
 ) -> int:  # fmt: skip
     """Put start and end of each word of a stretch into `found` [words, 2]; how many, or -1 for what is left to
     splitter.py.
 
-    `special`: hashes of spaCy's exceptions, `units`: of what is a suffix behind a digit, `pairs`: of two words one
-    behind the other that an exception may consist of.
+    `special`: hashes of spaCy's exceptions, `units`: of what is a suffix behind a digit, `merges`: of two words that
+    together are an exception of one, `pairs`: of two that other exceptions may begin with.
     """
     letters = True
     for at in range(low, high):
@@ -239,15 +240,48 @@ def split(  # noqa: PLR0912, PLR0915  the rules in spaCy's order
     for number in range(behind):
         found[count, 0], found[count, 1] = found[end_found - behind + number, 0], found[end_found - behind + number, 1]
         count += 1
-    for number in range(count):
-        one = hash_of(text_N, found[number, 0], found[number, 1])
+    return _merged(text_N, pairs, merges, found, count)
+
+
+@njit(cache=True, nogil=True)
+def _merged(
+    text_N: NDArray[np.uint32], pairs: NDArray[np.uint64], merges: NDArray[np.uint64], found: NDArray[np.int64],
+    count: int,
+) -> int:  # fmt: skip
+    """Put two words together that are an exception of one; how many are left, or -1 where it is more than that.
+
+    Of pairs that overlap the first is taken, and none that touches one which was looked at before, as in spaCy.
+    """
+    kept, at, seen = 0, 0, -1  # the last word of a pair that was looked at
+    while at < count:
+        one = hash_of(text_N, found[at, 0], found[at, 1])
         if _known(pairs, one):  # an exception of one word
             return -1
-        if number + 1 < count:
-            other = hash_of(text_N, found[number + 1, 0], found[number + 1, 1])
-            if _known(pairs, (one * uint64(3) + other) | uint64(1)):
+        low, high = found[at, 0], found[at, 1]
+        if at + 1 < count:
+            other = hash_of(text_N, found[at + 1, 0], found[at + 1, 1])
+            key = (one * uint64(3) + other) | uint64(1)
+            if _known(pairs, key):
                 return -1
-    return count
+            if _known(merges, key):
+                if at > seen:
+                    if _known(pairs, other):
+                        return -1
+                    high = found[at + 1, 1]
+                    after = at + 2
+                    if after < count:  # which would be looked at as a pair, and taken by none
+                        third = hash_of(text_N, found[after, 0], found[after, 1])
+                        follows = (other * uint64(3) + third) | uint64(1)
+                        if _known(pairs, follows):
+                            return -1
+                        seen = after if _known(merges, follows) else at + 1
+                    at += 1
+                else:
+                    seen = at + 1
+        found[kept, 0], found[kept, 1] = low, high
+        kept += 1
+        at += 1
+    return kept
 
 
 @njit(cache=True, nogil=True)
@@ -297,7 +331,8 @@ def look_up(
     first: NDArray[np.int64], count_C: NDArray[np.int32], of_chunk: NDArray[np.int32], used: int,
     word_keys: NDArray[np.uint64], word_values: NDArray[np.int32], words: int, length_W: NDArray[np.int32],
     hash_W: NDArray[np.uint64], flags_W: NDArray[np.uint8], kinds: NDArray[np.uint16], special: NDArray[np.uint64],
-    units: NDArray[np.uint64], pairs: NDArray[np.uint64], stops: NDArray[np.uint64], base: Hash, digits_hyphen: bool,
+    units: NDArray[np.uint64], pairs: NDArray[np.uint64], merges: NDArray[np.uint64], stops: NDArray[np.uint64],
+    base: Hash, digits_hyphen: bool,
 ) -> Any:  # fmt: skip
     """What stands between spaces, by the number that the table knows it under; new stretches are split and kept.
 
@@ -327,7 +362,7 @@ def look_up(
                 at = start
                 break
             keys[slot], values[slot] = key, known
-            pieces = split(text_N, start, at, kinds, special, units, pairs, digits_hyphen, bounds)
+            pieces = split(text_N, start, at, kinds, special, units, pairs, merges, digits_hyphen, bounds)
             first[known], count_C[known] = used, pieces
             new[fresh, 0], new[fresh, 1] = start, at
             fresh += 1
@@ -367,7 +402,7 @@ def grow(keys: NDArray[np.uint64], values: NDArray[np.int32]) -> tuple[NDArray[n
 @njit(cache=True, nogil=True)
 def simplify(  # noqa: PLR0912, PLR0915  one pass over the stretches
     text_N: NDArray[np.uint32], stretches: NDArray[np.int64], plain: NDArray[np.uint32], kinds: NDArray[np.uint16],
-    special: NDArray[np.uint64], units: NDArray[np.uint64], pairs: NDArray[np.uint64], digits_hyphen: bool,
+    special: NDArray[np.uint64], units: NDArray[np.uint64], pairs: NDArray[np.uint64], merges: NDArray[np.uint64], digits_hyphen: bool,
 ) -> Any:  # fmt: skip
     """The plain words of new stretches, [stretches, 2] of start and end: all their characters one behind the other,
     the end of each word, how many words each stretch has; -1 for those left to Python.
@@ -414,7 +449,7 @@ def simplify(  # noqa: PLR0912, PLR0915  one pass over the stretches
             high = low
             while high < length and scratch[high] != 32:
                 high += 1
-            pieces = split(scratch, low, high, kinds, special, units, pairs, digits_hyphen, bounds)
+            pieces = split(scratch, low, high, kinds, special, units, pairs, merges, digits_hyphen, bounds)
             if pieces < 0:
                 strange = True
                 break

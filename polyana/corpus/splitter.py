@@ -105,6 +105,10 @@ class Splitter:
         self.units = [unit.replace("\\", "") for unit in (*classes.LIST_UNITS, *classes.LIST_CURRENCY, "+")]
         self.digits_hyphen = tokenizer.find_infix("1-a") != []
 
+    def is_one(self, exception: str) -> bool:
+        """Whether an exception is one word."""
+        return len(self._special[exception]) == 1
+
     def classes(self, signs: Iterable[str]) -> dict[str, list[str]]:
         """Which of the signs are what the rules distinguish, by the names of native_words.KINDS."""
         from spacy.lang import char_classes as classes

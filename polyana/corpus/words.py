@@ -104,7 +104,7 @@ class WordTable:
                 text_N[at:], self._keys, self._values, self.known, self._first.room, self._count.room,
                 self._of_chunk.room, len(self._of_chunk), words.keys, words.values, words.known, words.length.room,
                 words.hash.room, words.flags.room, self._rules.kinds, self._rules.special, self._rules.units,
-                self._rules.pairs, self._stops, np.uint64(_BASE), self._rules.digits_hyphen,
+                self._rules.pairs, self._rules.merges, self._stops, np.uint64(_BASE), self._rules.digits_hyphen,
             )  # fmt: skip
             for array, size in ((self._first, self.known), (self._count, self.known), (self._of_chunk, used)):
                 array.size = size
@@ -215,7 +215,15 @@ class _PlainWords:
     def learn(self, text_N: NDArray[np.uint32], joined: str, stretches: NDArray[np.int64]) -> None:
         rules = self._rules
         points, ends, counts = native_words.simplify(
-            text_N, stretches, rules.plain, rules.kinds, rules.special, rules.units, rules.pairs, rules.digits_hyphen
+            text_N,
+            stretches,
+            rules.plain,
+            rules.kinds,
+            rules.special,
+            rules.units,
+            rules.pairs,
+            rules.merges,
+            rules.digits_hyphen,
         )
         slowly = np.flatnonzero(counts < 0)
         split = rules.split
@@ -393,6 +401,7 @@ class Rules:
     special: NDArray[np.uint64]
     units: NDArray[np.uint64]
     pairs: NDArray[np.uint64]
+    merges: NDArray[np.uint64]
     digits_hyphen: bool
 
 
@@ -441,23 +450,25 @@ def rules_of(language: str) -> Rules:
             plain[ord(sign)] = ord(simple)
         elif simple or not unicodedata.combining(sign):
             mark("decomposes", [ord(sign)])
-    pairs = native_words.hash_texts(np.zeros(0, np.uint32), np.zeros(1, np.int64))
-    special, units = list[str](), list[str]()
-    digits_hyphen = False
+    special, units, digits_hyphen = list[str](), list[str](), False
+    simple, others = list[list[str]](), list[list[str]]()
     if isinstance(splitter, Splitter):
         special, units, digits_hyphen = splitter.exceptions, splitter.units, splitter.digits_hyphen
-        with np.errstate(over="ignore"):
-            found = []
-            for words in splitter.patterns:
-                one, *others = native_words.hash_texts(_points("".join(words)), np.cumsum([0, *map(len, words)]))
-                found.append((one * np.uint64(3) + others[0]) | np.uint64(1) if others else one)
-            pairs = np.array(found, np.uint64)
+        for words in splitter.patterns:
+            (simple if len(words) == 2 and splitter.is_one("".join(words)) else others).append(words)
+    begun = [words[:2] for words in others]
+    pairs, merges = _beginnings(begun), _beginnings([words for words in simple if words not in begun])
     return Rules(
-        splitter if not isinstance(splitter, Splitter) else splitter.split,
-        kinds,
-        plain,
-        _hashed(special),
-        _hashed(units),
-        _table(pairs),
-        digits_hyphen,
-    )
+        splitter.split if isinstance(splitter, Splitter) else splitter,
+        kinds, plain, _hashed(special), _hashed(units), _table(pairs), _table(merges), digits_hyphen,
+    )  # fmt: skip
+
+
+def _beginnings(patterns: list[list[str]]) -> NDArray[np.uint64]:
+    """Hashes of the first two words of each, or of the only one, as native_words makes them."""
+    found = []
+    for words in patterns:
+        one, *others = native_words.hash_texts(_points("".join(words)), np.cumsum([0, *map(len, words)]))
+        with np.errstate(over="ignore"):
+            found.append((one * np.uint64(3) + others[0]) | np.uint64(1) if others else one)
+    return np.array(found, np.uint64)

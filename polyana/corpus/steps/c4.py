@@ -48,7 +48,7 @@ class C4Rule(StepConfig):
         assert words is not None
 
         def cut(block: Block) -> Found:
-            found = Found({"sentences": np.zeros(len(block), np.int32)})
+            found = Found({"sentences": np.zeros(len(block), np.int32), "left": np.ones(len(block), np.int8)})
             for table, rows in words.tables(block, np.arange(len(block))):
                 self._cut(table, block, rows.tolist(), found)
             return found
@@ -57,6 +57,7 @@ class C4Rule(StepConfig):
 
     def verdicts(self, columns: Columns, language: str) -> Iterator[Verdict]:
         yield Verdict(f"fewer than {self.min_sentences} sentences", columns["sentences"], self.min_sentences)
+        yield Verdict("no line is left", columns["left"], 1)
 
     def _cut(self, table: WordTable, block: Block, rows: list[int], found: Found) -> None:
         plain = [row for row in rows if not self._suspicious(block.texts[row])]
@@ -73,8 +74,11 @@ class C4Rule(StepConfig):
                 if length[at + 1] - length[at] == len(text) + 1 and kept[at + 1] - kept[at] == ends[at + 1] - ends[at]:
                     continue
                 self._put(row, block, [(text[a:b], _REASONS.get(why, "")) for a, b, why, _ in lines[mine]], found)
-        for row in set(rows) - set(plain):
-            self._cut_slowly(table, row, block, found)
+        slow = {row: self._cut_slowly(row, block, found) for row in sorted(set(rows) - set(plain))}
+        kept = {row: text for row, text in slow.items() if text}
+        lines, ends = table.cut_lines(table.batch(list(kept.values())), self.max_word, 0, ended=False)
+        sentences = np.concatenate([[0], np.cumsum(lines[:, 3])])
+        found.columns["sentences"][list(kept)] = np.diff(sentences[ends])
 
     def _lines(self, table: WordTable, texts: list[str]) -> tuple[np.ndarray, np.ndarray]:
         return table.cut_lines(table.batch(texts), self.max_word, self.min_words, ended=self.ended_lines)
@@ -90,8 +94,8 @@ class C4Rule(StepConfig):
             or (self.policy and any(phrase in small for phrase in _POLICY))
         )
 
-    def _cut_slowly(self, table: WordTable, row: int, block: Block, found: Found) -> None:
-        """A document line by line, in the order in which each rule is asked."""
+    def _cut_slowly(self, row: int, block: Block, found: Found) -> str:
+        """A document line by line, in the order in which each rule is asked; the lines that are kept."""
         lines = list[tuple[str, str]]()  # and why it goes, if it does
         for written in block.texts[row].splitlines():
             line = written.strip()
@@ -108,27 +112,25 @@ class C4Rule(StepConfig):
                 lines.append((line, _REASONS[3]))
             elif self.lorem_ipsum and "lorem ipsum" in small:
                 found.dropped[row] = "lorem ipsum"
-                return
+                return ""
             elif self.javascript and "javascript" in small:
                 lines.append((line, "lines about javascript"))
             elif self.curly_bracket and "{" in line:
                 found.dropped[row] = "a curly bracket"
-                return
+                return ""
             elif self.policy and any(phrase in small for phrase in _POLICY):
                 lines.append((line, "lines about policies"))
             else:
                 lines.append((line, ""))
-        kept = [line for line, why in lines if not why]
-        if kept:
-            counted, _ = table.cut_lines(table.batch(kept), self.max_word, 0, ended=False)
-            found.columns["sentences"][row] = int(counted[:, 3].sum())
         self._put(row, block, lines, found)
+        return "\n".join(line for line, why in lines if not why)
 
     def _put(self, row: int, block: Block, lines: list[tuple[str, str]], found: Found) -> None:
         """Put the lines together that are kept; what each reason takes is counted."""
         text = "\n".join(line for line, why in lines if not why).strip()
-        if not text and self.min_sentences:
-            return  # it has no sentence, for which it is dropped as it came
+        if not text:
+            found.columns["left"][row] = 0  # it is dropped as it came
+            return
         before, versions = block.texts[row], list[tuple[str, str]]()
         reasons = sorted({why for _, why in lines if why})
         for at, reason in enumerate(reasons[:-1], 1):
