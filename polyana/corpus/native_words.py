@@ -402,7 +402,8 @@ def grow(keys: NDArray[np.uint64], values: NDArray[np.int32]) -> tuple[NDArray[n
 @njit(cache=True, nogil=True)
 def simplify(  # noqa: PLR0912, PLR0915  one pass over the stretches
     text_N: NDArray[np.uint32], stretches: NDArray[np.int64], plain: NDArray[np.uint32], kinds: NDArray[np.uint16],
-    special: NDArray[np.uint64], units: NDArray[np.uint64], pairs: NDArray[np.uint64], merges: NDArray[np.uint64], digits_hyphen: bool,
+    special: NDArray[np.uint64], units: NDArray[np.uint64], pairs: NDArray[np.uint64], merges: NDArray[np.uint64],
+    digits_hyphen: bool,
 ) -> Any:  # fmt: skip
     """The plain words of new stretches, [stretches, 2] of start and end: all their characters one behind the other,
     the end of each word, how many words each stretch has; -1 for those left to Python.

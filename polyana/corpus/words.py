@@ -451,13 +451,13 @@ def rules_of(language: str) -> Rules:
         elif simple or not unicodedata.combining(sign):
             mark("decomposes", [ord(sign)])
     special, units, digits_hyphen = list[str](), list[str](), False
-    simple, others = list[list[str]](), list[list[str]]()
+    merged, begun = list[list[str]](), list[list[str]]()
     if isinstance(splitter, Splitter):
         special, units, digits_hyphen = splitter.exceptions, splitter.units, splitter.digits_hyphen
-        for words in splitter.patterns:
-            (simple if len(words) == 2 and splitter.is_one("".join(words)) else others).append(words)
-    begun = [words[:2] for words in others]
-    pairs, merges = _beginnings(begun), _beginnings([words for words in simple if words not in begun])
+        for pattern in splitter.patterns:
+            one = len(pattern) == 2 and splitter.is_one("".join(pattern))
+            (merged if one else begun).append(pattern[:2])
+    pairs, merges = _beginnings(begun), _beginnings([pattern for pattern in merged if pattern not in begun])
     return Rules(
         splitter.split if isinstance(splitter, Splitter) else splitter,
         kinds, plain, _hashed(special), _hashed(units), _table(pairs), _table(merges), digits_hyphen,
