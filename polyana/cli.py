@@ -425,14 +425,15 @@ def show_batch(
 
 @show.command("corpus")
 def show_corpus(recipe: RecipePath, overrides: Overrides = None, as_json: AsJson = False) -> None:
-    """Print where every document of each corpus went: kept or dropped, and why."""
-    from polyana.corpus import Corpus, CorpusConfig, report_lines
+    """Print where every document of each corpus went: kept or dropped, and why; report.html has the whole of it."""
+    from polyana.corpus import Corpus, CorpusConfig, report_lines, waterfall_lines
 
     for name, directory in _made(recipe, overrides, CorpusConfig):
         report = Corpus(directory).report
         _print(json.dumps(report, ensure_ascii=False, indent=1) if as_json else f"{name}  {_relative(directory)}")
         if not as_json:
-            _print("\n".join(f"  {line}" for line in report_lines(report)))
+            lines = [*waterfall_lines(report), "", *report_lines(report, _relative(directory))]
+            _print("\n".join(f"  {line}".rstrip() for line in lines))
 
 
 @show.command("tokenizer")

@@ -124,9 +124,10 @@ class Pipeline:
                 report = corpus.build_corpus(
                     config, self.recipe.base, directory, self.console, workshop=workshop, inputs=inputs, models=models
                 )
-            self._tell(corpus.report_lines(report))
+            self._tell(corpus.report_lines(report, self.store.place(making)))
 
-        return self._step(name, Making("corpus", corpus.VERSION, config.identity(), inputs), fill)
+        making = Making("corpus", corpus.VERSION, config.identity(), inputs)
+        return self._step(name, making, fill)
 
     def ngrams(self, name: str, config: NgramsConfig) -> Step:
         inputs = corpus.ngrams_inputs(config, self.recipe.base, self.digests, partial(self.recipe.where, name))

@@ -11,7 +11,7 @@ from polyana.corpus.quality import QualityConfig, build_quality, quality_inputs,
 from polyana.corpus.readers import DAMAGE, Row, files_of, parts_of, read_source, rows_of, table_encoding
 from polyana.corpus.reference import VERSION as NGRAMS_VERSION
 from polyana.corpus.reference import NgramsConfig, build_ngrams, ngrams_inputs, ngrams_report_lines
-from polyana.corpus.report import CorpusReport, report_lines
+from polyana.corpus.report import CorpusReport, report_lines, waterfall_lines
 from polyana.corpus.stage import CorpusConfig
 from polyana.corpus.store import Corpus
 
@@ -50,4 +50,5 @@ __all__ = [
     "rows_of",
     "split_of",
     "table_encoding",
+    "waterfall_lines",
 ]

@@ -21,6 +21,7 @@ from polyana.corpus.finish import SPLITS, lots_of, write_shards
 from polyana.corpus.guard import check_guard
 from polyana.corpus.inputs import source_inputs
 from polyana.corpus.mix import balance, copies_of
+from polyana.corpus.page import write_pages
 from polyana.corpus.passes import Pass, again, hash_of, held_out_at, passes_of, read_part
 from polyana.corpus.readers import Notes, check_notes, parts_of
 from polyana.corpus.report import CorpusReport
@@ -79,7 +80,7 @@ def build_corpus(
     inputs: Any = None,
     models: Mapping[str, Path] | None = None,
 ) -> dict[str, Any]:
-    """Write the documents and report.json into `directory` and return the report; relative paths start at `base`.
+    """Write the documents and the report (.json, .html, .md) into `directory`; the report. Paths start at `base`.
 
     In `workshop` it keeps what it has done, so that it can go on after a kill, and decide anew with other thresholds
     without reading text again; `inputs` is what tells whether that still belongs to the sources. `models`: directories
@@ -93,6 +94,7 @@ def build_corpus(
         mill = Mill(config, base, workshop, fingerprint([VERSION, inputs]), models or {}, executor, console)
         report = mill.run(directory)
     write_json(directory / "report.json", report)
+    write_pages(report, directory)
     return report
 
 

@@ -67,6 +67,7 @@ class _Axis:
         self.shift = 1 if curve["whole"] and curve["side"] == "most" else 0
 
     def __call__(self, value: float) -> float:
+        share: float
         if self._log:
             begin = max(self.low, 0.5)  # a place for 0
             share = log10(max(value, begin) / begin) / log10(self.high / begin)
@@ -142,7 +143,7 @@ def _keep_rate(curve: Mapping[str, Any], axis: _Axis) -> list[str]:
     if axis.holds(curve["threshold"]):
         x, y = axis(curve["threshold"] + axis.shift), height(1 - curve["thrown"])
         parts.append(f'<circle class="dot" cx="{x:.1f}" cy="{y:.1f}" r="2.6"/>')
-    last = 0.0
+    last: float = 0
     for tick, text in axis.ticks():
         x = axis(tick)
         if x - last < 24:  # of its own units, which a number of six digits takes
@@ -156,11 +157,10 @@ def _keep_rate(curve: Mapping[str, Any], axis: _Axis) -> list[str]:
 def _threshold(curve: Mapping[str, Any], axis: _Axis) -> list[str]:
     if not axis.holds(curve["threshold"]):
         right = curve["threshold"] > axis.high
-        x, anchor = (_WIDTH - _RIGHT, "end") if right else (_LEFT, "start")
-        text = f"{number(curve['threshold'])} \N{RIGHTWARDS ARROW}"
-        if not right:
-            text = f"\N{LEFTWARDS ARROW} {number(curve['threshold'])}"
-        return [f'<text class="mark" x="{x}" y="{_TOP - 4}" text-anchor="{anchor}">{text}</text>']
+        at, anchor = (_WIDTH - _RIGHT, "end") if right else (_LEFT, "start")
+        text = number(curve["threshold"])
+        text = f"{text} \N{RIGHTWARDS ARROW}" if right else f"\N{LEFTWARDS ARROW} {text}"
+        return [f'<text class="mark" x="{at}" y="{_TOP - 4}" text-anchor="{anchor}">{text}</text>']
     x = axis(curve["threshold"] + axis.shift)
     anchor = "end" if x > _WIDTH * 0.8 else "start" if x < _WIDTH * 0.2 else "middle"
     return [

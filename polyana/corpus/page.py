@@ -193,10 +193,10 @@ def differences(before: str, after: str, most: int) -> list[tuple[Kind, str]]:
     runs = _without_chance(runs)
     cut = max(len(before), len(after)) >= most
     found: list[tuple[Kind, str]] = []
-    for number, (same, one, other) in enumerate(runs):
+    for place, (same, one, other) in enumerate(runs):
         if same:
             found.append(("same", one))
-        elif cut and number == len(runs) - 1:
+        elif cut and place == len(runs) - 1:
             begun = one.startswith(other) or other.startswith(one)  # a word that the border cut
             found += [("before", "" if begun else one), ("after", max(one, other, key=len) if begun else other)]
         else:
@@ -211,10 +211,10 @@ def _tokens(text: str) -> list[str]:
 def _without_chance(runs: list[tuple[bool, str, str]]) -> list[tuple[bool, str, str]]:
     """What is alike between two changes longer than itself is so by chance, and reads better as a part of them."""
     found: list[tuple[bool, str, str]] = []
-    for number, (same, one, other) in enumerate(runs):
-        inside = same and found and number + 1 < len(runs)
+    for place, (same, one, other) in enumerate(runs):
+        inside = same and found and place + 1 < len(runs)
         chance = inside and all(
-            max(len(text) for text in (left, right)) > len(one) for _, left, right in (found[-1], runs[number + 1])
+            max(len(text) for text in (left, right)) > len(one) for _, left, right in (found[-1], runs[place + 1])
         )
         if found and not found[-1][0] and (not same or chance):
             found[-1] = (False, found[-1][1] + one, found[-1][2] + other)
@@ -251,14 +251,21 @@ def _changed(text: str) -> str:
     return "".join(seen)
 
 
+def _marked(element: str, text: str) -> Markup:
+    """The newline at its end stands behind it, or an empty mark would begin the next line."""
+    seen = _changed(text)
+    bare = seen.removesuffix("\n")
+    return Markup(f"<{element}>{{}}</{element}>{{}}").format(bare, seen[len(bare) :])
+
+
 def _edit_as_html(before: str, after: str, most: int) -> Markup:
     """One text, with what went and what came marked in it."""
     parts = []
     for kind, text in differences(before[:most], after[:most], min(most, CHANGED)):
         if kind in ("gone", "before"):
-            parts.append(Markup("<del>{}</del>").format(_changed(text)))
+            parts.append(_marked("del", text))
         elif kind == "came":
-            parts.append(Markup("<ins>{}</ins>").format(_changed(text)))
+            parts.append(_marked("ins", text))
         else:
             parts.append(escape(text.translate(_HIDDEN)))
     return Markup("").join(parts)
@@ -268,8 +275,7 @@ def _pair_as_html(one: str, other: str, most: int) -> tuple[Markup, Markup]:
     """Both texts, with what the other has not marked."""
     left, right = [], []
     for kind, text in differences(one[:most], other[:most], min(most, SHOWN)):
-        marked = Markup("<mark>{}</mark>").format(_changed(text)) if kind in ("gone", "came") else None
-        shown = marked or escape(text.translate(_HIDDEN))
+        shown = _marked("mark", text) if kind in ("gone", "came") else escape(text.translate(_HIDDEN))
         if kind in ("same", "gone", "before"):
             left.append(shown)
         if kind in ("same", "came", "after"):
@@ -312,7 +318,7 @@ def _code(text: str, most: int = _LINE) -> str:
 
 
 def _markdown_steps(report: Report) -> list[str]:
-    read, kept, total = report["total"]["read"], _kept(report["total"]), report["total"]
+    read, total = report["total"]["read"], report["total"]
     rows = [("read", "", number(read["documents"]), "100 %", number(read["bytes"]), "100 %", "")]
     for step in _steps(report):
         for row in step["rows"]:
@@ -330,7 +336,6 @@ def _markdown_steps(report: Report) -> list[str]:
         )
         for name, part in (("to train on", "train"), ("held out", "eval"))
     ]  # fmt: skip
-    assert kept["documents"] <= read["documents"]
     return _table(("step", "reason", "documents", "", "bytes", "", "words"), rows, left=2)
 
 
@@ -403,7 +408,10 @@ def _markdown_sources(report: Report) -> Iterator[str]:
         yield from _table(
             ("source in the training text", "asked", "got", "bytes", "times"),
             (
-                (_code(name), percent(each["asked"]), percent(each["share"]), number(each["bytes"]), f"{each['epochs']:.2f}")
+                (
+                    _code(name), percent(each["asked"]), percent(each["share"]), number(each["bytes"]),
+                    f"{each['epochs']:.2f}",
+                )
                 for name, each in report["mix"].items()
             ),
         )  # fmt: skip

@@ -29,8 +29,9 @@ from polyana.corpus.steps.step import StepConfig
 from polyana.corpus.thresholds import Nearest, nearest_to_thresholds, threshold_curves
 from polyana.storage import show_bytes
 
-__all__ = ["CorpusReport", "SourceReport", "report_lines"]
+__all__ = ["CorpusReport", "SourceReport", "report_lines", "waterfall_lines"]
 
+_COLUMNS = 40  # of a terminal, for what was read
 _DAMAGED = 100  # damaged files of a source; drops.jsonl has them all
 _WORDS = ("solid_words", "words")  # columns that count words, the best first
 _OTHER = "other"  # language
@@ -403,8 +404,20 @@ def _tell(
     return found, [drops]
 
 
-def report_lines(report: Mapping[str, Any]) -> list[str]:
-    """The balance of report.json for the terminal."""
+def waterfall_lines(report: Mapping[str, Any]) -> list[str]:
+    """What each step of report.json has left, drawn for the terminal."""
+    read = report["total"]["read"]
+    steps = [("read", read), *((step["step"], step["left"]) for step in report["steps"][1:])]
+    width = max(len(name) for name, _ in steps)
+    return [
+        f"{name:<{width}} {left['documents']:>12,} documents {show_bytes(left['bytes']):>9}  "
+        + "\N{FULL BLOCK}" * round(_COLUMNS * left["bytes"] / max(1, read["bytes"]))
+        for name, left in steps
+    ]
+
+
+def report_lines(report: Mapping[str, Any], directory: str | Path = "") -> list[str]:
+    """The balance of report.json, which lies in `directory`, for the terminal."""
     total = report["total"]
     lines = [_line(what, total[what]) for what in ("read", "train", "eval")]
     for reason, count in sorted(total["dropped"].items(), key=lambda item: -int(item[1]["documents"])):
@@ -419,6 +432,7 @@ def report_lines(report: Mapping[str, Any]) -> list[str]:
         )
     if total["repaired"]["documents"]:
         lines.append(f"of those kept {total['repaired']['documents']:,} had bytes that are no text; they became U+FFFD")
+    lines.append(f"examples of each reason, thresholds, copies: {Path(directory) / 'report.html'}")
     return lines
 
 

@@ -90,7 +90,7 @@ class ArtifactStore:
 
     def find(self, making: Making) -> Artifact | None:
         """The finished stage that `making` describes; None if there is none."""
-        directory = self._path(making)
+        directory = self.place(making)
         return Artifact(directory, making.fingerprint) if (directory / "artifact.json").is_file() else None
 
     def get(self, step: Step) -> Artifact:
@@ -113,7 +113,7 @@ class ArtifactStore:
         return self._make(step)
 
     def _make(self, step: Step) -> Artifact:
-        making, target = step.making, self._path(step.making)
+        making, target = step.making, self.place(step.making)
         self.directory.mkdir(parents=True, exist_ok=True)
         with locked(self.directory / f".{target.name}.lock", f"{step.used_by} is being made by another process"):
             if found := self.find(making):  # by somebody who has just let go of the lock
@@ -151,7 +151,8 @@ class ArtifactStore:
         found += [f"{name} has changed" for name in making.inputs if last["inputs"].get(name) != making.inputs[name]]
         return "; ".join(found[:3]) + ("; ..." if len(found) > 3 else "") if found else "its result is gone"
 
-    def _path(self, making: Making) -> Path:
+    def place(self, making: Making) -> Path:
+        """Where the finished stage lies, or will."""
         return self.directory / f"{making.kind}-{making.fingerprint[:16]}"
 
 
