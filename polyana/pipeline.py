@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from polyana import corpus, data, examples, parallel, tasks, tokenizer
-from polyana.corpus import Corpus, CorpusConfig, NgramsConfig, QualityConfig
+from polyana.corpus import ClassifierConfig, Corpus, CorpusConfig, NgramsConfig, QualityConfig
 from polyana.distributed import World
 from polyana.errors import Problem, UserError
 from polyana.evaluate import trigram_bits_per_byte
@@ -97,6 +97,8 @@ class Pipeline:
     def step(self, name: str) -> Step:
         """A stage by its name. Raises UserError when files or packages that it reads are not there."""
         match self.recipe.stages[name]:
+            case ClassifierConfig() as config:
+                return self.classifier(name, config)
             case CorpusConfig() as config:
                 return self.corpus(name, config)
             case NgramsConfig() as config:
@@ -107,6 +109,16 @@ class Pipeline:
                 return self.tokenizer(name, config)
             case TrainingStageConfig() as config:
                 return self.training(name, config)
+
+    def classifier(self, name: str, config: ClassifierConfig) -> Step:
+        inputs = corpus.classifier_inputs(config, self.recipe.base, self.digests, partial(self.recipe.where, name))
+        self.digests.save()
+
+        def fill(directory: Path) -> None:
+            report = corpus.build_classifier(config, self.recipe.base, directory, self.console)
+            self._tell(corpus.classifier_report_lines(report))
+
+        return self._step(name, Making("classifier", corpus.CLASSIFIER_VERSION, config.identity(), inputs), fill)
 
     def corpus(self, name: str, config: CorpusConfig) -> Step:
         where = partial(self.recipe.where, name)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from polyana.config import KeyPath, Source, closest, dump_yaml, read_config, read_yaml, references_of
-from polyana.corpus import CorpusConfig, NgramsConfig, QualityConfig
+from polyana.corpus import ClassifierConfig, CorpusConfig, NgramsConfig, QualityConfig
 from polyana.errors import Problem, UserError
 from polyana.storage import fingerprint
 from polyana.tasks import PretrainConfig, SftConfig, TranslateConfig
@@ -18,13 +18,21 @@ from polyana.tokenizer import TokenizerConfig
 __all__ = ["KINDS", "Recipe", "StageConfig", "load_recipe"]
 
 StageConfig = (
-    CorpusConfig | NgramsConfig | QualityConfig | TokenizerConfig | PretrainConfig | SftConfig | TranslateConfig
+    ClassifierConfig
+    | CorpusConfig
+    | NgramsConfig
+    | QualityConfig
+    | TokenizerConfig
+    | PretrainConfig
+    | SftConfig
+    | TranslateConfig
 )
 
 KINDS: dict[str, type[StageConfig]] = {
     "corpus": CorpusConfig,
     "ngrams": NgramsConfig,
     "quality": QualityConfig,
+    "classifier": ClassifierConfig,
     "tokenizer": TokenizerConfig,
     "pretrain": PretrainConfig,
     "sft": SftConfig,
@@ -168,6 +176,11 @@ def _check_references(source: Source, stages: dict[str, StageConfig], problems: 
         if isinstance(config, PretrainConfig) and isinstance(corpus, CorpusConfig) and corpus.eval == 0:
             for path in config.needs_held_out:
                 what = f"`{'.'.join(map(str, path))}` needs held-out text, but `{config.corpus}` has `eval: 0`"
+                problems.append(Problem(source.where(("stages", name, *path)), what))
+        telling = config.telling if isinstance(config, CorpusConfig) else None
+        classifier = stages.get(telling.model) if telling is not None and telling.model is not None else None
+        if isinstance(config, CorpusConfig) and isinstance(classifier, ClassifierConfig):
+            for path, what in config.unknown_domains(classifier.classes):
                 problems.append(Problem(source.where(("stages", name, *path)), what))
 
 

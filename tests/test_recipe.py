@@ -72,7 +72,7 @@ def test_all_mistakes_at_once_with_their_lines(write):
             "kind: corpus\n",
             "",
             4,
-            "stage `corpus` needs a `kind`; write one of: corpus, ngrams, quality, tokenizer, pretrain",
+            "stage `corpus` needs a `kind`; write one of: corpus, ngrams, quality, classifier, tokenizer, pretrain",
         ),
         ("[{path: texts}]", "{path: texts}", 6, "should be a list"),
         ("[{path: texts}]", "[]", 6, "`sources: []`"),

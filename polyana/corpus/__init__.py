@@ -1,6 +1,13 @@
 """Raw files to clean documents, with a reason for every drop."""
 
 from polyana.corpus.build import VERSION, build_corpus, corpus_inputs, split_of
+from polyana.corpus.classifier import VERSION as CLASSIFIER_VERSION
+from polyana.corpus.classifier import (
+    ClassifierConfig,
+    build_classifier,
+    classifier_inputs,
+    classifier_report_lines,
+)
 from polyana.corpus.compressed import open_file
 from polyana.corpus.config import FORMATS, SourceConfig, before_wildcard, name_of_files
 from polyana.corpus.decode import decode
@@ -16,11 +23,13 @@ from polyana.corpus.stage import CorpusConfig
 from polyana.corpus.store import Corpus
 
 __all__ = [
+    "CLASSIFIER_VERSION",
     "DAMAGE",
     "FORMATS",
     "NGRAMS_VERSION",
     "QUALITY_VERSION",
     "VERSION",
+    "ClassifierConfig",
     "Corpus",
     "CorpusConfig",
     "CorpusReport",
@@ -31,9 +40,12 @@ __all__ = [
     "SourceConfig",
     "Split",
     "before_wildcard",
+    "build_classifier",
     "build_corpus",
     "build_ngrams",
     "build_quality",
+    "classifier_inputs",
+    "classifier_report_lines",
     "corpus_inputs",
     "decode",
     "files_of",

@@ -14,13 +14,10 @@ from pydantic import Field
 
 from polyana.config import Config, KeyPath, Share
 from polyana.corpus.config import SourceConfig
-from polyana.corpus.document import Document
-from polyana.corpus.inputs import place_of, source_inputs, spread
-from polyana.corpus.normalise import normalise
-from polyana.corpus.readers import read_source
-from polyana.errors import PolyanaError
+from polyana.corpus.inputs import source_inputs
+from polyana.corpus.labelled import check_enough, distinct, held_out, markdown_table, read_examples, wilson
 from polyana.storage import ContentDigests, write_json
-from polyana.tracking import Console, Gauge
+from polyana.tracking import Console
 
 if TYPE_CHECKING:  # compiles, which takes a second
     from polyana.corpus.linear import LinearModel
@@ -30,13 +27,11 @@ __all__ = ["VERSION", "QualityConfig", "build_quality", "quality_inputs", "quali
 VERSION = 1
 
 CLASSES = ("bad", "good")
-_FEWEST = 20  # examples of a kind to learn from, and to be held out; guess
 _THRESHOLDS = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
 _BINS = 10  # of scores, in which they are held against the truth
 _DRAWS = 1000  # of the bootstrap
 _TELLING = 30  # words and letters of each kind that are shown
 _SHOWN = 1_000  # characters of a document under review
-_95 = 1.959964  # standard deviations within which 95 % of a normal distribution lie
 
 
 class QualityConfig(Config):
@@ -72,11 +67,13 @@ def build_quality(config: QualityConfig, base: Path, directory: Path, console: C
     from polyana.corpus.linear import learn_classes
 
     with console.gauge("quality", len(config.good) + len(config.bad)) as gauge:
-        bad = _read(config.bad, base, config.examples, gauge, 0)
-        good = _read(config.good, base, config.examples, gauge, len(config.bad))
-    examples, labels, dropped = _distinct(bad, good)
-    aside = np.array([place_of("held out " + identifier) < config.held_out for identifier, _ in examples], np.bool_)
-    _check_enough(labels, aside)
+        bad = read_examples(config.bad, base, config.examples, gauge.show)
+        good = read_examples(
+            config.good, base, config.examples, lambda place, far: gauge.show(len(config.bad) + place, far)
+        )
+    examples, labels, both, duplicates = distinct([bad, good])
+    aside = held_out(examples, config.held_out)
+    check_enough(labels, aside, CLASSES)
     texts = [text for _, text in examples]
     learnt, tried = np.flatnonzero(~aside), np.flatnonzero(aside)
     known = [texts[each] for each in learnt]
@@ -88,7 +85,7 @@ def build_quality(config: QualityConfig, base: Path, directory: Path, console: C
             part: {name: int((labels[each] == number).sum()) for number, name in enumerate(CLASSES)}
             for part, each in (("learnt", learnt), ("held_out", tried))
         },
-        "dropped": dropped,
+        "dropped": {"both good and bad": both, "duplicate": duplicates},
         "strength": found.strength,
         "temperature": round(found.temperature, 4),
         **_judged(scores, labels[tried]),
@@ -104,47 +101,6 @@ def build_quality(config: QualityConfig, base: Path, directory: Path, console: C
             row = {"id": identifier, "given": CLASSES[labels[tried[each]]], "score": round(float(scores[each]), 4)}
             lines.write(json.dumps(row | {"text": text[:_SHOWN]}, ensure_ascii=False) + "\n")
     return report
-
-
-def _read(sources: Sequence[SourceConfig], base: Path, most: int, gauge: Gauge, done: int) -> list[tuple[str, str]]:
-    def documents() -> Iterator[tuple[str, str]]:
-        for number, source in enumerate(sources):
-            for count, document in enumerate(read_source(source, base)):
-                if isinstance(document, Document) and (text := normalise(document.text)).strip():
-                    yield document.id, text
-                gauge.show(done + number, f"{count:,} documents of {source.label}")
-
-    return spread(documents(), most, lambda _: 1)
-
-
-def _distinct(
-    bad: list[tuple[str, str]], good: list[tuple[str, str]]
-) -> tuple[list[tuple[str, str]], NDArray[np.int64], dict[str, int]]:
-    """Examples with their labels, each text once: a copy could stand on both sides of the trial. What is said to be
-    good and bad is neither."""
-    both = {text for _, text in bad} & {text for _, text in good}
-    seen: set[str] = set()
-    kept: list[tuple[str, str]] = []
-    labels: list[int] = []
-    for label, examples in enumerate((bad, good)):
-        for identifier, text in examples:
-            if text not in both and text not in seen:
-                seen.add(text)
-                kept.append((identifier, text))
-                labels.append(label)
-    duplicates = len(bad) + len(good) - len(kept) - sum(text in both for _, text in bad + good)
-    return kept, np.array(labels, np.int64), {"both good and bad": len(both), "duplicate": duplicates}
-
-
-def _check_enough(labels: NDArray[np.int64], aside: NDArray[np.bool_]) -> None:
-    for number, name in enumerate(CLASSES):
-        learnt, tried = int((labels[~aside] == number).sum()), int((labels[aside] == number).sum())
-        if min(learnt, tried) < _FEWEST:
-            raise PolyanaError(
-                f"of the {name} examples {learnt} are to learn from and {tried} to be tried on, and {_FEWEST} of each "
-                f"are needed: give more `{name}` sources, cut long files with `document: paragraph`, or change "
-                "`held_out`"
-            )
 
 
 def _judged(scores: NDArray[np.float64], labels: NDArray[np.int64]) -> dict[str, Any]:
@@ -184,16 +140,6 @@ def _judged(scores: NDArray[np.float64], labels: NDArray[np.int64]) -> dict[str,
         "thresholds": thresholds,
         "reliability": reliability,
     }
-
-
-def wilson(hits: int, of: int) -> list[float]:
-    """The 95 % interval of a share (Wilson 1927)."""
-    if of == 0:
-        return [0.0, 1.0]
-    share, squared = hits / of, _95**2 / of
-    middle = share + squared / 2
-    width = _95 * ((share * (1 - share) + squared / 4) / of) ** 0.5
-    return [round(max(0.0, (middle - width) / (1 + squared)), 4), round(min(1.0, (middle + width) / (1 + squared)), 4)]
 
 
 def area(scores: NDArray[np.float64], good: NDArray[np.bool_]) -> float:
@@ -272,16 +218,14 @@ def _page(report: dict[str, Any]) -> str:
         "# Quality classifier",
         "\n".join(f"- {line}" for line in quality_report_lines(report)),
         "## Thresholds, on the examples held out",
-        _table(["min_score", "kept", "precision", "95 % interval", "recall", "95 % interval", "F1"], thresholds),
+        markdown_table(
+            ["min_score", "kept", "precision", "95 % interval", "recall", "95 % interval", "F1"], thresholds
+        ),
         "## Are the scores probabilities?",
-        _table(["scores", "examples", "mean score", "good in truth"], truth),
+        markdown_table(["scores", "examples", "mean score", "good in truth"], truth),
         f"Brier score {report['brier']:.4f}.",
         "## What tells them apart",
         "\n".join(telling),
         f"Examples left out: {dropped}. Those nearest to the border are in borderline.jsonl.",
     ]
     return "\n\n".join(parts) + "\n"
-
-
-def _table(header: list[str], rows: list[list[str]]) -> str:
-    return "\n".join("| " + " | ".join(row) + " |" for row in [header, ["--:"] * len(header), *rows])

@@ -1,5 +1,7 @@
 """Domains: what is asked of the mix comes out, copies have ids of their own, the guard and the report know domains."""
 
+import csv
+import gzip
 import io
 import json
 from collections import Counter
@@ -8,8 +10,18 @@ import numpy as np
 import pytest
 
 from polyana.config import Source, read_config
-from polyana.corpus import Corpus, CorpusConfig, build_corpus, report_lines
-from polyana.errors import PolyanaError
+from polyana.corpus import (
+    ClassifierConfig,
+    Corpus,
+    CorpusConfig,
+    build_classifier,
+    build_corpus,
+    classifier_report_lines,
+    report_lines,
+)
+from polyana.errors import PolyanaError, UserError
+from polyana.pipeline import Pipeline
+from polyana.recipe import load_recipe
 from polyana.tracking import Console
 
 RULES = {"kind": "domains", "rules": [{"domain": "maths", "id": "*/maths-*"}, {"domain": "tea", "text": "[Tt]ea"}]}
@@ -153,3 +165,105 @@ def test_letters(settings, says):
     data = json.loads(json.dumps(data))
     _, problems = read_config(CorpusConfig, data, Source("recipe.yaml", {}), ())
     assert [problem.what for problem in problems if says in problem.what], problems
+
+
+# ---- by a classifier
+
+
+@pytest.fixture(scope="module")
+def kinds(shared_data, tmp_path_factory):
+    """A directory with the questions of a bank's customers and paragraphs of office help, 300 each: bank.jsonl and
+    office.jsonl to learn from, texts/ with both."""
+    with (shared_data / "banking77" / "test.csv").open() as file:
+        bank = [row["text"] for row in csv.DictReader(file)][:2400:4]
+    with gzip.open(shared_data / "libreoffice_help_en_ru" / "pairs.jsonl.gz", "rt") as lines:
+        office = list(dict.fromkeys(pair["en"] for pair in map(json.loads, lines) if len(pair["en"]) > 60))[:6000:10]
+    base = tmp_path_factory.mktemp("kinds")
+    for name, texts in (("bank", bank), ("office", office)):
+        (base / f"{name}.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in texts[::2]))
+    (base / "texts").mkdir()
+    for name, texts in (("b", bank[1::2]), ("o", office[1::2])):
+        (base / "texts" / f"{name}.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
+    return base
+
+
+RECIPE = """\
+stages:
+  told:
+    kind: classifier
+    sources:
+      - {path: bank.jsonl, name: bank}
+      - {path: office.jsonl, name: office}
+      - {path: more.jsonl, name: office}
+  corpus:
+    kind: corpus
+    sources: [{path: texts}]
+    eval: 0
+    work: {workers: 1}
+    steps: [{kind: domains, model: told}]
+    mix: {weights: {bank: 1, OFFICE: 1}}
+"""
+
+
+def test_a_classifier_learns_the_domains_and_the_mix_goes_by_them(kinds, home):
+    (kinds / "more.jsonl").write_text(json.dumps({"text": "A window has a title bar and a menu."}) + "\n")
+    recipe = kinds / "recipe.yaml"
+    recipe.write_text(RECIPE.replace("OFFICE", "ofice"))
+    with pytest.raises(UserError, match=r"recipe.yaml:14 .*called `ofice`; did you mean `office`\?"):
+        load_recipe(recipe)
+    recipe.write_text(RECIPE.replace("OFFICE", "office"))
+    pipeline = Pipeline(load_recipe(recipe), home, Console(io.StringIO()))
+    stored = pipeline.store.get(pipeline.step("corpus")).directory
+    report = json.loads((stored / "report.json").read_text())
+    known = json.loads((pipeline.store.get(pipeline.step("told")).directory / "report.json").read_text())
+    assert known["accuracy"] > 0.95
+    assert known["accuracy_interval"][0] < known["accuracy"] <= known["accuracy_interval"][1]
+    assert known["examples"]["learnt"]["office"] + known["examples"]["held_out"]["office"] == 301
+    assert {name: sum(row.values()) for name, row in known["confused"].items()} == known["examples"]["held_out"]
+    assert {"card", "card "} & set(known["telling"]["bank"])
+    before = {name: each["before"]["documents"] for name, each in report["domains"].items()}
+    assert before["bank"] == pytest.approx(300, abs=15)
+    assert before["office"] == pytest.approx(300, abs=15)
+    assert sum(before.values()) == report["total"]["train"]["documents"] + report["total"]["dropped"].get(
+        "exact_duplicates: copy of another document", {"documents": 0}
+    )["documents"]  # fmt: skip
+    documents = list(Corpus(stored).documents("train"))
+    size = sum(len(each.text.encode()) for each in documents)
+    of_bank = sum(len(each.text.encode()) for each in documents if each.id.startswith("texts/b.jsonl"))
+    assert of_bank / size == pytest.approx(0.5, abs=0.05)
+    assert report["mix"]["bank"]["given"]["share"] == pytest.approx(of_bank / size, abs=0.03)
+    assert report["mix"]["bank"]["epochs"] > 1 > report["mix"]["office"]["epochs"]
+
+
+def test_a_classifier_tells_what_it_confuses(kinds, tmp_path):
+    config, problems = read_config(
+        ClassifierConfig,
+        {"kind": "classifier", "sources": [{"path": "bank.jsonl", "name": name} for name in ("bank", "other")]},
+        Source("recipe.yaml", {}),
+        (),
+    )
+    assert not problems
+    with pytest.raises(PolyanaError, match="of the bank examples 0 are to learn from"):  # each text is of both
+        build_classifier(config, kinds, tmp_path, Console(io.StringIO()))
+    half = (kinds / "bank.jsonl").read_text().splitlines(keepends=True)
+    for name, lines in (("odd", half[1::2]), ("even", half[::2])):
+        (kinds / f"{name}.jsonl").write_text("".join(lines))
+    sources = [{"path": f"{name}.jsonl", "name": name} for name in ("odd", "even", "office")]
+    config = ClassifierConfig(kind="classifier", sources=sources, held_out=0.4)
+    report = build_classifier(config, kinds, tmp_path, Console(io.StringIO()))
+    assert report["classes"]["office"]["recall"] > 0.9
+    assert report["classes"]["odd"]["precision"] < 0.8  # nothing tells it from the even ones
+    assert report["confused"]["odd"]["even"] + report["confused"]["even"]["odd"] > 10
+    rows = report["thresholds"]
+    assert [row["told"] for row in rows] == sorted((row["told"] for row in rows), reverse=True)
+    assert rows[-1]["right"] > rows[0]["right"] == report["accuracy"]
+    assert classifier_report_lines(report)[1].startswith("most often confused: ")
+    page = (tmp_path / "report.md").read_text()
+    assert "| odd |" in page
+    assert "## What tells them apart" in page
+
+
+def test_classes_have_names_of_their_own():
+    data = {"kind": "classifier", "sources": [{"path": "a", "name": "x"}, {"path": "b", "name": "x"}]}
+    _, problems = read_config(ClassifierConfig, data, Source("recipe.yaml", {}), ())
+    assert "all sources are called `x`" in problems[0].what

