@@ -55,6 +55,8 @@ def FILTERS(rule: str) -> str:  # noqa: N802  as the other names of what is over
     return f"stages.corpus.steps=[{{kind: {rule}}}]"
 
 
+DOMAINS = "domains, rules: [{domain: likes, id: '*', text: '3 likes'}]"
+
 # field -> (overrides both runs have, the one that differs)
 CHANGES: dict[str, tuple[list[str], str]] = {
     "corpus.sources.path": ([], "stages.corpus.sources=[{path: rows.jsonl}]"),
@@ -107,12 +109,29 @@ CHANGES: dict[str, tuple[list[str], str]] = {
                 "max_repeated_characters": 1.0,
                 "max_newlines": 0.0,
             },
+            "refinedweb": {
+                "max_capitals": 0.0,
+                "min_words": 4,
+                "counters": "false",
+                "phrases": "false",
+                "short": 1,
+                "max_flagged": 0.0,
+            },
+            "repeated_substrings": {"words": 5},
         }.items()
         for name, value in tried.items()
     },
     **{
-        f"corpus.steps.{{{kind}}}.kind": ([FILTERS("gopher_quality")], FILTERS(kind))
-        for kind in ("gopher_repetition", "fineweb_quality")
+        f"corpus.steps.{{{kind.partition(',')[0]}}}.kind": ([FILTERS("gopher_quality")], FILTERS(kind))
+        for kind in ("gopher_repetition", "fineweb_quality", "refinedweb", "repeated_substrings", DOMAINS)
+    },
+    **{
+        f"corpus.steps.{{domains}}.rules.{name}": ([FILTERS(DOMAINS)], FILTERS(DOMAINS.replace(*changed)))
+        for name, changed in {
+            "domain": ("likes", "liked"),
+            "id": ("*", "*1"),
+            "text": ("3", "4"),
+        }.items()
     },
     "tokenizer.corpus": ([], "stages.tokenizer.corpus=second"),
     "tokenizer.load": ([], "stages.tokenizer={kind: tokenizer, corpus: corpus, load: ready}"),
@@ -363,12 +382,14 @@ def filter_workshop(tmp_path):
         real[0][:250], " ".join(f"{word} =" for word in real[1].split()),
         "\n".join([*real[4:9], *real[4:6]]), "\n\n".join([*real[4:9], *real[4:6]]),
         "\n".join(f"{text}\nAnd so on." for text in real[:9]), " ".join([real[2], real[2], real[3]]),
+        "\n".join([*real[9:19], "3 likes", "Read more..."]),
     ]  # fmt: skip
     rows = [json.dumps({"text": text}) for text in (*good, *spoiled)]
     (tmp_path / "rows.jsonl").write_text("\n".join(rows))
     (tmp_path / "torn.jsonl.gz").write_bytes(gzip.compress("\n".join(rows).encode())[:-9])
     (tmp_path / "recipe.yaml").write_text(
-        "name: a\nstages:\n  corpus: {kind: corpus, sources: [{path: rows.jsonl}], eval: 30%, language: en}\n"
+        "name: a\nstages:\n  corpus: {kind: corpus, sources: [{path: rows.jsonl}], eval: 30%, language: en, "
+        "work: {workers: 1}}\n"
     )
 
     def observe(*overrides) -> dict:
@@ -376,7 +397,8 @@ def filter_workshop(tmp_path):
         directory.mkdir()
         config = load_recipe(tmp_path / "recipe.yaml", overrides).stages["corpus"]
         try:
-            return build_corpus(config, tmp_path, directory, Console(io.StringIO()))["total"]
+            report = build_corpus(config, tmp_path, directory, Console(io.StringIO()))
+            return {part: report[part] for part in ("total", "domains")}
         except PolyanaError as error:
             return {"letter": str(error)}
 
