@@ -121,7 +121,7 @@ class Mill:
         """Write the documents and drops.jsonl; the report."""
         decided, rework = None, None
         for number, steps in enumerate(passes_of(self.config)):
-            one = self._pass(number, steps, decided, rework)
+            one = self._pass(number, steps, rework)
             results = self._read(one) if decided is None else self._again(one, decided)
             first, decided = decided is None, self._decided(one, results)
             if first:
@@ -141,13 +141,12 @@ class Mill:
             shutil.rmtree(old)
         return self.report.as_data()
 
-    def _pass(self, number: int, steps: tuple[int, ...], before: Decided | None, rework: int | None) -> Pass:
+    def _pass(self, number: int, steps: tuple[int, ...], rework: int | None) -> Pass:
         # what documents come to it follows from all settings of the steps before, what it makes of them from its own
         # but for thresholds
         self._identity = fingerprint([self._identity, self.config.measuring(steps)])
         directory = self._directory(f"pass-{number}-{self._identity[:16]}")
-        settled = before.settled if before is not None else None
-        return Pass(directory, self.config, steps, self.config.languages, self._files, rework, settled, self._domains)
+        return Pass(directory, self.config, steps, self.config.languages, self._files, rework, self._domains)
 
     def _told(self) -> list[str]:
         """The domains that a step tells apart."""
@@ -189,7 +188,8 @@ class Mill:
         for number, chunk in enumerate(before.chunks):
             stays = one.directory / f"stays-{number:05d}.npy"
             np.save(stays, before.stays(number))
-            arguments = (one, number, chunk, stays, before.firsts[number])
+            settled = before.settled[number] if before.settled else None
+            arguments = (one, number, chunk, stays, before.firsts[number], settled)
             tasks.append(Task(one.directory / f"{number:05d}.json", again, arguments))
         return self._run("corpus", tasks)
 

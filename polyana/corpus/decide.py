@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 from polyana.corpus.chunks import Chunk
 from polyana.corpus.executor import Executor, Task
 from polyana.corpus.stage import CorpusConfig
-from polyana.corpus.steps.step import Columns, CorpusWide, Records, StepConfig
+from polyana.corpus.steps.step import Columns, CorpusWide, Records, StepConfig, joined
 
 __all__ = ["Decided", "Reason", "decide", "measured"]
 
@@ -35,7 +36,8 @@ class Decided:
 
     `noted`: what the numbers in a chunk's own columns `gone` and `edits` mean.
 
-    `twins`: of copies, (row, the row that was kept in its place), rows counted through all chunks.
+    `twins`: of copies, (row, the row that was kept in its place), rows counted through all chunks. `settled`: for each
+    chunk the file with what a step that reworks documents has to know of them.
     """
 
     chunks: list[Chunk]
@@ -43,7 +45,7 @@ class Decided:
     fates: list[NDArray[np.int32]] = field(init=False)
     reasons: list[Reason] = field(default_factory=list)
     twins: NDArray[np.int64] = field(default_factory=lambda: np.zeros((0, 2), np.int64))
-    settled: Path | None = None
+    settled: list[Path] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.fates = [np.full(len(chunk.column("length")), -1, np.int32) for chunk in self.chunks]
@@ -125,26 +127,35 @@ def measured(
 
 
 def _compare(step: CorpusWide, place: int, decided: Decided, directory: Path, executor: Executor) -> None:
-    settled = _settle(step, place, decided, directory, executor, None)
+    met = _meetings(step, place, decided, directory, executor, None)
     if step.narrows:
-        np.savez(directory / "narrowed.npz", **settled)  # type: ignore[arg-type]
-        settled = _settle(step, place, decided, directory / "again", executor, directory / "narrowed.npz")
+        np.savez(directory / "narrowed.npz", **step.settle(_loaded(met), decided.firsts[-1]))  # type: ignore[arg-type]
+        met = _meetings(step, place, decided, directory / "again", executor, directory / "narrowed.npz")
+    ranges = list(pairwise(decided.firsts))
+    if step.by_row:
+        targets = [directory / f"settled-{chunk.name}.npz" for chunk in decided.chunks]
+        settling = [(step, met, *each) for each in zip(ranges, targets, strict=True)]
+        executor.run([Task(each[-1].with_suffix(".json"), _settle, each) for each in settling])
+        decided.settled = targets
+        return
+    settled = step.settle(_loaded(met), decided.firsts[-1])
     if step.reworks:
-        decided.settled = directory / "settled.npz"
-        np.savez(decided.settled, **settled)  # type: ignore[arg-type]
+        target = directory / "settled.npz"
+        np.savez(target, **settled)  # type: ignore[arg-type]
+        decided.settled = [target] * len(decided.chunks)
         return
     reason = decided.number((place, "copy of another document"))
-    for number, (fates, first) in enumerate(zip(decided.fates, decided.firsts[:-1], strict=True)):
-        rows = settled["dropped"]
-        inside = rows[(rows >= first) & (rows < decided.firsts[number + 1])] - first
-        fates[inside] = reason
+    rows = np.sort(settled["dropped"])
+    for fates, (first, end) in zip(decided.fates, ranges, strict=True):
+        low, high = np.searchsorted(rows, (first, end))
+        fates[rows[low:high] - first] = reason
     decided.twins = np.concatenate([decided.twins, np.stack([settled["dropped"], settled["kept"]], 1)])
 
 
-def _settle(
+def _meetings(
     step: CorpusWide, place: int, decided: Decided, directory: Path, executor: Executor, narrowed: Path | None
-) -> Records:
-    """What follows from comparing all documents; `narrowed` is what did in the first round, if this is the second."""
+) -> list[Path]:
+    """Compare all documents; where what follows from it lies. `narrowed`: what did in the first round, in the second"""
     directory.mkdir(parents=True, exist_ok=True)
     alive = []
     for number, chunk in enumerate(decided.chunks):
@@ -161,8 +172,7 @@ def _settle(
         Task(directory / f"met-{number:05d}-of-{buckets:05d}.json", _meet, (step, directory, names, number, buckets))
         for number in range(buckets)
     ]
-    files = executor.run(meeting)
-    return step.settle(_joined([_load(directory / name) for name in files]), decided.firsts[-1])
+    return [directory / name for name in executor.run(meeting)]
 
 
 def _emit(
@@ -197,7 +207,18 @@ def _meet(step: CorpusWide, directory: Path, names: list[str], number: int, buck
         end = int(np.searchsorted(records["key"], np.uint64(high))) if number + 1 < buckets else len(records["key"])
         parts.append({each: np.asarray(values[start:end]) for each, values in records.items()})
     target = f"met-{number:05d}-of-{buckets:05d}"
-    return target, _save(directory / target, step.meet(_joined(parts)))
+    return target, _save(directory / target, step.meet(joined(parts)))
+
+
+def _settle(step: CorpusWide, met: list[Path], rows: tuple[int, int], target: Path) -> tuple[None, list[Path]]:
+    """Write what a step has to know of the documents of one chunk."""
+    parts = []
+    for directory in met:
+        records = _load(directory)
+        low, high = np.searchsorted(records["row"], rows)
+        parts.append({name: np.asarray(values[low:high]) for name, values in records.items()})
+    np.savez(target, **step.settle(parts, rows[1]))  # type: ignore[arg-type]
+    return None, [target]
 
 
 def _save(directory: Path, records: Records) -> list[Path]:
@@ -208,9 +229,9 @@ def _save(directory: Path, records: Records) -> list[Path]:
     return [directory / f"{name}.npy" for name in records]
 
 
+def _loaded(directories: list[Path]) -> list[Records]:
+    return [_load(directory) for directory in directories]
+
+
 def _load(directory: Path) -> Records:
     return {path.stem: np.load(path, mmap_mode="r") for path in sorted(directory.glob("*.npy"))}
-
-
-def _joined(parts: list[dict[str, Any]]) -> Records:
-    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]} if parts else {}

@@ -147,8 +147,8 @@ class Executor:
 
 
 _KILLED = (
-    "a process of the mill was killed: by the system, most likely, because memory was short. What was finished is "
-    "kept: run this again, with fewer of them at once by `work: {workers: 1}` or `work: {memory: 4 GB}`"
+    "a process of the mill was killed, by the system most likely, for want of memory. What was finished is kept: run "
+    "this again, with fewer of them at once by `work: {workers: 1}` or `work: {memory: 4 GB}`"
 )
 
 

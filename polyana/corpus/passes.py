@@ -22,7 +22,7 @@ from polyana.corpus.readers import Notes, Part
 from polyana.corpus.shown import MARGIN, SHOWN, Veil, around_change
 from polyana.corpus.stage import CorpusConfig
 from polyana.corpus.steps.near import NearDuplicates
-from polyana.corpus.steps.step import Block, CorpusWide, Edit, Found, StepConfig, Surroundings, Worker
+from polyana.corpus.steps.step import Block, CorpusWide, Edit, Found, Records, StepConfig, Surroundings, Worker
 
 if TYPE_CHECKING:
     from polyana.corpus.words import Words
@@ -37,7 +37,7 @@ SAMPLES = 10  # documents shown for each reason
 @dataclass(frozen=True)
 class Pass:
     """`steps` are places in `config.all_steps`; `rework` is that of a corpus-wide step behind the pass before, which
-    edits by what was settled then and stands in `settled`."""
+    edits by what was settled then."""
 
     directory: Path
     config: CorpusConfig
@@ -45,7 +45,6 @@ class Pass:
     languages: tuple[str, ...]
     files: tuple[Mapping[str, Path], ...]  # that each step of `config.all_steps` names, by setting
     rework: int | None = None
-    settled: Path | None = None
     domains: tuple[str, ...] = ()  # names of all of them
 
 
@@ -89,9 +88,18 @@ def read_part(one: Pass, number: int, part: Part, source: int) -> tuple[dict[str
     return result | {"notes": noticed}, files
 
 
-def again(one: Pass, number: int, chunk: Chunk, stays: Path, first: int) -> tuple[dict[str, Any], list[Path]]:
-    """A later pass over those of a chunk's documents that `stays` (an array of rows) names; row `first` is its 0."""
-    return _work(one, number, _kept(one, chunk, np.load(stays), first))
+def again(
+    one: Pass, number: int, chunk: Chunk, stays: Path, first: int, settled: Path | None
+) -> tuple[dict[str, Any], list[Path]]:
+    """A later pass over those of a chunk's documents that `stays` (an array of rows) names; row `first` is its 0.
+
+    `settled` is what the step `one.rework` has to know.
+    """
+    known: Records = {}
+    if settled is not None:
+        with np.load(settled) as columns:
+            known = dict(columns)
+    return _work(one, number, _kept(one, chunk, np.load(stays), first, known))
 
 
 @dataclass(slots=True)
@@ -142,7 +150,7 @@ def _no_document(read: str, text: str, least: int) -> str | None:
     return f"shorter than {least} characters" if len(text) < least else None
 
 
-def _kept(one: Pass, chunk: Chunk, stays: NDArray[np.int64], first: int) -> Iterator[_Batch]:
+def _kept(one: Pass, chunk: Chunk, stays: NDArray[np.int64], first: int, settled: Records) -> Iterator[_Batch]:
     carried = ("length", "source", "domain", "held", "order", "language")
     columns = chunk.columns(carried)
     columns = {name: values[stays] for name, values in columns.items()}
@@ -155,12 +163,10 @@ def _kept(one: Pass, chunk: Chunk, stays: NDArray[np.int64], first: int) -> Iter
         block = Block([each.id for each in documents], [each.text for each in documents], part.pop("language"))
         part["size"] = part.pop("length")
         batch = _Batch(block, part, [], {}, [])
-        if one.rework is not None and one.settled is not None:
+        if one.rework is not None:
             step = one.config.all_steps[one.rework]
             assert isinstance(step, CorpusWide)
-            with np.load(one.settled) as settled:
-                edited = step.rework(block.texts, block.ids, rows, dict(settled))
-            _edit(batch, one.rework, Found(edited=edited))
+            _edit(batch, one.rework, Found(edited=step.rework(block.texts, block.ids, rows, settled)))
         yield batch
 
 

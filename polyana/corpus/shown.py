@@ -25,14 +25,14 @@ class Veil:
         self._veils = [step.veil() for step in steps if step.secret]
 
     def window(self, text: str, start: int = 0, end: int = SHOWN) -> str:
-        """text[start:end], every character that may not be seen as a black box."""
+        """text[start:end], every character that may not be seen as a black box; half of one (JSON has them) as `?`."""
         if not self._veils:
-            return text[start:end]
+            return text[start:end].encode("utf-8", "replace").decode()
         first = max(0, start - MARGIN)
         shown = text[first : end + MARGIN]
         for veil in self._veils:
             shown = veil(shown)
-        return shown[start - first : end - first]
+        return shown[start - first : end - first].encode("utf-8", "replace").decode()
 
 
 def around_change(before: str, after: str, veil: Veil) -> tuple[str, str]:

@@ -22,7 +22,7 @@ from pydantic import Field
 
 from polyana.config import KeyPath, Share
 from polyana.corpus.normalise import normalise
-from polyana.corpus.steps.step import Columns, CorpusWide, Edit, Found, Records, Surroundings, Worker
+from polyana.corpus.steps.step import Columns, CorpusWide, Edit, Found, Records, Surroundings, Worker, joined
 
 __all__ = [
     "EDGE",
@@ -195,12 +195,13 @@ class BoilerplateConfig(CorpusWide):
             for at, name in enumerate(("key", "site", "count", "line"))
         }
 
-    def settle(self, met: Records, rows: int) -> Records:
-        line = met["line"]
-        order = np.argsort(met["key"][~line])
-        sites, documents = met["key"][~line][order], met["count"][~line][order]
-        of_site = documents[np.searchsorted(sites, met["site"][line])]
-        return {"hashes": np.sort(met["key"][line][met["count"][line] >= self.min_share * of_site])}
+    def settle(self, met: Sequence[Records], rows: int) -> Records:
+        found = joined(met)
+        line = found["line"]
+        order = np.argsort(found["key"][~line])
+        sites, documents = found["key"][~line][order], found["count"][~line][order]
+        of_site = documents[np.searchsorted(sites, found["site"][line])]
+        return {"hashes": np.sort(found["key"][line][found["count"][line] >= self.min_share * of_site])}
 
     def rework(self, texts: list[str], ids: list[str], rows: NDArray[np.int64], settled: Records) -> dict[int, Edit]:
         changed = without(texts, site_hashes(ids), settled["hashes"], edges_only=self.edges_only)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from array import array
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 import numpy as np
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from polyana.corpus.normalise import normalise
-from polyana.corpus.steps.step import Block, Columns, CorpusWide, Edit, Found, Records, Surroundings, Worker
+from polyana.corpus.steps.step import Block, Columns, CorpusWide, Edit, Found, Records, Surroundings, Worker, joined
 
 __all__ = ["ExactDuplicates"]
 
@@ -33,6 +34,10 @@ class ExactDuplicates(CorpusWide):
     def reworks(self) -> bool:
         return self.unit != "document"
 
+    @property
+    def by_row(self) -> bool:
+        return self.reworks
+
     def worker(self, surroundings: Surroundings) -> Worker:
         def digests(block: Block) -> Found:
             """128 bits of each text: two that differ do not meet."""
@@ -47,36 +52,34 @@ class ExactDuplicates(CorpusWide):
     def emit(self, columns: Columns, texts: Callable[[], list[str]], rows: NDArray[np.int64]) -> Records:
         if not self.reworks:
             return {"key": columns["key"], "check": columns["check"], "row": rows}
-        keys, places, owners = list[bytes](), list[int](), list[int]()
+        # the lines of a chunk are millions, which as objects would take ten times the room
+        keys, places, owners = bytearray(), array("i"), array("q")
         for row, text in zip(rows.tolist(), texts(), strict=True):
             for place, part in enumerate(self._parts(text)):
                 bare = part.strip()
                 if bare and len(bare) >= self.min_characters:
-                    keys.append(hashlib.blake2b(bare.encode("utf-8", "replace"), digest_size=16).digest())
+                    keys += hashlib.blake2b(bare.encode("utf-8", "replace"), digest_size=16).digest()
                     places.append(place)
                     owners.append(row)
-        found = np.frombuffer(b"".join(keys), np.uint64).reshape(-1, 2)
+        found = np.frombuffer(keys, np.uint64).reshape(-1, 2)
         return {
             "key": found[:, 0], "check": found[:, 1],
-            "row": np.array(owners, np.int64), "place": np.array(places, np.int32),
+            "row": np.frombuffer(owners, np.int64), "place": np.frombuffer(places, np.int32),
         }  # fmt: skip
 
     def meet(self, records: Records) -> Records:
-        by = [records["row"], records["check"], records["key"]]
-        order = np.lexsort([records["place"], *by] if self.reworks else by)
+        order = np.lexsort([records[name] for name in ("place", "row", "check", "key") if name in records])
         key, check, row = (records[name][order] for name in ("key", "check", "row"))
         again = np.zeros(len(order), np.bool_)
         again[1:] = (key[1:] == key[:-1]) & (check[1:] == check[:-1])
         first = np.maximum.accumulate(np.where(again, 0, np.arange(len(order))))
         if self.reworks:
-            return {"row": row[again], "place": records["place"][order][again]}
+            return _sorted(row[again], records["place"][order][again])
         return {"dropped": row[again], "kept": row[first[again]]}
 
-    def settle(self, met: Records, rows: int) -> Records:
-        if not self.reworks:
-            return met
-        order = np.lexsort([met["place"], met["row"]])
-        return {name: values[order] for name, values in met.items()}
+    def settle(self, met: Sequence[Records], rows: int) -> Records:
+        found = joined(met)
+        return _sorted(found["row"], found["place"]) if self.reworks else found
 
     def rework(self, texts: list[str], ids: list[str], rows: NDArray[np.int64], settled: Records) -> dict[int, Edit]:
         starts = np.searchsorted(settled["row"], rows)
@@ -92,3 +95,8 @@ class ExactDuplicates(CorpusWide):
 
     def _parts(self, text: str) -> list[str]:
         return text.split("\n\n" if self.unit == "paragraph" else "\n")
+
+
+def _sorted(row: NDArray[np.int64], place: NDArray[np.int32]) -> Records:
+    order = np.lexsort((place, row))
+    return {"row": row[order], "place": place[order]}

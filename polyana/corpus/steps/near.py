@@ -3,7 +3,7 @@ section 3.4)."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Literal
 
 import numpy as np
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from polyana.config import KeyPath
-from polyana.corpus.steps.step import Block, Columns, CorpusWide, Found, Records, Surroundings, Worker
+from polyana.corpus.steps.step import Block, Columns, CorpusWide, Found, Records, Surroundings, Worker, joined
 
 __all__ = ["NearDuplicates", "permutations"]
 
@@ -79,16 +79,31 @@ class NearDuplicates(CorpusWide):
             "one": row[first], "other": row[again], "one_length": length[first], "other_length": length[again],
         }  # fmt: skip
 
-    def settle(self, met: Records, rows: int) -> Records:
-        from polyana.corpus import native
-
-        both = np.concatenate([met["one"], met["other"]])
-        members, at = np.unique(both, return_index=True)
-        length = np.concatenate([met["one_length"], met["other_length"]])[at]
-        one, other = (np.searchsorted(members, met[name]) for name in ("one", "other"))
-        cluster = native.clusters(one, other, len(members))
+    def settle(self, met: Sequence[Records], rows: int) -> Records:
+        pairs = {name: np.zeros(0, np.int64) for name in ("one", "other", "one_length", "other_length")}
+        for part in met:
+            pairs = _star(joined([pairs, part]))
+        first, at = np.unique(pairs["one"], return_index=True)
+        members = np.concatenate([first, pairs["other"]])
+        cluster = np.concatenate([first, pairs["one"]])
+        length = np.concatenate([pairs["one_length"][at], pairs["other_length"]])
         best = np.lexsort([members, -length, cluster] if self.keep == "longest" else [members, cluster])
         starts = np.flatnonzero(np.diff(cluster[best], prepend=-1))
-        kept = np.repeat(members[best[starts]], np.diff([*starts, len(best)]))
+        kept = np.repeat(members[best[starts]], np.diff(np.append(starts, len(best))))
         gone = members[best] != kept
         return {"dropped": members[best][gone], "kept": kept[gone]}
+
+
+def _star(pairs: Records) -> Records:
+    """The same clusters by fewer pairs: of the first document of each with every other one."""
+    from polyana.corpus import native
+
+    members, at = np.unique(np.concatenate([pairs["one"], pairs["other"]]), return_index=True)
+    length = np.concatenate([pairs["one_length"], pairs["other_length"]])[at]
+    one, other = (np.searchsorted(members, pairs[name]) for name in ("one", "other"))
+    first = native.clusters(one, other, len(members))
+    rest = np.flatnonzero(first != np.arange(len(members)))
+    first = first[rest]
+    return {
+        "one": members[first], "other": members[rest], "one_length": length[first], "other_length": length[rest],
+    }  # fmt: skip

@@ -32,6 +32,7 @@ __all__ = [
     "Surroundings",
     "Verdict",
     "Worker",
+    "joined",
 ]
 
 Columns = Mapping[str, NDArray[Any]]
@@ -122,6 +123,11 @@ class Surroundings:
     domains: tuple[str, ...] = ()
 
 
+def joined(parts: Sequence[Records]) -> Records:
+    """Records of the same columns, one behind another."""
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]} if parts else {}
+
+
 class StepConfig(Config):
     """What all steps share."""
 
@@ -179,8 +185,11 @@ class CorpusWide(StepConfig):
         """What follows from records, among which are all or none of each key."""
         raise NotImplementedError  # each kind has its own
 
-    def settle(self, met: Records, rows: int) -> Records:
-        """`dropped` and `kept`: rows that go and the row that each is a copy of. Or what `rework` needs."""
+    def settle(self, met: Sequence[Records], rows: int) -> Records:
+        """`dropped` and `kept`: rows that go and the row that each is a copy of. Or what `rework` needs.
+
+        `met` is what `meet` gave, time by time; it lies on the disk, and need not be in memory at once.
+        """
         raise NotImplementedError  # each kind has its own
 
     @property
@@ -200,6 +209,14 @@ class CorpusWide(StepConfig):
     @property
     def reworks(self) -> bool:
         """Whether documents are edited by what was settled, and not only dropped."""
+        return False
+
+    @property
+    def by_row(self) -> bool:
+        """Whether `meet` gives numbers of documents, `row`, sorted, and `rework` needs those of its documents alone.
+
+        Then `settle` is asked for the documents of one chunk at a time.
+        """
         return False
 
     def rework(self, texts: list[str], ids: list[str], rows: NDArray[np.int64], settled: Records) -> dict[int, Edit]:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from polyana.config import KeyPath
-from polyana.corpus.steps.step import Columns, CorpusWide, Edit, Found, Records, Surroundings, Worker
+from polyana.corpus.steps.step import Columns, CorpusWide, Edit, Found, Records, Surroundings, Worker, joined
 
 __all__ = ["RepeatedSubstrings", "without_words"]
 
@@ -43,6 +43,10 @@ class RepeatedSubstrings(CorpusWide):
 
     @property
     def reworks(self) -> bool:
+        return True
+
+    @property
+    def by_row(self) -> bool:
         return True
 
     @property
@@ -80,16 +84,18 @@ class RepeatedSubstrings(CorpusWide):
             return {"repeated": keys[counts > 1]}
         order = np.lexsort([records["place"], records["key"]])
         key, place = records["key"][order], records["place"][order]
-        return {"again": place[1:][key[1:] == key[:-1]]}
+        again = np.sort(place[1:][key[1:] == key[:-1]])
+        return {"row": again >> _PLACES, "place": again & ((1 << _PLACES) - 1)}
 
-    def settle(self, met: Records, rows: int) -> Records:
+    def settle(self, met: Sequence[Records], rows: int) -> Records:
         """Rows of words that go: `row` of the document, `begin` and `end` among its words."""
-        if "repeated" in met:
-            return {"repeated": np.sort(met["repeated"])}
-        again = np.sort(met["again"])
-        document, start = again >> _PLACES, again & ((1 << _PLACES) - 1)
+        found = joined(met)
+        if "repeated" in found:
+            return {"repeated": np.sort(found["repeated"])}
+        order = np.lexsort((found["place"], found["row"]))
+        document, start = found["row"][order], found["place"][order]
         apart = (document[1:] != document[:-1]) | (start[1:] > start[:-1] + self.words)
-        border = np.flatnonzero(np.concatenate([[True], apart, [True]])) if len(again) else np.zeros(1, np.int64)
+        border = np.flatnonzero(np.concatenate([[True], apart, [True]])) if len(start) else np.zeros(1, np.int64)
         first, last = border[:-1], border[1:] - 1
         return {"row": document[first], "begin": start[first], "end": start[last] + self.words}
 
