@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from polyana.corpus.chunks import Chunk
+from polyana.corpus.chunks import SIZES, Chunk, Sizes
 from polyana.corpus.decide import Decided, decide
 from polyana.corpus.document import Split
 from polyana.corpus.executor import Executor, Task
@@ -23,7 +23,7 @@ from polyana.corpus.inputs import source_inputs
 from polyana.corpus.mix import balance, copies_of
 from polyana.corpus.page import write_pages
 from polyana.corpus.passes import Pass, again, hash_of, held_out_at, passes_of, read_part
-from polyana.corpus.readers import Notes, check_notes, parts_of
+from polyana.corpus.readers import Notes, Part, check_notes, parts_of
 from polyana.corpus.report import CorpusReport
 from polyana.corpus.stage import CorpusConfig
 from polyana.corpus.steps import CorpusWide, DomainsConfig, Judging, StepConfig
@@ -79,6 +79,7 @@ def build_corpus(
     workshop: Path | None = None,
     inputs: Any = None,
     models: Mapping[str, Path] | None = None,
+    sizes: Sizes = SIZES,
 ) -> dict[str, Any]:
     """Write the documents and the report (.json, .html, .md) into `directory`; the report. Paths start at `base`.
 
@@ -90,8 +91,12 @@ def build_corpus(
     with ExitStack() as stack:
         if workshop is None:
             workshop = Path(stack.enter_context(TemporaryDirectory(prefix="polyana-")))
-        executor = stack.enter_context(Executor(config.work.executor, config.work.processes()))
-        mill = Mill(config, base, workshop, fingerprint([VERSION, inputs]), models or {}, executor, console)
+        parts = [parts_of(source, base) for source in config.sources]
+        bytes_read = sum(piece.size for source in parts for part in source for piece in part.pieces)
+        workers = min(config.work.processes(), 1 + bytes_read // sizes.process)
+        executor = stack.enter_context(Executor(config.work.executor, workers))
+        identity = fingerprint([VERSION, inputs])
+        mill = Mill(config, base, parts, workshop, identity, models or {}, executor, sizes, console)
         report = mill.run(directory)
     write_json(directory / "report.json", report)
     write_pages(report, directory)
@@ -102,11 +107,11 @@ class Mill:
     """A corpus on its way through its passes."""
 
     def __init__(
-        self, config: CorpusConfig, base: Path, workshop: Path, inputs: str, models: Mapping[str, Path],
-        executor: Executor, console: Console,
+        self, config: CorpusConfig, base: Path, parts: list[list[Part]], workshop: Path, inputs: str,
+        models: Mapping[str, Path], executor: Executor, sizes: Sizes, console: Console,
     ) -> None:  # fmt: skip
-        self.config, self.base, self.workshop, self.console = config, base, workshop, console
-        self._executor = executor
+        self.config, self.workshop, self.console = config, workshop, console
+        self._parts, self._executor, self._sizes = parts, executor, sizes
         self._files = tuple(
             step.places(base) | ({"model": models[step.model]} if isinstance(step, Judging) and step.model else {})
             for step in config.all_steps
@@ -146,7 +151,9 @@ class Mill:
         # but for thresholds
         self._identity = fingerprint([self._identity, self.config.measuring(steps)])
         directory = self._directory(f"pass-{number}-{self._identity[:16]}")
-        return Pass(directory, self.config, steps, self.config.languages, self._files, rework, self._domains)
+        return Pass(
+            directory, self.config, steps, self.config.languages, self._files, self._sizes, rework, self._domains
+        )
 
     def _told(self) -> list[str]:
         """The domains that a step tells apart."""
@@ -164,7 +171,7 @@ class Mill:
         return directory
 
     def _read(self, one: Pass) -> list[dict[str, Any]]:
-        sources = [parts_of(source, self.base) for source in self.config.sources]
+        sources = self._parts
         parts = [(number, part) for number, parts in enumerate(sources) for part in parts]
         tasks = [
             Task(one.directory / f"{number:05d}.json", read_part, (one, number, part, source))
@@ -221,7 +228,7 @@ class Mill:
         self._identity = fingerprint([self._identity, [self.config.all_steps[place].identity() for place in one.steps]])
         directory = self._directory(f"decided-{self._identity[:16]}")
         for place in one.steps:
-            decide(self.config, place, decided, directory, self._executor)
+            decide(self.config, place, decided, directory, self._executor, self._sizes)
             check_guard(self.config, place, decided, self._domains)
         self.report.add_pass(one.steps, decided, results, self._executor, directory)
 

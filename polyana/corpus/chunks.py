@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +21,24 @@ from numpy.typing import NDArray
 from polyana.corpus.document import Document, Dropped
 from polyana.corpus.steps.step import Block
 
-__all__ = ["EDITS", "Chunk", "ChunkWriter", "blocks_of"]
+__all__ = ["EDITS", "SIZES", "Chunk", "ChunkWriter", "Sizes", "blocks_of"]
 
 EDITS = "edits"  # the one column that is not by document: row, number of the reason, bytes taken
 
-_BLOCK = 8 * 10**6  # characters that are worked on at once; guess: fits into memory, long enough for numpy
-_DOCUMENTS = 50_000  # or so many documents
-_CHUNK = 64 * 10**6  # bytes of text in a chunk: what one task holds of columns and writes again; guess
-_ROWS = 200_000  # or so many documents
+
+@dataclass(frozen=True)
+class Sizes:
+    """How much is done at once. It decides on memory and time, and on nothing that comes out."""
+
+    block: int = 8 * 10**6  # characters that steps see at once; guess: fits into memory, long enough for numpy
+    documents: int = 50_000  # or so many documents
+    chunk: int = 64 * 10**6  # bytes of text in a chunk: what one task holds of columns and writes again; guess
+    rows: int = 200_000  # or so many documents
+    records: int = 1 << 22  # of a corpus-wide step that meet in one task, some 100 MB; guess
+    process: int = 8 * 10**6  # bytes to read that are worth a process: done in the second that one needs to begin
+
+
+SIZES = Sizes()
 
 
 class Chunk:
@@ -71,8 +82,8 @@ class Chunk:
 class ChunkWriter:
     """Writes blocks and their columns as chunks of one part; `names` are those written."""
 
-    def __init__(self, directory: Path, part: int) -> None:
-        self._directory, self._part = directory, part
+    def __init__(self, directory: Path, part: int, sizes: Sizes) -> None:
+        self._directory, self._part, self._sizes = directory, part, sizes
         self.names: list[str] = []
         self._columns: dict[str, list[NDArray[Any]]] = {}
         self._size, self._rows = 0, 0
@@ -92,7 +103,7 @@ class ChunkWriter:
         dropped: Sequence[dict[str, Any]],
     ) -> None:
         """`edits`: place in the block, number of the reason, bytes taken."""
-        if self._documents is None or self._size > _CHUNK or self._rows > _ROWS:
+        if self._documents is None or self._size > self._sizes.chunk or self._rows > self._sizes.rows:
             self._begin()
         text = "".join(
             json.dumps({"id": identifier, "text": text}, ensure_ascii=False) + "\n"
@@ -134,7 +145,7 @@ class ChunkWriter:
         self._end()
 
 
-def blocks_of(items: Iterator[Document | Dropped]) -> Iterator[tuple[list[Document], list[Dropped]]]:
+def blocks_of(items: Iterator[Document | Dropped], sizes: Sizes) -> Iterator[tuple[list[Document], list[Dropped]]]:
     """Documents some at a time, and what was dropped between them."""
     documents, dropped, size = list[Document](), list[Dropped](), 0
     for item in items:
@@ -143,7 +154,7 @@ def blocks_of(items: Iterator[Document | Dropped]) -> Iterator[tuple[list[Docume
         else:
             documents.append(item)
             size += len(item.text)
-        if size > _BLOCK or len(documents) + len(dropped) >= _DOCUMENTS:
+        if size > sizes.block or len(documents) + len(dropped) >= sizes.documents:
             yield documents, dropped
             documents, dropped, size = [], [], 0
     if documents or dropped:

@@ -15,14 +15,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from polyana.corpus.chunks import Chunk
+from polyana.corpus.chunks import Chunk, Sizes
 from polyana.corpus.executor import Executor, Task
 from polyana.corpus.stage import CorpusConfig
 from polyana.corpus.steps.step import Columns, CorpusWide, Records, StepConfig, joined
 
 __all__ = ["Decided", "Reason", "decide", "measured"]
-
-_RECORDS = 1 << 22  # that meet in one task, some 100 MB; guess
 
 Made = tuple[Any, list[Path]]  # what a task gives: a result, and the files it wrote
 
@@ -80,7 +78,9 @@ class Decided:
         return dict(self.twins[wanted].tolist())
 
 
-def decide(config: CorpusConfig, place: int, decided: Decided, directory: Path, executor: Executor) -> None:
+def decide(
+    config: CorpusConfig, place: int, decided: Decided, directory: Path, executor: Executor, sizes: Sizes
+) -> None:
     """Decide by one more step.
 
     `directory` is for what corpus-wide steps write: they find it again when the same is decided once more.
@@ -91,7 +91,7 @@ def decide(config: CorpusConfig, place: int, decided: Decided, directory: Path, 
         if not isinstance(step, CorpusWide):
             _judge(step, place, config.languages, number, decided)
     if isinstance(step, CorpusWide) and decided.chunks:
-        _compare(step, place, decided, directory / str(place), executor)
+        _compare(step, place, decided, directory / str(place), executor, sizes)
 
 
 def _follow(number: int, place: int, decided: Decided) -> None:
@@ -126,11 +126,11 @@ def measured(
         yield language, rows, {name.partition(".")[2]: columns[name][rows] for name in names}
 
 
-def _compare(step: CorpusWide, place: int, decided: Decided, directory: Path, executor: Executor) -> None:
-    met = _meetings(step, place, decided, directory, executor, None)
+def _compare(step: CorpusWide, place: int, decided: Decided, directory: Path, executor: Executor, sizes: Sizes) -> None:
+    met = _meetings(step, place, decided, directory, executor, sizes, None)
     if step.narrows:
         np.savez(directory / "narrowed.npz", **step.settle(_loaded(met), decided.firsts[-1]))  # type: ignore[arg-type]
-        met = _meetings(step, place, decided, directory / "again", executor, directory / "narrowed.npz")
+        met = _meetings(step, place, decided, directory / "again", executor, sizes, directory / "narrowed.npz")
     ranges = list(pairwise(decided.firsts))
     if step.by_row:
         targets = [directory / f"settled-{chunk.name}.npz" for chunk in decided.chunks]
@@ -153,8 +153,9 @@ def _compare(step: CorpusWide, place: int, decided: Decided, directory: Path, ex
 
 
 def _meetings(
-    step: CorpusWide, place: int, decided: Decided, directory: Path, executor: Executor, narrowed: Path | None
-) -> list[Path]:
+    step: CorpusWide, place: int, decided: Decided, directory: Path, executor: Executor, sizes: Sizes,
+    narrowed: Path | None,
+) -> list[Path]:  # fmt: skip
     """Compare all documents; where what follows from it lies. `narrowed`: what did in the first round, in the second"""
     directory.mkdir(parents=True, exist_ok=True)
     alive = []
@@ -166,7 +167,7 @@ def _meetings(
         for chunk, path, first in zip(decided.chunks, alive, decided.firsts[:-1], strict=True)
     ]
     count = sum(executor.run(emitting))
-    buckets = max(1, -(-count // _RECORDS))
+    buckets = max(1, -(-count // sizes.records))
     names = [chunk.name for chunk in decided.chunks]
     meeting = [
         Task(directory / f"met-{number:05d}-of-{buckets:05d}.json", _meet, (step, directory, names, number, buckets))

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from polyana.corpus.chunks import Chunk, ChunkWriter, blocks_of
+from polyana.corpus.chunks import Chunk, ChunkWriter, Sizes, blocks_of
 from polyana.corpus.document import Document, Dropped, utf8_length
 from polyana.corpus.normalise import normalise, not_text
 from polyana.corpus.readers import Notes, Part
@@ -44,6 +44,7 @@ class Pass:
     steps: tuple[int, ...]
     languages: tuple[str, ...]
     files: tuple[Mapping[str, Path], ...]  # that each step of `config.all_steps` names, by setting
+    sizes: Sizes
     rework: int | None = None
     domains: tuple[str, ...] = ()  # names of all of them
 
@@ -83,7 +84,7 @@ def held_out_at(digest: bytes) -> float:
 def read_part(one: Pass, number: int, part: Part, source: int) -> tuple[dict[str, Any], list[Path]]:
     """The first pass over a part of a source."""
     notes = Notes()
-    result, files = _work(one, number, _cleaned(part.read(notes), one.config, source))
+    result, files = _work(one, number, _cleaned(part.read(notes), one, source))
     noticed = {field.name: getattr(notes, field.name) for field in fields(notes)}  # asdict cannot copy a Counter
     return result | {"notes": noticed}, files
 
@@ -113,13 +114,13 @@ class _Batch:
     unread: list[dict[str, Any]]
 
 
-def _cleaned(items: Iterator[Document | Dropped], config: CorpusConfig, source: int) -> Iterator[_Batch]:
-    for documents, dropped in blocks_of(items):
+def _cleaned(items: Iterator[Document | Dropped], one: Pass, source: int) -> Iterator[_Batch]:
+    for documents, dropped in blocks_of(items, one.sizes):
         unread = [_record(item.id, item.reason, item.size, source) for item in dropped]
         edits, ids, texts, sizes = list[tuple[int, int, Edit, str]](), list[str](), list[str](), list[int]()
         for document in documents:
             text, size = normalise(document.text), utf8_length(document.text)
-            if reason := _no_document(document.text, text, config.min_characters):
+            if reason := _no_document(document.text, text, one.config.min_characters):
                 unread.append(_record(document.id, reason, size, source, document.text[: SHOWN + MARGIN]))
                 continue
             if text != document.text and (edit := Edit.of(document.text, [("normalised", text)])):
@@ -156,7 +157,7 @@ def _kept(one: Pass, chunk: Chunk, stays: NDArray[np.int64], first: int, settled
     columns = {name: values[stays] for name, values in columns.items()}
     wanted, at = set(stays.tolist()), 0
     staying = (document for row, document in enumerate(chunk.documents()) if row in wanted)
-    for documents, _ in blocks_of(staying):
+    for documents, _ in blocks_of(staying, one.sizes):
         part = {name: values[at : at + len(documents)] for name, values in columns.items()}
         rows = stays[at : at + len(documents)] + first
         at += len(documents)
@@ -186,7 +187,7 @@ def _work(one: Pass, number: int, batches: Iterator[_Batch]) -> tuple[dict[str, 
     workers = _workers(one)
     samples = _Samples(one)
     reasons: dict[tuple[int, str], int] = {}
-    writer = ChunkWriter(one.directory, number)
+    writer = ChunkWriter(one.directory, number, one.sizes)
     try:
         for batch in batches:
             for place, worker in workers:

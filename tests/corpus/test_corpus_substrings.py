@@ -11,6 +11,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from polyana.corpus import Corpus, CorpusConfig, build_corpus
+from polyana.corpus.chunks import SIZES, Sizes
 from polyana.corpus.steps.substrings import RepeatedSubstrings, without_words
 from polyana.tracking import Console
 
@@ -22,7 +23,7 @@ def one_round(step, emitted, buckets, rows):
     for bucket in range(buckets):
         mine = records["key"] % np.uint64(buckets) == bucket
         met.append(step.meet({name: values[mine] for name, values in records.items()}))
-    return step.settle({name: np.concatenate([each[name] for each in met]) for name in met[0]}, rows)
+    return step.settle(met, rows)
 
 
 def cut(texts, words, chunks=1, buckets=1):
@@ -107,11 +108,10 @@ def test_the_same_words_in_another_order_are_another_passage():
     assert cut(texts, 50) == texts
 
 
-def build(base, name, **rest):
-    sources, work = [{"path": "texts.jsonl"}], {"workers": 1}  # another process would not see smaller chunks
-    config = CorpusConfig(kind="corpus", sources=sources, eval=0, work=work, **rest)
+def build(base, name, sizes=SIZES, **rest):
+    config = CorpusConfig(kind="corpus", sources=[{"path": "texts.jsonl"}], eval=0, **rest)
     (base / name).mkdir()
-    report = build_corpus(config, base, base / name, Console(io.StringIO()))
+    report = build_corpus(config, base, base / name, Console(io.StringIO()), sizes=sizes)
     return {document.id: document.text for document in Corpus(base / name).documents("train")}, report
 
 
@@ -122,11 +122,8 @@ def test_a_corpus_is_cut_the_same_however_it_lies(tmp_path, monkeypatch):
     (tmp_path / "texts.jsonl").write_text("".join(json.dumps({"text": row}) + "\n" for row in rows))
     steps = [RepeatedSubstrings(words=20)]
     whole, report = build(tmp_path, "whole", steps=steps)
-    monkeypatch.setattr("polyana.corpus.chunks._BLOCK", 3000)
-    monkeypatch.setattr("polyana.corpus.chunks._CHUNK", 9000)
-    monkeypatch.setattr("polyana.corpus.decide._RECORDS", 100)
     monkeypatch.setattr("polyana.corpus.steps.substrings._AT_ONCE", 2000)
-    assert build(tmp_path, "small", steps=steps) == (whole, report)
+    assert build(tmp_path, "small", Sizes(block=3000, chunk=9000, records=100), steps=steps) == (whole, report)
     expected = left_by_brute_force(rows, 20)
     assert [whole[f"texts.jsonl/texts.jsonl#{at + 1}"].split() for at in range(40)] == expected
     assert whole["texts.jsonl/texts.jsonl#2"].endswith("\n\nthe end of 1")
