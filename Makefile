@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help demo finetune install test test-all bench-train bench-plan lint typecheck format clean
+.PHONY: help demo finetune install test test-all bench-train bench-corpus bench-plan lint typecheck format clean
 
 help:
 	@echo "make demo       install, train a small language model on real text, show what it writes (< 8 minutes)"
@@ -10,6 +10,7 @@ help:
 	@echo "make install    what running and working on Polyana needs, into .venv"
 	@echo "make test       the tests (test-all: with the slow ones)"
 	@echo "make bench-train [ARGS=--quick]   race other libraries (docs/performance.md; makes their environments, 6 GB)"
+	@echo "make bench-corpus [ARGS=--quick]  race datatrove and datasets.map (docs/performance.md; 1 GB of environments)"
 	@echo "make bench-plan [ARGS=--quick]    is \`polyana plan\` right about memory and time? on six trainings"
 	@echo "make lint typecheck format"
 
@@ -67,13 +68,17 @@ test-all: .venv/gpu
 	@touch $@
 
 # This one needs no torch
-.venv-rivals/datasets/made: benchmarks/corpus/requirements-datasets.txt
+.venv-rivals/datasets/made .venv-rivals/datatrove/made: .venv-rivals/%/made: benchmarks/corpus/requirements-%.txt
 	test -x $(@D)/bin/pip || $(PYTHON) -m venv $(@D)
 	$(@D)/bin/pip install --quiet --disable-pip-version-check --no-deps -r $<
 	@touch $@
 
 bench-train: .venv/demo $(patsubst %,.venv-rivals/%/made,transformers trl llamafactory litgpt)
 	$(BIN)/python benchmarks/train/race.py $(ARGS)
+
+bench-corpus: .venv/dev .venv-rivals/datasets/made .venv-rivals/datatrove/made
+	$(BIN)/python benchmarks/corpus/tokenising.py $(ARGS); one=$$?; \
+		$(BIN)/python benchmarks/corpus/mill.py $(ARGS) && exit $$one
 
 bench-plan: .venv/demo
 	$(BIN)/python benchmarks/plan/accuracy.py $(ARGS)

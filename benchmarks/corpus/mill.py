@@ -1,0 +1,182 @@
+"""The mill against datatrove with two local workers: filters, near copies, and end to end from JSONL to tokens.
+
+    make bench-corpus [ARGS=--quick]
+
+Both sides read the same JSONL and write what they keep, with two processes. Compared are megabytes per CPU second, of
+all processes together, beside the seconds that each took; what loading costs a process before it sees a document is
+measured on ten documents and taken off on both sides. With --quick theirs has a part of the text, for it is slow, and
+ours all of it: decisions are compared on that part. Exit code 1 when a bar is short.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import resource
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from text import real_text
+from transformers import PreTrainedTokenizerFast
+
+from polyana.corpus import Corpus, CorpusConfig, build_corpus
+from polyana.data import tokenise
+from polyana.tokenizer import END_OF_TEXT, TextTokenizer, learn_bpe
+from polyana.tracking import Console
+
+PROJECT = Path(__file__).resolve().parents[2]
+WORK = PROJECT / ".polyana" / "bench-corpus"
+RIVAL = PROJECT / ".venv-rivals" / "datatrove" / "bin" / "python"
+PAGE = 5_000  # characters of a document; guess: a page of the web
+ALL = 210.0  # megabytes
+PART = {"filters": 6.0, "minhash": 10.0, "end_to_end": 6.0}  # that theirs has with --quick: about a minute each
+TARGETS = {"filters": 50.0, "minhash": 50.0, "end_to_end": 30.0}
+FILTERS: list[Any] = [
+    "gopher_repetition",
+    {"kind": "gopher_quality", "min_stop_words": 0, "min_alphabetic": 0.5},
+    {"kind": "c4", "ended_lines": False, "curly_bracket": False},
+    {"kind": "fineweb_quality", "max_repeated_characters": 0.1},
+]  # as lenient as rivals' end-to-end run, or little would reach the later steps
+# FTFYFormatter changes quotes, ligatures and widths, too
+REPAIR = {"kind": "repair", "quotes": True, "ligatures": True, "widths": True, "entities": True}
+STEPS: dict[str, list[Any]] = {
+    "filters": FILTERS,
+    "minhash": ["near_duplicates"],
+    "end_to_end": [REPAIR, *FILTERS, "near_duplicates", {"kind": "privacy", "kinds": ["email", "ip"]}],
+}
+
+
+def prepare(megabytes: float) -> Path:
+    """A directory with the text as JSONL, in four files, so that two workers have something each."""
+    directory = WORK / f"pages-{megabytes:g}"
+    if not directory.exists():
+        half = directory.with_suffix(".part")
+        shutil.rmtree(half, ignore_errors=True)
+        half.mkdir(parents=True)
+        streams = [(half / f"{number}.jsonl").open("w", encoding="utf-8") for number in range(4)]
+        for number, (identifier, text) in enumerate(real_text(megabytes, WORK)):
+            for at in range(0, len(text), PAGE):
+                line = json.dumps({"id": f"{identifier}.{at}", "text": text[at : at + PAGE]}, ensure_ascii=False)
+                streams[number % 4].write(line + "\n")
+        for stream in streams:
+            stream.close()
+        half.rename(directory)
+    return directory
+
+
+def few() -> Path:
+    """Ten documents, for what loading costs."""
+    directory = WORK / "pages-few"
+    directory.mkdir(parents=True, exist_ok=True)
+    for path in prepare(1.0).iterdir():
+        lines = path.read_text(encoding="utf-8").splitlines(keepends=True)[:3]
+        (directory / path.name).write_text("".join(lines), encoding="utf-8")
+    return directory
+
+
+def tokenizer() -> Path:
+    directory = WORK / "tokenizer"
+    if not (directory / "tokenizer.json").exists():
+        learned = learn_bpe((text for _, text in real_text(20.0, WORK)), 30_000, 2, [END_OF_TEXT])
+        PreTrainedTokenizerFast(
+            tokenizer_object=learned, eos_token=END_OF_TEXT, clean_up_tokenization_spaces=False
+        ).save_pretrained(directory)
+    return directory
+
+
+def ours(what: str, source: Path, work: Path) -> None:
+    """One run, in a process of its own; prints what the rival prints."""
+    began = time.perf_counter()
+    (work / "corpus").mkdir(parents=True)
+    config = CorpusConfig.model_validate(
+        {
+            "kind": "corpus", "sources": [{"path": str(source), "id": "id", "name": "pages"}], "language": "en",
+            "eval": 0, "drop_duplicates": False, "guard": 1.0, "steps": STEPS[what], "work": {"workers": 2},
+        }
+    )  # fmt: skip
+    quiet = Console(io.StringIO())
+    build_corpus(config, work, work / "corpus", quiet)
+    if what == "end_to_end":
+        (work / "tokens").mkdir()
+        tokenise(Corpus(work / "corpus"), TextTokenizer(tokenizer()), work / "tokens", quiet)
+    seconds = time.perf_counter() - began
+    usage = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    cpu = sum(each.ru_utime + each.ru_stime for each in usage)
+    print(json.dumps({"seconds": seconds, "cpu": cpu, "memory": max(each.ru_maxrss for each in usage) / 1e3}))
+
+
+def run(side: str, what: str, source: Path) -> tuple[dict[str, float], Path]:
+    work = WORK / f"{side}-{what}-{source.name}"
+    shutil.rmtree(work, ignore_errors=True)
+    if side == "ours":
+        command = [sys.executable, __file__, "--ours", what, source, work]
+    else:
+        command = [RIVAL, Path(__file__).with_name("rival_datatrove.py"), what, source, work]
+        command += [tokenizer() / "tokenizer.json"] if what == "end_to_end" else []
+    done = subprocess.run([str(part) for part in command], check=True, capture_output=True, text=True)
+    return json.loads(done.stdout.splitlines()[-1]), work
+
+
+def size_of(source: Path) -> float:
+    return (
+        sum(len(json.loads(line)["text"].encode()) for path in source.iterdir() for line in path.open(encoding="utf-8"))
+        / 1e6
+    )
+
+
+def kept_by_rival(work: Path) -> set[str]:
+    return {json.loads(line)["id"] for path in (work / "kept").glob("*.jsonl") for line in path.open(encoding="utf-8")}
+
+
+def kept_by_us(work: Path) -> set[str]:
+    return {document.id.partition("#")[2] for document in Corpus(work / "corpus").documents("train")}
+
+
+def race(what: str, part: float) -> bool:
+    sources = {"ours": prepare(ALL), "datatrove": prepare(part)}
+    rates, figures = {}, []
+    works: dict[str, Path] = {}
+    for side, source in sources.items():
+        loading, _ = run(side, what, few())
+        measured, works[side] = run(side, what, source)
+        rates[side] = size_of(source) / max(measured["cpu"] - loading["cpu"], 1e-3)
+        figures.append(
+            f"{side} {rates[side]:.2f} MB per CPU second ({size_of(source):.0f} MB in {measured['seconds']:.0f} s with "
+            f"{loading['seconds']:.0f} s of loading, largest process {measured['memory']:,.0f} MB)"
+        )
+    if part != ALL:
+        _, works["ours"] = run("ours", what, sources["datatrove"])
+    one, other = kept_by_us(works["ours"]), kept_by_rival(works["datatrove"])
+    ratio = rates["ours"] / rates["datatrove"]
+    print(f"{what}: {'; '.join(figures)}")
+    print(f"  of {len(one | other):,} documents that either keeps {len(one & other):,} are kept by both")
+    passed = ratio >= TARGETS[what]
+    print(f"BAR {what} ratio={ratio:.1f} target={TARGETS[what]:.1f} {'PASS' if passed else 'SHORT'}", flush=True)
+    return passed
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="theirs has a part of the text")
+    parser.add_argument("--only", choices=TARGETS, help="one of the races")
+    parser.add_argument("--ours", nargs=3, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.ours is not None:
+        ours(options.ours[0], Path(options.ours[1]), Path(options.ours[2]))
+        return 0
+    if not RIVAL.exists():
+        print("make .venv-rivals/datatrove/made first", file=sys.stderr)
+        return 2
+    WORK.mkdir(parents=True, exist_ok=True)
+    names = [options.only] if options.only else list(TARGETS)
+    passed = [race(name, PART[name] if options.quick else ALL) for name in names]
+    return 0 if all(passed) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
