@@ -1,4 +1,7 @@
-"""datatrove's side of the race: one pipeline over JSONL with two local workers; prints what it took as JSON.
+"""datatrove's side of the race: one pipeline over JSONL; prints what it took as JSON.
+
+One worker after the other in this process: the CPU seconds of workers that it forks could not be counted, and those of
+a megabyte are the same.
 
 python rival_datatrove.py filters|minhash|end_to_end INPUT_DIRECTORY WORK_DIRECTORY [TOKENIZER.json]
 """
@@ -30,7 +33,7 @@ from datatrove.pipeline.readers import JsonlReader
 from datatrove.pipeline.tokens import DocumentTokenizer
 from datatrove.pipeline.writers import JsonlWriter
 
-WORKERS = 2
+WORKERS, TASKS = 1, 2
 
 
 def filters(work: Path) -> list[object]:
@@ -52,7 +55,7 @@ def main() -> None:
     near = MinhashConfig()  # 14 bands of 8, word 5-grams, 64 bits of xxHash: FineWeb 2's
     reader = JsonlReader(source)
 
-    def stage(name: str, pipeline: list[object], tasks: int = WORKERS) -> None:
+    def stage(name: str, pipeline: list[object], tasks: int = TASKS) -> None:
         LocalPipelineExecutor(
             pipeline=pipeline, tasks=tasks, workers=WORKERS, logging_dir=str(work / "log" / name)
         ).run()

@@ -98,6 +98,8 @@ class Splitter:
         for text in self._special:
             if " " not in text and (self._prefix(text) or self._suffix.search(text) or tokenizer.find_infix(text)):
                 words = self._words(text, {})
+                if words == self._special[text]:  # whose words it is anyway, as '
+                    continue
                 self._patterns.setdefault(words[0], []).append(words)
 
         self.exceptions = list(self._special)

@@ -97,28 +97,31 @@ class C4Rule(StepConfig):
     def _cut_slowly(self, row: int, block: Block, found: Found) -> str:
         """A document line by line, in the order in which each rule is asked; the lines that are kept."""
         lines = list[tuple[str, str]]()  # and why it goes, if it does
+        small = block.texts[row].lower()
+        javascript, lorem = self.javascript and "javascript" in small, self.lorem_ipsum and "lorem ipsum" in small
+        policy = self.policy and any(phrase in small for phrase in _POLICY)
         for written in block.texts[row].splitlines():
             line = written.strip()
             parts = line.split()
             if parts and max(map(len, parts)) > self.max_word:
                 lines.append((line, _REASONS[1]))
                 continue
-            if self.citations:
+            if self.citations and "[" in line:
                 line = _CITATION.sub("", line)
-            small = line.lower()
+            small = line.lower() if javascript or lorem or policy else ""
             if self.ended_lines and (not line.endswith(_ENDS) or line.endswith("...")):
                 lines.append((line, _REASONS[2]))
             elif len(parts) < self.min_words:
                 lines.append((line, _REASONS[3]))
-            elif self.lorem_ipsum and "lorem ipsum" in small:
+            elif lorem and "lorem ipsum" in small:
                 found.dropped[row] = "lorem ipsum"
                 return ""
-            elif self.javascript and "javascript" in small:
+            elif javascript and "javascript" in small:
                 lines.append((line, "lines about javascript"))
             elif self.curly_bracket and "{" in line:
                 found.dropped[row] = "a curly bracket"
                 return ""
-            elif self.policy and any(phrase in small for phrase in _POLICY):
+            elif policy and any(phrase in small for phrase in _POLICY):
                 lines.append((line, "lines about policies"))
             else:
                 lines.append((line, ""))
