@@ -151,13 +151,16 @@ def test_a_damaged_shard_is_named_and_made_again(trained, tiny, home, polyana):
     assert "train-00000.tokens is damaged (its checksum is not the one it was written with): making it again" in said
 
 
-def test_show_the_data(trained, tiny, polyana):
+def test_show_the_data(trained, tiny, home, polyana):
     batch = polyana("show", "batch", tiny, "--step", "3", "--rows", "1").stdout
     assert "sequence 1: 32 tokens of texts/" in batch
     assert batch.count("|") >= 32
     assert "has 12 steps" in polyana("show", "batch", tiny, "--step", "13", check=2).stderr
     corpus = polyana("show", "corpus", tiny).stdout
     assert re.search(r"read +12 documents", corpus)
+    assert re.search(r"read +12 documents +\S+ kB  \N{FULL BLOCK}{40}\n", corpus)
+    page = re.search(r"examples of each reason.*: (\S+report\.html)", corpus)[1]
+    assert "12 of 12 documents stay" in (home.parent / page).read_text("utf-8")
     assert json.loads(polyana("show", "corpus", tiny, "--json").stdout)["total"]["read"]["documents"] == 12
     tokenizer = polyana("show", "tokenizer", tiny).stdout
     assert "400 tokens in the vocabulary" in tokenizer

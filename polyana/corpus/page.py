@@ -14,7 +14,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from polyana.corpus.charts import bar, number, percent, threshold_chart
-from polyana.corpus.shown import CHANGED, SHOWN
+from polyana.corpus.shown import CHANGED, SHOWN, tokens
 from polyana.storage import show_bytes
 
 __all__ = ["differences", "html_page", "markdown_page", "write_pages"]
@@ -22,7 +22,9 @@ __all__ = ["differences", "html_page", "markdown_page", "write_pages"]
 Report = Mapping[str, Any]
 
 _MOST = 2_000_000  # bytes of report.html
-_LENGTHS = (SHOWN, 300, 150, 60, 20)  # characters of a text; fewer where the page would become too large
+_LENGTHS = ((10, SHOWN), (10, 300), (10, 150), (5, 100), (2, 50), (1, 20))
+"""Examples of each reason and characters of a text; fewer where the page would become too large."""
+
 _SOURCES = 60  # in a table; the others are put together
 _ID = 160  # characters of an id
 _LINE = 200  # characters of an example in Markdown
@@ -39,8 +41,8 @@ def html_page(report: Report) -> str:
     """One page without scripts that asks for nothing from outside."""
     template = _environment().get_template("report.html.jinja")
     page = ""
-    for length in _LENGTHS:
-        page = template.render(report=report, length=length, **_prepared(report))
+    for examples, length in _LENGTHS:
+        page = template.render(report=report, examples=examples, length=length, **_prepared(report))
         if len(page.encode("utf-8", "replace")) < _MOST:
             break
     return page
@@ -186,7 +188,7 @@ def differences(before: str, after: str, most: int) -> list[tuple[Kind, str]]:
     Texts of `most` characters were cut there. What differs at the end of such is only said to be of the one (`before`)
     or of the other (`after`): it may stand in both behind the border.
     """
-    old, new = _tokens(before), _tokens(after)
+    old, new = tokens(before), tokens(after)
     runs: list[tuple[bool, str, str]] = []  # whether it is the same
     for kind, i, j, k, m in SequenceMatcher(None, old, new, autojunk=False).get_opcodes():
         runs.append((kind == "equal", "".join(old[i:j]), "".join(new[k:m])))
@@ -197,15 +199,20 @@ def differences(before: str, after: str, most: int) -> list[tuple[Kind, str]]:
         if same:
             found.append(("same", one))
         elif cut and place == len(runs) - 1:
-            begun = one.startswith(other) or other.startswith(one)  # a word that the border cut
-            found += [("before", "" if begun else one), ("after", max(one, other, key=len) if begun else other)]
+            found += [("before", one), ("after", other)]
         else:
             found += [("gone", one), ("came", other)]
     return [(kind, text) for kind, text in found if text]
 
 
-def _tokens(text: str) -> list[str]:
-    return re.findall(r"\w+|\s|[^\w\s]", text)
+def _in_one_line(before: str, after: str, most: int) -> list[tuple[Kind, str]]:
+    """The differences of an edit; a word that the border cut in one of the texts alone is no change."""
+    found = differences(before, after, most)
+    if [kind for kind, _ in found[-2:]] == ["before", "after"]:
+        old, new = found[-2][1], found[-1][1]
+        if old.startswith(new) or new.startswith(old):
+            found[-2:] = [("same", max(old, new, key=len))]
+    return found
 
 
 def _without_chance(runs: list[tuple[bool, str, str]]) -> list[tuple[bool, str, str]]:
@@ -261,7 +268,7 @@ def _marked(element: str, text: str) -> Markup:
 def _edit_as_html(before: str, after: str, most: int) -> Markup:
     """One text, with what went and what came marked in it."""
     parts = []
-    for kind, text in differences(before[:most], after[:most], min(most, CHANGED)):
+    for kind, text in _in_one_line(before[:most], after[:most], min(most, CHANGED)):
         if kind in ("gone", "before"):
             parts.append(_marked("del", text))
         elif kind == "came":
@@ -358,7 +365,7 @@ def _example_line(example: Mapping[str, Any]) -> str:
         marks = {"gone": "[-{}-]", "before": "[-{}-]", "came": "{{+{}+}}"}
         pieces = [
             marks[kind].format(_changed(text)) if kind in marks else text
-            for kind, text in differences(before, after, CHANGED)
+            for kind, text in _in_one_line(before, after, CHANGED)
         ]
         return _code("".join(pieces), 2 * _LINE)
     if after is not None:

@@ -272,7 +272,7 @@ class _Samples:
                 if len(taken) == SAMPLES and order >= taken[-1][0]:
                     continue
                 secret = place != READING and self._steps[place].secret
-                shown = around_change(before, edit.text, self._veil)
-                taken.append([order, batch.block.ids[row], None if secret else shown[0], shown[1]])
+                shown = around_change(before, edit.text, self._veil, secret=secret)
+                taken.append([order, batch.block.ids[row], *shown])
                 taken.sort(key=lambda each: (each[0], each[1]))
                 del taken[SAMPLES:]

@@ -111,10 +111,10 @@ def _curve(values: NDArray[Any], side: Side, threshold: float) -> dict[str, Any]
         "thrown": shares[threshold], "whole": whole, "log": is_log,
         "distinct": int(1 + np.count_nonzero(np.diff(finite))),
         "quantiles": [_short(each) for each in np.quantile(finite, [0, 0.05, 0.25, 0.5, 0.75, 0.95, 1])],
-        "edges": [_short(each) for each in edges], "counts": counts.tolist(),
+        "edges": edges.tolist(), "counts": counts.tolist(),
         "gone": np.histogram(gone, edges)[0].tolist(),
         "below": int((finite < edges[0]).sum()), "above": int((finite > edges[-1]).sum()),
-        "sweep": [[_short(each), share] for each, share in shares.items()],
+        "sweep": [[each, share] for each, share in shares.items()],
     }  # fmt: skip
 
 
@@ -142,11 +142,11 @@ def _axis(values: NDArray[np.float64], threshold: float, whole: bool) -> tuple[b
         high = max(high, threshold + beside)
     if high == low:
         high = low + (1 if whole else max(abs(low), 1e-3))
-    step = _round_step((high - low) / _BINS, whole)
+    step = _round_step(max((high - low) / _BINS, max(abs(low), abs(high)) * 1e-9), whole)
     first, last = floor(low / step + 1e-9), ceil(high / step - 1e-9)
     if whole:
         last += 1  # a number itself has its place between two borders
-    return False, np.round(np.arange(first, last + 1) * step, 12)
+    return False, np.array([float(f"{place * step:.12g}") for place in range(first, last + 1)])
 
 
 def _round_step(least: float, whole: bool) -> float:

@@ -18,7 +18,7 @@ from pydantic import Field
 from polyana.config import KeyPath, closest
 from polyana.corpus.document import utf8_length
 from polyana.corpus.steps.personal import Span, finder, without_overlaps
-from polyana.corpus.steps.step import Block, Columns, Edit, Found, StepConfig, Surroundings, Verdict, Worker
+from polyana.corpus.steps.step import BLACK, Block, Columns, Edit, Found, StepConfig, Surroundings, Verdict, Worker
 from polyana.errors import UserError
 
 __all__ = ["PrivacyConfig"]
@@ -139,7 +139,7 @@ class PrivacyConfig(StepConfig):
             named = [span for search in people for span in search(text)]
             parts, at = list[str](), 0
             for start, end, _ in without_overlaps(find(text) + named):
-                parts += [text[at:start], "\u2588" * (end - start)]
+                parts += [text[at:start], BLACK * (end - start)]
                 at = end
             return "".join([*parts, text[at:]])
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from polyana.corpus.words import Words
 
 __all__ = [
+    "BLACK",
     "Block",
     "Columns",
     "CorpusWide",
@@ -34,6 +35,9 @@ __all__ = [
     "Worker",
     "joined",
 ]
+
+BLACK = "\N{FULL BLOCK}"
+"""Stands for each character that may not be seen."""
 
 Columns = Mapping[str, NDArray[Any]]
 """Measured numbers by name, [documents]."""
