@@ -231,8 +231,11 @@ def _without_chance(runs: list[tuple[bool, str, str]]) -> list[tuple[bool, str, 
 
 
 # what would be seen as nothing, or turn around what stands behind it
-_HIDDEN = {code: chr(0x2400 + code) for code in range(32) if chr(code) not in "\n\t"} | {0x7F: "\N{SYMBOL FOR DELETE}"}
-_HIDDEN |= {code: f"\u2039U+{code:04X}\u203a" for code in (*range(0x80, 0xA0), *range(0x202A, 0x202F))}
+_HIDDEN = {
+    code: f"\u2039U+{code:04X}\u203a"
+    for code in (*range(0x20), *range(0x7F, 0xA0), *range(0x202A, 0x202F))
+    if chr(code) not in "\n\t"
+}
 
 
 def _shown(text: str, most: int = SHOWN) -> str:
@@ -330,11 +333,11 @@ def _markdown_steps(report: Report) -> list[str]:
     for step in _steps(report):
         for row in step["rows"]:
             documents = "" if row.documents is None else number(-row.documents)
-            share = "" if row.documents is None else percent(-_share(row.documents, read["documents"]))
+            share = "" if row.documents is None else percent(_share(row.documents, read["documents"]))
             reason = row.reason if row.documents is not None else f"{row.reason} (cut in {row.edited:,})"
             size, words = number(-row.bytes), "" if row.words is None else number(-row.words)
             rows.append(
-                (step["name"], reason, documents, share, size, percent(-_share(row.bytes, read["bytes"])), words)
+                (step["name"], reason, documents, share, size, percent(_share(row.bytes, read["bytes"])), words)
             )
     rows += [
         (
@@ -349,7 +352,8 @@ def _markdown_steps(report: Report) -> list[str]:
 def _markdown_examples(report: Report) -> Iterator[str]:
     for reason in _reasons(report):
         count = reason["count"]["documents"]
-        yield from (f"### {reason['step']}: {reason['reason']} ({reason['kind']}, {count:,} documents)", "")
+        documents = f"{count:,} document{'' if count == 1 else 's'}"
+        yield from (f"### {reason['step']}: {reason['reason']} ({reason['kind']}, {documents})", "")
         for example in reason["examples"]:
             yield f"- {_code(_identifier(example['id']))}: {_example_line(example)}"
         yield ""
@@ -382,7 +386,7 @@ def _markdown_thresholds(report: Report) -> Iterator[str]:
             used = next(place for place, (value, _) in enumerate(sweep) if value >= curve["threshold"])
             around = sweep[max(0, used - 3) : used + 4]
             language = f", `{curve['language']}`" if curve["language"] else ""
-            yield f"{curve['reason']}{language}: thrown out below the least, above the most; here at {curve['side']}"
+            yield f"{curve['reason']}{language}, at {curve['side']} {number(curve['threshold'])}:"
             yield ""
             yield from _table(
                 ("threshold", *(f"**{number(v)}**" if v == curve["threshold"] else number(v) for v, _ in around)),

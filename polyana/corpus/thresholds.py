@@ -23,6 +23,7 @@ __all__ = ["Nearest", "nearest_to_thresholds", "threshold_curves"]
 _SAMPLE = 20_000  # documents: a share is known to 0.7 % (two standard errors at a half)
 _BINS = 40  # of a histogram, at most; guess: more are thinner than is seen
 _SWEEP = 20  # thresholds that are tried, about
+_AROUND = (0.5, 0.75, 0.9, 1.1, 1.25, 1.5)  # parts of the threshold that are tried too
 _TAIL = 0.005  # share of the values on either side that may lie outside the axis; guess
 _NEAREST = 10  # documents on each side of a threshold
 _R10 = (1.0, 1.25, 1.6, 2.0, 2.5, 3.2, 4.0, 5.0, 6.3, 8.0)  # preferred numbers, ten a decade (ISO 3)
@@ -101,6 +102,7 @@ def _curve(values: NDArray[Any], side: Side, threshold: float) -> dict[str, Any]
     counts, _ = np.histogram(finite, edges)
     gone = finite[finite < threshold] if side == "least" else finite[finite > threshold]
     tried = edges[:: max(1, round(len(edges) / _SWEEP))]
+    tried = np.array([*tried, *(float(f"{threshold * part:.12g}") for part in _AROUND)])
     tried = np.unique([*(np.ceil(tried) if whole else tried), threshold])
     if side == "least":
         out = np.searchsorted(finite, tried, "left") / len(finite)
