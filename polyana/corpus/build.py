@@ -185,6 +185,8 @@ class Mill:
             check_notes(self.config.sources[source], notes[source], sources[source])
 
         results = self._run("corpus", tasks, check)
+        for (at, _), result in zip(parts, results, strict=True):
+            self.report.unread(at, result["unread"])
         for source, noticed, its in zip(self.config.sources, notes, sources, strict=True):
             check_notes(source, noticed, its, ended=True)
             self.report.noticed(source.label, noticed)

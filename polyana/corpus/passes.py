@@ -10,12 +10,12 @@ import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from polyana.corpus.chunks import Chunk, ChunkWriter, Sizes, blocks_of
+from polyana.corpus.chunks import Chunk, ChunkWriter, Sizes, blocks_of, drop_line
 from polyana.corpus.document import Document, Dropped, utf8_length
 from polyana.corpus.normalise import normalise, not_text
 from polyana.corpus.readers import Notes, Part
@@ -111,36 +111,42 @@ class _Batch:
     columns: dict[str, NDArray[Any]]
     edits: list[tuple[int, int, Edit, str]]  # row, step, edit, text before
     gone: dict[int, tuple[int, str]]  # row: step, reason
-    unread: list[dict[str, Any]]
+    unread: list[_Unread]
+
+
+class _Unread(NamedTuple):
+    """What did not become a document."""
+
+    id: str
+    reason: str
+    size: int
+    begin: str = ""
 
 
 def _cleaned(items: Iterator[Document | Dropped], one: Pass, source: int) -> Iterator[_Batch]:
     for documents, dropped in blocks_of(items, one.sizes):
-        unread = [_record(item.id, item.reason, item.size, source) for item in dropped]
+        unread = [_Unread(item.id, item.reason, item.size) for item in dropped]
         edits, ids, texts, sizes = list[tuple[int, int, Edit, str]](), list[str](), list[str](), list[int]()
         for document in documents:
             text, size = normalise(document.text), utf8_length(document.text)
             if reason := _no_document(document.text, text, one.config.min_characters):
-                unread.append(_record(document.id, reason, size, source, document.text[: SHOWN + MARGIN]))
+                unread.append(_Unread(document.id, reason, size, document.text[: SHOWN + MARGIN]))
                 continue
             if text != document.text and (edit := Edit.of(document.text, [("normalised", text)])):
                 edits.append((len(ids), READING, edit, document.text))
             ids.append(document.id)
             texts.append(text)
             sizes.append(size)
-        hashes = [hash_of(identifier) for identifier in ids]
+        # as held_out_at says for each, and the next 64 bits
+        hashes = np.frombuffer(b"".join(map(hash_of, ids)), ">u8").reshape(-1, 4).astype(np.uint64)
         columns: dict[str, NDArray[Any]] = {
             "size": np.array(sizes, np.int64),
             "source": np.full(len(texts), source, np.int16),
             "domain": np.full(len(texts), source, np.int16),  # until a step says otherwise
-            "held": np.array([held_out_at(each) for each in hashes], np.float64),
-            "order": np.array([int.from_bytes(each[8:16], "big") for each in hashes], np.uint64),
+            "held": (hashes[:, 0] >> np.uint64(16)) / 2.0**48,
+            "order": hashes[:, 1].copy(),
         }
         yield _Batch(Block(ids, texts, np.zeros(len(texts), np.int16)), columns, edits, {}, unread)
-
-
-def _record(identifier: str, reason: str, size: int, source: int, begin: str = "") -> dict[str, Any]:
-    return {"id": identifier, "reason": reason, "size": size, "source": source, "begin": begin}
 
 
 def _no_document(read: str, text: str, least: int) -> str | None:
@@ -187,6 +193,7 @@ def _work(one: Pass, number: int, batches: Iterator[_Batch]) -> tuple[dict[str, 
     workers = _workers(one)
     samples = _Samples(one)
     reasons: dict[tuple[int, str], int] = {}
+    unread: dict[str, list[Any]] = {}  # reason: documents, bytes, the first of them
     writer = ChunkWriter(one.directory, number, one.sizes)
     try:
         for batch in batches:
@@ -202,11 +209,21 @@ def _work(one: Pass, number: int, batches: Iterator[_Batch]) -> tuple[dict[str, 
                     batch.gone.setdefault(row, (place, reason))
                 _edit(batch, place, found)
             samples.take(batch)
+            _count(batch.unread, unread)
             _write(batch, writer, reasons)
     finally:
         writer.close()
     result = {"chunks": writer.names, "samples": samples.found, "reasons": [list(each) for each in reasons]}
-    return result, writer.files
+    return result | {"unread": unread}, writer.files
+
+
+def _count(records: list[_Unread], counted: dict[str, list[Any]]) -> None:
+    for each in records:
+        count = counted.setdefault(each.reason, [0, 0, []])
+        count[0] += 1
+        count[1] += each.size
+        if len(count[2]) < SAMPLES:
+            count[2].append([each.id, each.begin])
 
 
 def _write(batch: _Batch, writer: ChunkWriter, reasons: dict[tuple[int, str], int]) -> None:
@@ -225,7 +242,7 @@ def _write(batch: _Batch, writer: ChunkWriter, reasons: dict[tuple[int, str], in
         for row, place, edit, _ in batch.edits
         for reason, size in edit.taken.items()
     ]
-    writer.write(block, columns, edits, batch.unread)
+    writer.write(block, columns, edits, [drop_line(each.id, each.reason, each.size) for each in batch.unread])
 
 
 _LOADED: dict[Path, list[tuple[int, Worker]]] = {}  # of the pass that this process works on

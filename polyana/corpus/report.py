@@ -7,8 +7,10 @@ those that edits took out.
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from json.encoder import encode_basestring as quoted
 from pathlib import Path
 from typing import Any
 
@@ -104,19 +106,22 @@ class CorpusReport:
         return found
 
     def begin(self, chunks: list[Chunk]) -> None:
-        """What was read, with what was dropped at once."""
-        veil = Veil(self._config.all_steps)
+        """What was read."""
         for chunk in chunks:
             source, size = chunk.column("source"), chunk.column("size")
             for at in np.unique(source).tolist():
                 self._sources[at].read.add(int(np.sum(source == at)), int(size[source == at].sum()))
-            for record in chunk.dropped():
-                report, label = self._sources[record["source"]], self.label((READING, record["reason"]))
-                report.read.add(1, record["size"])
-                report.dropped.setdefault(label, Count()).add(1, record["size"])
-                examples = self._examples.setdefault(label, [])
-                if len(examples) < SAMPLES:
-                    examples.append({"id": record["id"], "before": veil.window(record["begin"])})
+
+    def unread(self, source: int, found: Mapping[str, Sequence[Any]]) -> None:
+        """What was dropped of a part of a source while it was read: by reason documents, bytes, (id, begin) of some."""
+        veil, report = Veil(self._config.all_steps), self._sources[source]
+        for reason, (documents, size, some) in found.items():
+            label = self.label((READING, reason))
+            report.read.add(documents, size)
+            report.dropped.setdefault(label, Count()).add(documents, size)
+            examples = self._examples.setdefault(label, [])
+            for identifier, begin in some[: SAMPLES - len(examples)]:
+                examples.append({"id": identifier, "before": veil.window(begin)})
 
     def noticed(self, source: str, notes: Notes) -> None:
         """What reading a source noticed beside its documents."""
@@ -297,13 +302,12 @@ class CorpusReport:
 
     def write_drops(self, chunks: list[Chunk], target: Path) -> None:
         """One JSON line for each document that was dropped: id, reason, size. `chunks` are those of the first pass."""
-        with target.open("w", encoding="utf-8", errors="replace") as stream:
+        with target.open("wb") as stream:
             for chunk in chunks:
-                for record in chunk.dropped():
-                    line = {"id": record["id"], "reason": record["reason"], "size": record["size"]}
-                    stream.write(json.dumps(line, ensure_ascii=False) + "\n")
+                chunk.write_dropped(stream)
             for path in self._drops:
-                stream.write(path.read_text(encoding="utf-8"))
+                with path.open("rb") as lines:
+                    shutil.copyfileobj(lines, stream)
 
     def total(self) -> SourceReport:
         """All sources together."""
@@ -379,7 +383,7 @@ def _borderline(near: Nearest, shown: Shown) -> dict[str, Any]:
     return about | {"side": near.side, "threshold": near.threshold} | sides
 
 
-_ID, _TEXT = b'{"id": ', b', "text": '  # the quotation marks of an id are escaped, so this stands nowhere inside
+_TEXT = b', "text": '  # the quotation marks of an id are escaped, so this stands nowhere inside
 
 
 def _tell(
@@ -389,18 +393,18 @@ def _tell(
     with np.load(fates) as decided:
         gone, left = decided["fates"], decided["left"]
     found, some, veil = {}, set(wanted), Veil(secret)
-    with drops.open("w", encoding="utf-8", errors="replace") as told:
+    ends = [f', "reason": {quoted(label)}, "size": '.encode("utf-8", "replace") for label in labels]
+    with drops.open("wb") as told:
         if not (gone >= 0).any() and not some:
             return {}, [drops]
         for row, line in enumerate(chunk.lines()):
             if gone[row] < 0 and row not in some:
                 continue
-            identifier = json.loads(line[len(_ID) : line.index(b'"' + _TEXT) + 1])
-            if gone[row] >= 0:
-                record = {"id": identifier, "reason": labels[gone[row]], "size": int(left[row])}
-                told.write(json.dumps(record, ensure_ascii=False) + "\n")
+            if gone[row] >= 0:  # a line of drops.jsonl, in which the id stands as it does here
+                told.write(b"%b%b%d}\n" % (line[: line.index(_TEXT)], ends[gone[row]], left[row]))
             if row in some:
-                found[str(row)] = [identifier, veil.window(json.loads(line)["text"], 0, SHOWN)]
+                document = json.loads(line)
+                found[str(row)] = [document["id"], veil.window(document["text"], 0, SHOWN)]
     return found, [drops]
 
 
