@@ -22,7 +22,7 @@ from polyana.corpus.guard import check_guard
 from polyana.corpus.inputs import source_inputs
 from polyana.corpus.mix import balance, copies_of
 from polyana.corpus.page import write_pages
-from polyana.corpus.passes import Pass, again, hash_of, held_out_at, passes_of, read_part
+from polyana.corpus.passes import Pass, again, forget, hash_of, held_out_at, passes_of, read_part
 from polyana.corpus.readers import Notes, Part, check_notes, parts_of
 from polyana.corpus.report import CorpusReport
 from polyana.corpus.stage import CorpusConfig
@@ -215,7 +215,11 @@ class Mill:
                     check(number, result)
                 gauge.show(done, f"{done:,} parts")
 
-            return self._executor.run(tasks, show)
+            results = self._executor.run(tasks, show)
+        # tables of words and models are of no more use, and deciding needs the room
+        self._executor.close()
+        forget()
+        return results
 
     def _decided(self, one: Pass, results: list[dict[str, Any]]) -> Decided:
         noted = [
@@ -246,7 +250,7 @@ class Mill:
             source, domain, length, broken = (
                 chunk.column(name)[stays] for name in ("source", "domain", "length", "broken")
             )
-            split = (chunk.column("held")[stays] < self.config.eval).astype(np.int64)
+            split = (chunk.column("held")[stays] < self.config.eval).astype(np.int8)
             splits.append(split)
             np.add.at(sizes, (split, domain), length)
             for place, name in enumerate(SPLITS):
@@ -282,9 +286,12 @@ class Mill:
         """Raises PolyanaError when nothing is left to train on, or nothing to evaluate on."""
         total, examples = self.report.total(), self.report.examples()
         read = total.read.documents
-        places = [chunk.column("held")[decided.stays(at)] for at, chunk in enumerate(decided.chunks)]
-        held = np.concatenate([np.zeros(0), *places])
-        kept, out = len(held), int((held < self.config.eval).sum())
+        kept, out, least = 0, 0, 1.0
+        for number, chunk in enumerate(decided.chunks):
+            held = chunk.column("held")[decided.stays(number)]
+            kept += len(held)
+            out += int((held < self.config.eval).sum())
+            least = min(least, held.min(initial=1.0))
         if not read:
             raise PolyanaError("the corpus is empty: there is no text in its files, only blank lines or none")
         if not kept:
@@ -302,7 +309,7 @@ class Mill:
                 )
             raise PolyanaError(
                 f"none of the {kept} documents fell to eval at `eval: {self.config.eval:.1%}`; with these documents "
-                f"`eval: {held.min() * 100 + 0.05:.1f}%` is the least that holds one out. Or cut long files into "
+                f"`eval: {least * 100 + 0.05:.1f}%` is the least that holds one out. Or cut long files into "
                 "documents with `document: 100 KB`, or write `eval: 0%`"
             )
 

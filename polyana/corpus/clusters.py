@@ -56,14 +56,12 @@ class Clusters:
 
 def clusters_of(decided: Decided) -> list[Clusters]:
     """What each step that dropped copies in this pass found together."""
-    if not len(decided.twins):
-        return []
-    gone, kept = decided.twins.T
-    places = np.concatenate([decided.places(number) for number in range(len(decided.chunks))])[gone]
     found = []
-    for place in np.unique(places).tolist():
-        mine, heads_of = gone[places == place], kept[places == place]
-        heads, copies = np.unique(heads_of, return_counts=True)
+    for place, twins in decided.twins.items():
+        gone, kept = twins["dropped"], twins["kept"]
+        if not len(gone):
+            continue
+        heads, copies = np.unique(kept, return_counts=True)
         sizes = copies + 1
         bands = list[tuple[int, int, int, int]]()
         for low, high in pairwise(_BORDERS):
@@ -71,7 +69,7 @@ def clusters_of(decided: Decided) -> list[Clusters]:
             if len(inside):
                 bands.append((low, high - 1, len(inside), int(inside.sum())))
         largest = [
-            Cluster(int(heads[at]), int(sizes[at]), np.sort(mine[heads_of == heads[at]])[:_MEMBERS].tolist())
+            Cluster(int(heads[at]), int(sizes[at]), np.sort(gone[kept == heads[at]])[:_MEMBERS].tolist())
             for at in np.lexsort([heads, -sizes])[:_LARGEST].tolist()
         ]
         found.append(Clusters(place, bands, largest))

@@ -34,7 +34,7 @@ class Decided:
 
     `noted`: what the numbers in a chunk's own columns `gone` and `edits` mean.
 
-    `twins`: of copies, (row, the row that was kept in its place), rows counted through all chunks. `settled`: for each
+    `twins`: by step, of copies, `dropped` and `kept` in its place: rows counted through all chunks. `settled`: for each
     chunk the file with what a step that reworks documents has to know of them.
     """
 
@@ -42,7 +42,7 @@ class Decided:
     noted: list[list[Reason]]
     fates: list[NDArray[np.int32]] = field(init=False)
     reasons: list[Reason] = field(default_factory=list)
-    twins: NDArray[np.int64] = field(default_factory=lambda: np.zeros((0, 2), np.int64))
+    twins: dict[int, Records] = field(default_factory=dict)
     settled: list[Path] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -74,8 +74,11 @@ class Decided:
 
     def kept_for(self, rows: set[int]) -> dict[int, int]:
         """From those of the rows that were dropped as copies to the one that was kept."""
-        wanted = np.isin(self.twins[:, 0], np.array(sorted(rows), np.int64))
-        return dict(self.twins[wanted].tolist())
+        found: dict[int, int] = {}
+        for twins in self.twins.values():
+            mine = np.isin(twins["dropped"], np.array(sorted(rows), np.int64))
+            found |= zip(twins["dropped"][mine].tolist(), twins["kept"][mine].tolist(), strict=True)
+        return found
 
 
 def decide(
@@ -149,7 +152,7 @@ def _compare(step: CorpusWide, place: int, decided: Decided, directory: Path, ex
     for fates, (first, end) in zip(decided.fates, ranges, strict=True):
         low, high = np.searchsorted(rows, (first, end))
         fates[rows[low:high] - first] = reason
-    decided.twins = np.concatenate([decided.twins, np.stack([settled["dropped"], settled["kept"]], 1)])
+    decided.twins[place] = settled
 
 
 def _meetings(

@@ -27,7 +27,7 @@ from polyana.corpus.steps.step import Block, CorpusWide, Edit, Found, Records, S
 if TYPE_CHECKING:
     from polyana.corpus.words import Words
 
-__all__ = ["READING", "SAMPLES", "Pass", "again", "hash_of", "held_out_at", "passes_of", "read_part"]
+__all__ = ["READING", "SAMPLES", "Pass", "again", "forget", "hash_of", "held_out_at", "passes_of", "read_part"]
 
 NOTHING_LEFT = "nothing is left"  # of a document, behind an edit
 READING = -1  # the place of reading itself among the steps
@@ -246,6 +246,11 @@ def _write(batch: _Batch, writer: ChunkWriter, reasons: dict[tuple[int, str], in
 
 
 _LOADED: dict[Path, list[tuple[int, Worker]]] = {}  # of the pass that this process works on
+
+
+def forget() -> None:
+    """Give back the memory of what does the steps in this process."""
+    _LOADED.clear()
 
 
 def _workers(one: Pass) -> list[tuple[int, Worker]]:

@@ -305,9 +305,11 @@ class Words:
         self._counted = np.zeros((0, len(native.METRICS)), np.int64)
 
     def table(self, language: int) -> WordTable:
-        """Of a language by its place; a new one where the old has grown too large."""
+        """Of a language by its place; new ones where the old have grown too large."""
+        if sum(table.known for table in self._tables.values()) > _LARGEST:
+            self._tables.clear()
         table = self._tables.get(language)
-        if table is None or table.known > _LARGEST:
+        if table is None:
             name = self._languages[language]
             table = self._tables[language] = WordTable(name, self._stop_words.get(name, ()), plain=self._plain)
         return table
@@ -331,7 +333,7 @@ class Words:
         return dict(zip(native.METRICS, self._counted.T.copy(), strict=True))
 
 
-_LARGEST = 4_000_000  # stretches in a table, some 500 MB with their words; guess
+_LARGEST = 1_500_000  # stretches in all tables, with their words 300 MB; at 2^21 their arrays would double: measured
 _SPACE = np.array([32], np.uint32)
 
 
