@@ -1,6 +1,7 @@
 """The stages of a recipe, in order. Read this first: it is the table of contents.
 
     corpus      raw files   -> documents, a reason for every drop      polyana/corpus/
+    ablation    both        -> what cleaning them bought               polyana/ablation/
     tokenizer   documents   -> a tokenizer                             polyana/tokenizer/
     tokens      both        -> token shards                            polyana/data/
     baseline    documents   -> what letter statistics would reach      polyana/evaluate/
@@ -21,6 +22,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from polyana.ablation import ablation_step
 from polyana.distributed import open_world
 from polyana.errors import UserError
 from polyana.pipeline import Pipeline
@@ -67,8 +69,9 @@ def _run_stages(pipeline: Pipeline, stage: str | None, resume: bool, fresh: bool
         if found and (gone or fresh):
             pipeline.store.discard(found)
     for name, step in steps.items():
-        if pipeline.store.find(step.making):
-            pipeline.console.stage(name, "unchanged, kept")
-        else:
-            pipeline.store.get(step)
+        for each in filter(None, (step, ablation_step(pipeline, name))):
+            if pipeline.store.find(each.making):
+                pipeline.console.stage(each.used_by.rpartition("/")[2], "unchanged, kept")
+            else:
+                pipeline.store.get(each)
     return {name: read_json(pipeline.store.get(step).directory / "summary.json") for name, step in training.items()}

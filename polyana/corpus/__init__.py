@@ -1,5 +1,6 @@
 """Raw files to clean documents, with a reason for every drop."""
 
+from polyana.corpus.ablation import EACH, AblationConfig
 from polyana.corpus.build import VERSION, build_corpus, corpus_inputs, split_of
 from polyana.corpus.classifier import VERSION as CLASSIFIER_VERSION
 from polyana.corpus.classifier import (
@@ -20,20 +21,23 @@ from polyana.corpus.reference import VERSION as NGRAMS_VERSION
 from polyana.corpus.reference import NgramsConfig, build_ngrams, ngrams_inputs, ngrams_report_lines
 from polyana.corpus.report import CorpusReport, report_lines, waterfall_lines
 from polyana.corpus.stage import CorpusConfig
-from polyana.corpus.store import Corpus
+from polyana.corpus.store import Corpus, DocumentWriter
 
 __all__ = [
     "CLASSIFIER_VERSION",
     "DAMAGE",
+    "EACH",
     "FORMATS",
     "NGRAMS_VERSION",
     "QUALITY_VERSION",
     "VERSION",
+    "AblationConfig",
     "ClassifierConfig",
     "Corpus",
     "CorpusConfig",
     "CorpusReport",
     "Document",
+    "DocumentWriter",
     "NgramsConfig",
     "QualityConfig",
     "Row",

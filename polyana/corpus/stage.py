@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from importlib.util import find_spec
 from typing import Any, Literal
 
 from pydantic import Field
 
 from polyana.config import Config, KeyPath, Share, Size, closest
+from polyana.corpus.ablation import DROP_DUPLICATES, EACH, ReportConfig
 from polyana.corpus.config import SourceConfig
 from polyana.corpus.executor import cores
 from polyana.corpus.mix import MixConfig
@@ -59,6 +60,11 @@ class CorpusConfig(Config):
         "language or domain",
     )
     mix: MixConfig | None = Field(None, description="shares of the domains in the training text")
+    report: ReportConfig = Field(
+        default_factory=ReportConfig,
+        description="what is found out about the finished corpus",
+        json_schema_extra={"watching": True},
+    )
     work: WorkConfig = Field(
         default_factory=WorkConfig, description="where the work is done", json_schema_extra={"watching": True}
     )
@@ -74,6 +80,24 @@ class CorpusConfig(Config):
         if self.language is None:
             return ("",)
         return (self.language,) if isinstance(self.language, str) else tuple(self.language)
+
+    @property
+    def step_names(self) -> list[str]:
+        """Of `all_steps`: `drop_duplicates`, then their kinds; the second of a kind is `exact_duplicates_2`."""
+        names: list[str] = []
+        for place, step in enumerate(self.all_steps):
+            before = sum(each.kind == step.kind for each in self.steps[: place - self.drop_duplicates])
+            again = f"_{before + 1}" if before else ""
+            names.append(DROP_DUPLICATES if self.drop_duplicates and not place else f"{step.kind}{again}")
+        return names
+
+    def without(self, names: Iterable[str]) -> CorpusConfig:
+        """The same corpus without some steps, by their names. No guard stops it: what a step takes may well be much
+        where the one before it is missing."""
+        left = [name for name in self.step_names if name not in set(names)]
+        steps = [step for name, step in zip(self.step_names, self.all_steps, strict=True) if name in left]
+        drops = DROP_DUPLICATES in left
+        return self.model_copy(update={"steps": steps[drops:], "drop_duplicates": drops, "guard": 1.0})
 
     @property
     def judges(self) -> list[str]:
@@ -110,6 +134,20 @@ class CorpusConfig(Config):
         yield from self._step_problems()
         if self.telling is None or self.telling.model is None:  # what a model tells apart, the recipe's stages know
             yield from self.unknown_domains(self.telling.names({}) if self.telling else ())
+        yield from self._ablation_problems()
+
+    def _ablation_problems(self) -> Iterator[tuple[KeyPath, str]]:
+        where: KeyPath = ("report", "ablation")
+        if (ablation := self.report.ablation) is None:
+            return
+        if not self.eval:
+            yield where, "what models learned is measured on held-out text; hold some out: `eval: 2%`"
+        if not self.all_steps:
+            yield where, "nothing is cleaned here, so there is nothing to compare; give `steps`"
+        for name in ablation.leave_out:
+            if name not in (EACH, *self.step_names):
+                known = ", ".join([*self.step_names, EACH])
+                yield (*where, "leave_out"), f"there is no step `{name}`{closest(name, self.step_names)}; write {known}"
 
     def _step_problems(self) -> Iterator[tuple[KeyPath, str]]:
         kinds = [step.kind for step in self.steps]

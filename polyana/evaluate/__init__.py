@@ -10,6 +10,7 @@ from polyana.evaluate.decoding import (
     Translated,
     translate_documents,
 )
+from polyana.evaluate.difference import Difference, bits_per_byte_difference, mean_and_interval
 from polyana.evaluate.generation import (
     GenerationConfig,
     SampleConfig,
@@ -39,6 +40,7 @@ __all__ = [
     "CometConfig",
     "Comparison",
     "Decoding",
+    "Difference",
     "GenerationConfig",
     "GreedyConfig",
     "MbrConfig",
@@ -50,6 +52,7 @@ __all__ = [
     "Translation",
     "TranslationScores",
     "as_question",
+    "bits_per_byte_difference",
     "comet_scores",
     "compare_comet",
     "compare_translations",
@@ -57,6 +60,7 @@ __all__ = [
     "generate",
     "load_for_generation",
     "load_in_turn",
+    "mean_and_interval",
     "realign",
     "score_translations",
     "term_consistency",

@@ -8,6 +8,7 @@ from polyana.models import build_model
 from polyana.tasks.fine_tune import FineTuneConfig, FineTuneTask, fine_tune_task, outline
 from polyana.tasks.language_model import EvalConfig, LanguageModelTask, TrainingStageConfig
 from polyana.tasks.pretrain import VERSION, PretrainConfig, pretrain_task
+from polyana.tasks.proxy import HELD_OUT, NATS, ProxyTask, proxy_task
 from polyana.tasks.sft import SftConfig, build_examples, learned_texts
 from polyana.tasks.start import START_VERSION, build_start, start_identity
 from polyana.tasks.translate import (
@@ -23,6 +24,8 @@ from polyana.tokenizer import TextTokenizer
 from polyana.train import choose_precision
 
 __all__ = [
+    "HELD_OUT",
+    "NATS",
     "START_VERSION",
     "UNITS_VERSION",
     "VERSION",
@@ -30,6 +33,7 @@ __all__ = [
     "FineTuneConfig",
     "LanguageModelTask",
     "PretrainConfig",
+    "ProxyTask",
     "SftConfig",
     "TrainingStageConfig",
     "TranslateConfig",
@@ -41,6 +45,7 @@ __all__ = [
     "learned_texts",
     "make_task",
     "outline_model",
+    "proxy_task",
     "start_identity",
     "translate_lines",
 ]

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from polyana.errors import UserError
 
-__all__ = ["RunIndex"]
+__all__ = ["RunIndex", "runs_of"]
 
 Hash = Any
 """An unsigned number of 64 bits."""
@@ -121,6 +121,13 @@ def _runs(prefixes: NDArray[np.uint64], length: int) -> NDArray[np.uint64]:
     for start in range(len(found)):
         found[start] = _run(prefixes, start, length, power)
     return found
+
+
+def runs_of(text: str, length: int) -> NDArray[np.uint64]:
+    """The number of every run of `length` words of a text, in their order; of a shorter one that of all its words."""
+    prefixes = _prefixes(_words_of(_points(text), _folds())[0])
+    words = len(prefixes) - 1
+    return _runs(prefixes, min(words, length)) if words else np.zeros(0, np.uint64)
 
 
 def _table(count: int) -> tuple[NDArray[np.uint64], NDArray[np.int32]]:
