@@ -80,8 +80,9 @@ def _tables(result: Mapping[str, Any]) -> dict[str, Table]:
         for name, domain, cleaned, other, difference, found in compared
     ]  # fmt: skip
     texts = [
-        [name, f"{each['documents']:,}", show_bytes(each["bytes"]), f"{each['tokens']:,}", f"{each['epochs']:.2f}",
-         f"{each['excluded_documents']:,}", show_bytes(each["excluded_bytes"]), _shares(each["domains"])]
+        [name, f"{each['whole']['documents']:,}", show_bytes(each["whole"]["bytes"]), _shares(each["domains"]),
+         f"{each['epochs']:.2f}", f"{each['excluded_documents']:,}", show_bytes(each["excluded_bytes"]),
+         show_bytes(each["bytes"]), f"{each['tokens']:,}"]
         for name, each in result["variants"].items()
     ]  # fmt: skip
     tables: dict[str, Table] = {
@@ -89,7 +90,8 @@ def _tables(result: Mapping[str, Any]) -> dict[str, Table]:
             ["against", "domain", "its bits per byte", "cleaned", "difference", "95 % interval", ""], scores,
         ),
         "What the models were trained on": (
-            ["", "documents", "text", "tokens", "epochs", "left out as copies", "their text", "domains"], texts,
+            ["", "documents", "text", "domains", "epochs", "left out as copies", "their text", "text kept ready",
+             "its tokens"], texts,
         ),
     }  # fmt: skip
     reach = result["reach"]

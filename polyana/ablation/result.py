@@ -90,9 +90,9 @@ def _variant(found: Measured) -> dict[str, Any]:
     return {
         "without": list(found.without),
         "documents": found.text.documents, "bytes": found.text.bytes, "tokens": found.tokens,
-        "domains": found.text.domains,
+        "domains": found.text.domains, "whole": found.text.whole,
         "excluded_documents": found.text.excluded_documents, "excluded_bytes": found.text.excluded_bytes,
-        "epochs": tokens[-1] / found.tokens,
+        "epochs": tokens[-1] / found.tokens * found.text.share,
         "seconds": float(np.mean([each.seconds for each in found.trained])),
         "after_tokens": list(tokens), "bits_per_byte": curves,
         "models": [{"run": each.run, "seed": each.seed, "seconds": each.seconds,

@@ -94,14 +94,20 @@ def take_sample(corpus: Corpus, size: int, is_copy: Callable[[str], bool], direc
 
 @dataclass(frozen=True)
 class Written:
-    """Documents and bytes that a variant's models are trained on, the bytes of each domain, and what was left out of it
-    as copies."""
+    """Documents and bytes that a variant's models are trained on, what was left out of it as copies, the bytes of each
+    domain, and documents and bytes of `whole`, the training text that all this is the beginning of."""
 
     documents: int
     bytes: int
     excluded_documents: int
     excluded_bytes: int
     domains: dict[str, int]
+    whole: dict[str, int]
+
+    @property
+    def share(self) -> float:
+        """Of the whole that this is."""
+        return (self.bytes + self.excluded_bytes) / self.whole["bytes"]
 
 
 def write_text(sample: Sample, copies: set[str], held_out: list[HeldOut], directory: Path) -> Written:
@@ -121,7 +127,7 @@ def write_text(sample: Sample, copies: set[str], held_out: list[HeldOut], direct
         for each in held_out:
             writer.write(each.document, each.bytes)
     total = {"train": {"documents": kept[0]}, "eval": {"documents": len(held_out)}}
-    written = Written(kept[0], kept[1], copied[0], copied[1], dict(sorted(domains.items())))
+    written = Written(kept[0], kept[1], copied[0], copied[1], dict(sorted(domains.items())), sample.whole)
     write_json(directory / "report.json", {"total": total, "written": asdict(written)})
     return written
 

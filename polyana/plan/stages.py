@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+from polyana.ablation import ablation_step
 from polyana.distributed import World
 from polyana.pipeline import Pipeline
 from polyana.plan.figures import RecipePlan, StagePlan
@@ -35,6 +36,8 @@ def plan_recipe(recipe: Recipe, *, stage: str | None = None, prepare: bool = Fal
             if prepare:
                 pipeline.store.get(steps[name])
             stages.append(_stage(pipeline, name, steps[name]))
+            if (ablation := ablation_step(pipeline, name)) is not None:
+                stages.append(_stage(pipeline, f"{name}.ablation", ablation))
             continue
         untrained = [
             one for one in recipe.needed_for(name)[:-1] if _is_training(recipe, one) and not _done(pipeline, steps[one])

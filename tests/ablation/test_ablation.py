@@ -19,6 +19,7 @@ pytest.importorskip("spacy")
 from polyana.ablation.texts import Sample, held_out_of
 from polyana.corpus import Corpus, split_of
 from polyana.errors import UserError
+from polyana.plan import plan_recipe
 from polyana.recipe import load_recipe
 from polyana.run import run_recipe
 from polyana.tracking import Console, find_runs
@@ -136,8 +137,11 @@ def test_all_models_learn_from_as_many_tokens_and_start_alike(cleaned):
     for domain in ("all", "first.jsonl"):
         first = [each["bits_per_byte"][domain]["mean"][0] for each in (raw, clean)]
         assert first[0] == first[1]
-    assert raw["bytes"] > 1.7 * clean["bytes"]
-    assert clean["epochs"] == pytest.approx(24_000 / clean["tokens"])
+    assert raw["whole"]["bytes"] > 1.7 * clean["whole"]["bytes"]
+    for each in (raw, clean):  # no more text is kept than three models can learn from
+        assert each["bytes"] + each["excluded_bytes"] == pytest.approx(8 * 24_000 * 3, rel=0.01)
+        share = (each["bytes"] + each["excluded_bytes"]) / each["whole"]["bytes"]
+        assert each["epochs"] == pytest.approx(24_000 / each["tokens"] * share)
 
 
 def test_copies_of_held_out_documents_are_in_no_text(cleaned, place, home):
@@ -183,6 +187,16 @@ def test_a_left_out_step_is_one_more_text_and_what_is_trained_is_not_trained_aga
     assert runs[0] | runs[1] == before
     # exact duplicates, which raw text has and this one has not, there are none: it is the raw text
     assert runs[2] == runs[0]
+
+
+def test_a_plan_names_it(cleaned, place, home, monkeypatch):
+    monkeypatch.setenv("POLYANA_HOME", str(home))
+    kept, new = (
+        plan_recipe(load_recipe(write(place, more=more)), console=Console(io.StringIO())) for more in ("", "seeds: 9")
+    )
+    assert [(each.name, each.cached) for each in kept.stages] == [("corpus", True), ("corpus.ablation", True)]
+    assert [(each.name, each.cached) for each in new.stages] == [("corpus", True), ("corpus.ablation", False)]
+    assert "seeds was 3, is 9" in new.stages[1].why
 
 
 def test_what_is_left_of_the_trainings_is_small(cleaned, home):
