@@ -22,7 +22,7 @@ from polyana.corpus.guard import check_guard
 from polyana.corpus.inputs import source_inputs
 from polyana.corpus.mix import balance, copies_of
 from polyana.corpus.page import write_pages
-from polyana.corpus.passes import Pass, again, forget, hash_of, held_out_at, passes_of, read_part
+from polyana.corpus.passes import Pass, again, hash_of, held_out_at, passes_of, read_part
 from polyana.corpus.readers import Notes, Part, check_notes, parts_of
 from polyana.corpus.report import CorpusReport
 from polyana.corpus.stage import CorpusConfig
@@ -215,11 +215,7 @@ class Mill:
                     check(number, result)
                 gauge.show(done, f"{done:,} parts")
 
-            results = self._executor.run(tasks, show)
-        # tables of words and models are of no more use, and deciding needs the room
-        self._executor.close()
-        forget()
-        return results
+            return self._executor.run(tasks, show)
 
     def _decided(self, one: Pass, results: list[dict[str, Any]]) -> Decided:
         noted = [

@@ -15,21 +15,45 @@ import zlib
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Thread
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from polyana.errors import PolyanaError
 
-__all__ = ["Executor", "Task", "cores"]
+__all__ = ["Executor", "Task", "cores", "shared"]
 
 Kind = Literal["local", "ray"]
+T = TypeVar("T")
 
 
 def cores() -> int:
     """Those this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@dataclass
+class _Shared:
+    """What tasks of one function have left in this process for each other."""
+
+    owner: Any = None
+    things: dict[Any, Any] = field(default_factory=dict)
+
+
+_SHARED = _Shared()
+
+
+def shared(key: Any, make: Callable[[], T]) -> T:
+    """What is made once in a process for all tasks of a function that ask for it, one after another.
+
+    It is given back when another key or another function has its turn: tables and models are large.
+    """
+    if key not in _SHARED.things:
+        _SHARED.things.clear()
+        _SHARED.things[key] = make()
+    found: T = _SHARED.things[key]
+    return found
 
 
 @dataclass(frozen=True)
@@ -44,6 +68,8 @@ class Task:
     arguments: tuple[Any, ...]
 
     def run(self) -> Any:
+        if _SHARED.owner is not self.function:
+            _SHARED.owner, _SHARED.things = self.function, {}
         result, files = self.function(*self.arguments)
         place = self.done.parent
         noted = {path.relative_to(place).as_posix(): [path.stat().st_size, _checksum(path)] for path in files}

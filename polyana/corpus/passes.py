@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from polyana.corpus.chunks import Chunk, ChunkWriter, Sizes, blocks_of, drop_line
 from polyana.corpus.document import Document, Dropped, utf8_length
+from polyana.corpus.executor import shared
 from polyana.corpus.normalise import normalise, not_text
 from polyana.corpus.readers import Notes, Part
 from polyana.corpus.shown import MARGIN, SHOWN, Veil, around_change
@@ -27,7 +28,7 @@ from polyana.corpus.steps.step import Block, CorpusWide, Edit, Found, Records, S
 if TYPE_CHECKING:
     from polyana.corpus.words import Words
 
-__all__ = ["READING", "SAMPLES", "Pass", "again", "forget", "hash_of", "held_out_at", "passes_of", "read_part"]
+__all__ = ["READING", "SAMPLES", "Pass", "again", "hash_of", "held_out_at", "passes_of", "read_part"]
 
 NOTHING_LEFT = "nothing is left"  # of a document, behind an edit
 READING = -1  # the place of reading itself among the steps
@@ -190,7 +191,7 @@ def _edit(batch: _Batch, place: int, found: Found) -> None:
 
 
 def _work(one: Pass, number: int, batches: Iterator[_Batch]) -> tuple[dict[str, Any], list[Path]]:
-    workers = _workers(one)
+    workers = shared(one.directory, lambda: _workers(one))
     samples = _Samples(one)
     reasons: dict[tuple[int, str], int] = {}
     unread: dict[str, list[Any]] = {}  # reason: documents, bytes, the first of them
@@ -245,25 +246,13 @@ def _write(batch: _Batch, writer: ChunkWriter, reasons: dict[tuple[int, str], in
     writer.write(block, columns, edits, [drop_line(each.id, each.reason, each.size) for each in batch.unread])
 
 
-_LOADED: dict[Path, list[tuple[int, Worker]]] = {}  # of the pass that this process works on
-
-
-def forget() -> None:
-    """Give back the memory of what does the steps in this process."""
-    _LOADED.clear()
-
-
 def _workers(one: Pass) -> list[tuple[int, Worker]]:
-    """What does the steps in this process; made once, with one table of words for all of them."""
-    if one.directory not in _LOADED:
-        _LOADED.clear()
-        steps = [(place, one.config.all_steps[place]) for place in one.steps]
-        words = _words(one.languages, [step for _, step in steps])
-        _LOADED[one.directory] = [
-            (place, step.worker(Surroundings(one.languages, one.files[place], words, one.domains)))
-            for place, step in steps
-        ]
-    return _LOADED[one.directory]
+    """What does the steps, with one table of words for all of them."""
+    steps = [(place, one.config.all_steps[place]) for place in one.steps]
+    words = _words(one.languages, [step for _, step in steps])
+    return [
+        (place, step.worker(Surroundings(one.languages, one.files[place], words, one.domains))) for place, step in steps
+    ]
 
 
 def _words(languages: tuple[str, ...], steps: list[StepConfig]) -> Words | None:

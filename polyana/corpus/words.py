@@ -333,7 +333,7 @@ class Words:
         return dict(zip(native.METRICS, self._counted.T.copy(), strict=True))
 
 
-_LARGEST = 1_500_000  # stretches in all tables, with their words 300 MB; at 2^21 their arrays would double: measured
+_LARGEST = 800_000  # stretches in all tables, with their words 150 MB; at 2^20 their arrays would double: measured
 _SPACE = np.array([32], np.uint32)
 
 
