@@ -118,7 +118,8 @@ class Mill:
         )
         self._domains = config.domains(self._told())
         # by what it is made from: what was written with other settings is not taken for this
-        self._identity = fingerprint([inputs, [source.identity() for source in config.sources], config.min_characters])
+        sources = [source.identity() for source in config.sources]
+        self._identity = fingerprint([inputs, sources, config.min_characters, config.languages])
         self.report = CorpusReport(config)
         self._used: list[Path] = []
 
