@@ -178,7 +178,7 @@ def run(place, texts, against=AGAINST, **settings):
 def test_words_around_a_match_go(place):
     text = f"{FILLER}\n{ITEM.upper()}\n{FILLER}"
     found, gone = run(place, [text, FILLER, ITEM, f"{FILLER}{SHORT} {FILLER}"])
-    assert gone == ["", "", "overlaps an evaluation set", ""]
+    assert gone == ["", "", "overlaps school.jsonl", ""]
     assert found.columns["pieces"].tolist() == [2, 1, 0, 2]
     assert sorted(found.edited) == [0, 3]
     edit = found.edited[0]
@@ -188,28 +188,36 @@ def test_words_around_a_match_go(place):
     assert 200 <= len(FILLER) - len(before) <= 300  # to the border of a word
     assert 200 <= len(FILLER) - len(behind) <= 300
     assert FILLER[len(before)].isspace()
-    assert edit.taken == {"overlaps an evaluation set": len(text) - len(edit.text)}
+    assert edit.taken == {"overlaps school.jsonl": len(text) - len(edit.text)}
     assert found.columns["items of school.jsonl"].tolist() == [1, 0, 1, 0]
     assert found.columns["items of mill.csv"].tolist() == [0, 0, 0, 1]
-    assert found.columns["runs"].tolist() == [len(ITEM.split()) - 12, 0, len(ITEM.split()) - 12, 1]
+
+
+def test_the_reason_names_the_sets(place):
+    both = f"{FILLER}{ITEM} {SHORT} {FILLER}"
+    found, gone = run(place, [both, SHORT], [{**AGAINST[0], "name": "sums"}, "mill.csv"])
+    assert list(found.edited[0].taken) == ["overlaps sums and mill.csv"]
+    assert gone == ["", "overlaps mill.csv"]
+    _, gone = run(place, [both, FILLER, SHORT], action="drop")
+    assert gone == ["overlaps school.jsonl", "", "overlaps mill.csv"]
 
 
 def test_pieces_that_are_short_or_many(place):
     close = f"{FILLER}{ITEM} {FILLER[:550]} {ITEM} {FILLER}"
     found, gone = run(place, [close], margin=200)
     assert found.columns["pieces"].tolist() == [2]  # fewer than 200 characters were left between the two
-    assert set(found.edited[0].taken) == {"overlaps an evaluation set", "little beside it"}
+    assert set(found.edited[0].taken) == {"overlaps school.jsonl", "little beside it"}
     assert sum(found.edited[0].taken.values()) == len(close) - len(found.edited[0].text)
     assert gone == [""]
     many = f"{FILLER}{ITEM} " * 11 + FILLER
     assert run(place, [many])[1] == ["in more than 10 pieces"]
     assert run(place, [many], max_pieces=12)[1] == [""]
-    assert run(place, [f"{SHORT} {SHORT}"], margin=0)[1] == ["overlaps an evaluation set"]
+    assert run(place, [f"{SHORT} {SHORT}"], margin=0)[1] == ["overlaps mill.csv"]
 
 
 def test_documents_can_go_instead(place):
     found, gone = run(place, [f"{FILLER}{ITEM}", FILLER, SHORT], action="drop")
-    assert gone == ["overlaps an evaluation set", "", "overlaps an evaluation set"]
+    assert gone == ["overlaps school.jsonl", "", "overlaps mill.csv"]
     assert found.edited == {}
 
 
@@ -235,7 +243,8 @@ def test_every_format_and_place(place):
         [{"path": "sets", "text": "choices", "document": "line"}],
         [{"path": "sets/*", "text": "choices", "document": "line"}],
     ):
-        assert run(place, [ITEM, SHORT, FILLER], against)[1] == ["overlaps an evaluation set"] * 2 + [""]
+        gone = run(place, [ITEM, SHORT, FILLER], against)[1]
+        assert [reason.partition(" ")[0] for reason in gone] == ["overlaps", "overlaps", ""]
     config = ContaminationConfig.model_validate({"against": ["sets", "mill.csv"]})
     assert config.files(place) == {
         "against.0": [("a.parquet", directory / "a.parquet"), ("b.txt", directory / "b.txt")],
@@ -281,6 +290,6 @@ def test_a_school_set_meets_its_own_test_set_seldom(shared_data):
     }
     found, _ = run(directory, questions["test"], against, action="drop")
     words = [len(words_of(question)) for question in questions["test"]]
-    assert [count > 0 for count in found.columns["runs"]] == [count >= 8 for count in words]
+    assert [count > 0 for count in found.columns["items of test.jsonl"]] == [count >= 8 for count in words]
     found, _ = run(directory, questions["train"], against, action="drop")
-    assert (found.columns["runs"] > 0).mean() < 0.02
+    assert (found.columns["items of test.jsonl"] > 0).mean() < 0.02

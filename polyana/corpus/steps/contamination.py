@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 
 __all__ = ["ContaminationConfig", "EvaluationSet"]
 
-_OVERLAP = "overlaps an evaluation set"
 _LONGEST_WORD = 100  # a cut is widened to a space no further away than this: guess
 
 
@@ -163,21 +162,21 @@ class ContaminationConfig(StepConfig):
 
         def work(block: Block) -> Found:
             size = len(block)
-            runs, pieces = np.zeros(size, np.int32), np.ones(size, np.int32)
+            pieces = np.ones(size, np.int32)
             items = {label: np.zeros(size, np.int32) for label in labels}
-            found = Found({"runs": runs, "pieces": pieces} | {f"items of {name}": items[name] for name in labels})
+            found = Found({"pieces": pieces} | {f"items of {name}": items[name] for name in labels})
             for place, text in enumerate(block.texts):
                 matched = index.matches(text)
                 if not len(matched):
                     continue
-                runs[place] = len(matched)
                 touched = np.bincount(index.set_of_item[np.unique(matched[:, 2])], minlength=len(labels))
                 for label, count in zip(labels, touched, strict=True):
                     items[label][place] = count
                 if self.action == "cut":
                     around, left = self._cut(text, matched)
                     pieces[place] = len(left)
-                    edit = Edit.of(text, [(_OVERLAP, "\n\n".join(around)), ("little beside it", "\n\n".join(left))])
+                    reason = _overlaps(*(label for label, count in zip(labels, touched, strict=True) if count))
+                    edit = Edit.of(text, [(reason, "\n\n".join(around)), ("little beside it", "\n\n".join(left))])
                     if left and edit is not None:
                         found.edited[place] = edit
             return found
@@ -196,11 +195,19 @@ class ContaminationConfig(StepConfig):
         return pieces, [piece for piece in pieces if len(piece) >= self.min_piece]
 
     def verdicts(self, columns: Columns, language: str) -> Iterator[Verdict]:
-        if self.action == "drop":
-            yield Verdict(_OVERLAP, columns["runs"], most=0)
-        else:
-            yield Verdict(_OVERLAP, columns["pieces"], 1)
-            yield Verdict(f"in more than {self.max_pieces} pieces", columns["pieces"], most=self.max_pieces)
+        pieces = columns["pieces"]
+        for label in (evaluation.label for evaluation in self.against):
+            items = columns[f"items of {label}"]
+            if self.action == "drop":
+                yield Verdict(_overlaps(label), items, most=0)
+            else:
+                yield Verdict(_overlaps(label), np.where(items > 0, pieces, 1), 1)
+        if self.action == "cut":
+            yield Verdict(f"in more than {self.max_pieces} pieces", pieces, most=self.max_pieces)
+
+
+def _overlaps(*labels: str) -> str:
+    return f"overlaps {' and '.join(labels)}"
 
 
 def _space_before(text: str, at: int) -> int:
