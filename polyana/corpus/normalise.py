@@ -8,6 +8,7 @@ import unicodedata
 __all__ = ["normalise", "not_text"]
 
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ufeff]")
+_CONTROLS = re.compile(f"\x1b\\[[0-9;?]*[A-Za-z]|{_CONTROL.pattern}")  # with terminals' colours (ECMA-48) as a whole
 _LINE_END = re.compile(r"\r\n?|\u2028")
 _TRAILING = re.compile(r"(?<![ \t\u00a0])[ \t\u00a0]+$", re.MULTILINE)  # looks behind: else quadratic in a long run
 _BLANKS = (" ", "\t", "\u00a0")
@@ -27,7 +28,7 @@ def normalise(text: str) -> str:
     if "\r" in text or "\u2028" in text:
         text = _LINE_END.sub("\n", text)
     if _CONTROL.search(text):
-        text = _CONTROL.sub("", text)
+        text = _CONTROLS.sub("", text)
     text = unicodedata.normalize("NFC", text)
     if text.endswith(_BLANKS) or any(f"{blank}\n" in text for blank in _BLANKS):
         text = _TRAILING.sub("", text)

@@ -16,6 +16,7 @@ from polyana.corpus.normalise import normalise, not_text
         ("и\x00\u0306", "й"),
         ("one\r\ntwo\rthree\u2028four", "one\ntwo\nthree\nfour"),
         ("\ufeffone\x00 two\x1b", "one two"),
+        ("\x1b[1;31mred\x1b[0m and \x07bell\x1b[2K", "red and bell"),
         ("one  \t\n\u00a0two\u00a0\n", "one\n\u00a0two"),
         ("one\n\n\n\n\ntwo\n \n\t\nthree", "one\n\ntwo\n\nthree"),
         ("\n\n    def f():\n        pass\n", "    def f():\n        pass"),

@@ -32,12 +32,10 @@ _ZERO_WIDTH = re.compile(
 _SOFT_HYPHEN_AT_LINE_END = re.compile(r"(?<=\w)\u00ad\n[^\S\n]*(\w\S*)[^\S\n]*\n?")
 _DIRECTION = re.compile("[\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 _RIGHT_TO_LEFT = re.compile("[\u0590-\u08ff\ufb1d-\ufdff\ufe70-\ufefc\U00010800-\U00010fff\U0001e800-\U0001efff]")
-# colours and cursor moves of ECMA-48; then controls, deprecated ones, and U+FFFC where an image stood
-_CONTROL = re.compile("\x1b\\[[0-9;?]*[A-Za-z]|[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u206a-\u206f\ufff9-\ufffc]")
+# controls that `normalise` leaves, deprecated ones, and U+FFFC where an image stood
+_CONTROL = re.compile("[\x80-\x9f\u206a-\u206f\ufff9-\ufffc]")
 
-_INVISIBLE = re.compile(
-    "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u00ad\u200b-\u200f\u202a-\u202e\u2060\u2066-\u206f\ufeff\ufff9-\ufffc]"
-)
+_INVISIBLE = re.compile("[\x80-\x9f\u00ad\u200b-\u200f\u202a-\u202e\u2060\u2066-\u206f\ufeff\ufff9-\ufffc]")
 """What the patterns above begin with: where none of it stands, there is nothing to take out."""
 
 
@@ -50,7 +48,7 @@ class RepairConfig(StepConfig):
     zero_width: bool = Field(True, description="zero-width spaces and joiners go where no script or emoji needs them")
     soft_hyphens: bool = Field(True, description="soft hyphens go; a word broken by one at a line's end is joined")
     direction: bool = Field(True, description="marks of direction go from text with no letter written right to left")
-    controls: bool = Field(True, description="control characters go, and terminals' colours with them")
+    controls: bool = Field(True, description="control characters go, and what stands for an image")
     quotes: bool = Field(False, description="typographic quotation marks become \" and '")
     ligatures: bool = Field(False, description="ligatures as U+FB01 become the letters they stand for")
     widths: bool = Field(False, description="full-width and half-width forms become ordinary ones")
