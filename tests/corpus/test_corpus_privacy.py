@@ -12,6 +12,7 @@ from string import ascii_uppercase
 
 import numpy as np
 import pytest
+from pipelines import lay_out
 
 pytest.importorskip("phonenumbers")
 
@@ -320,17 +321,7 @@ def pipeline(tmp_path_factory):
         nlp.update(examples, sgd=optimizer)
     place = tmp_path_factory.mktemp("packages")
     for name, kept in (("en_people_test", nlp), ("en_nobody_test", spacy.blank("en"))):
-        kept.meta |= {"name": name.removeprefix("en_"), "version": "0.0.1"}
-        (place / name).mkdir()
-        kept.to_disk(place / name / f"{name}-0.0.1")
-        (place / name / "meta.json").write_bytes((place / name / f"{name}-0.0.1" / "meta.json").read_bytes())
-        (place / name / "__init__.py").write_text(
-            "from spacy.util import load_model_from_init_py\n\n\ndef load(**overrides):\n"
-            "    return load_model_from_init_py(__file__, **overrides)\n"
-        )
-        information = place / f"{name}-0.0.1.dist-info"
-        information.mkdir()
-        (information / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 0.0.1\n")
+        lay_out(place, name, kept)
     sys.path.insert(0, str(place))
     yield "en_people_test"
     sys.path.remove(str(place))
