@@ -11,6 +11,8 @@ from itertools import islice
 import pytest
 from conftest import PROJECT, metrics_of, newest_run
 
+from polyana.corpus import Corpus
+
 RECIPES = sorted((PROJECT / "recipes").glob("*.yaml"))
 SMALLER = ["stages.pretrain.train.duration=2 steps", "stages.pretrain.train.batch=2 sequences",
            "stages.pretrain.train.micro_batch=1 sequences", "stages.pretrain.train.warmup=1 steps",
@@ -93,3 +95,38 @@ def test_help_is_fetched_and_translated_for_two_steps(home, polyana):
 def test_every_recipe_is_named_in_the_readme():
     readme = (PROJECT / "README.md").read_text()
     assert all(f"recipes/{recipe.name}" in readme for recipe in RECIPES)
+
+
+def cleaned(recipe, home, polyana) -> tuple[dict, list[str]]:
+    """The report and the texts of a recipe that cleans a corpus."""
+    pytest.importorskip("numba")
+    pytest.importorskip("spacy")
+    polyana("run", PROJECT / "recipes" / recipe)
+    (made,) = (home / "stages").glob("corpus-*")
+    texts = [document.text for split in ("train", "eval") for document in Corpus(made).documents(split)]
+    assert (made / "report.html").stat().st_size > 10_000
+    return Corpus(made).report, texts
+
+
+def test_tolstoy_keeps_his_prose_and_loses_what_others_wrote_around_it(home, polyana, shared_data):
+    report, texts = cleaned("clean_tolstoy.yaml", home, polyana)
+    total = report["total"]
+    assert 0.9 < (total["train"]["bytes"] + total["eval"]["bytes"]) / total["read"]["bytes"] < 0.99
+    whole = "\n".join(texts)
+    for line in ("Все счастливые семьи похожи друг на друга", "Все смешалось в доме Облонских"):
+        assert line in whole
+    assert "Lisez le livre mystique que je vous envoie" not in whole  # a document of French alone
+    assert not any("изд. 68 г.» и 3-го издания 1873" in text for text in texts)  # the editors' list of variants
+    assert all(
+        reason.startswith("gopher") or "language" in reason or "fineweb" in reason for reason in total["dropped"]
+    )
+
+
+def test_help_pages_lose_what_stands_on_all_of_them(home, polyana, shared_data):
+    report, texts = cleaned("clean_help.yaml", home, polyana)
+    total = report["total"]
+    assert total["train"]["documents"] + total["eval"]["documents"] >= 0.98 * total["read"]["documents"]
+    for furniture in ("LibreOffice 7.4 Help", "Справка LibreOffice 7.4", "Help content debug info:", "Index 🔎"):
+        assert not any(furniture in text for text in texts)
+    assert any("Select to display the first page on the right side in the print preview." in text for text in texts)
+    assert any("С помощью навигатора можно ссылаться на ячейки другого листа" in text for text in texts)
