@@ -3,9 +3,10 @@
     make bench-corpus [ARGS=--quick]
 
 Both sides read the same JSONL, whose text is normalised beforehand, and write what they keep. Compared are megabytes
-per CPU second, of all processes together: two of ours, and theirs one after the other in one. What loading costs a process before it sees a document is
-measured on ten documents and taken off on both sides. With --quick theirs has a part of the text, for it is slow, and
-ours all of it: decisions are compared on that part. Exit code 1 when a bar is short.
+per CPU second, of all processes together: two of ours, and theirs one after the other in one. What loading costs a
+process before it sees a document is measured on ten documents and taken off on both sides. With --quick theirs has a
+part of the text, for it is slow, and ours all of it: decisions are compared on that part. Exit code 1 when a bar is
+short.
 """
 
 from __future__ import annotations
