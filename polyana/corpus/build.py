@@ -143,7 +143,9 @@ class Mill:
         self.report.end(decided)
         self._write(decided, directory)
         self.report.write_drops(read, directory / "drops.jsonl")
-        for old in set(self.workshop.iterdir()) - set(self._used):
+        # what a changed threshold decides anew by; without thresholds there is nothing to decide
+        kept = set(self._used[:-1]) if any(step.deciding for step in self.config.all_steps) else set()
+        for old in set(self.workshop.iterdir()) - kept:  # the shards, the last, have second names in `directory`
             shutil.rmtree(old)
         return self.report.as_data()
 
