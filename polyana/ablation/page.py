@@ -175,7 +175,7 @@ def _chart(result: Mapping[str, Any], domain: str) -> str:
         parts.append(f'<polyline points="{line}" fill="none" stroke="{colour}" stroke-width="2"/>')
     for number, name in enumerate(result["variants"]):
         colour, top = _COLOURS[number % len(_COLOURS)], _EDGE // 2 + 16 * number
-        left = _WIDTH - 2.6 * _EDGE
+        left = _WIDTH - 3.6 * _EDGE
         parts.append(f'<rect x="{left - 16:.0f}" y="{top - 9}" width="10" height="10" fill="{colour}"/>')
         parts.append(f'<text x="{left:.0f}" y="{top}">{escape(re.sub("_", " ", name))}</text>')
     parts.append(f'<text x="{_WIDTH / 2:.0f}" y="{_HEIGHT - 12}" text-anchor="middle">tokens learned from</text></svg>')

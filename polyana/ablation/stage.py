@@ -114,7 +114,7 @@ class Ablation:
         return PretrainConfig(
             kind="pretrain", corpus=self._stage, tokenizer=f"{self._stage}.tokenizer",
             model=ModelConfig(layers=wanted.layers, width=wanted.width, heads=wanted.heads, context=wanted.context),
-            # down to 0: at a constant rate the ends of the same training differ ten times as much by seed (measured)
+            # down to 0: at a constant rate the ends of a training differ several times as much by seed (measured)
             train=TrainConfig(
                 duration=wanted.tokens, batch=Quantity(wanted.batch, "sequences"), lr=wanted.lr, schedule="linear",
                 final_lr=0.0,
