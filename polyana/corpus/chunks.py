@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from json.encoder import encode_basestring as quoted
 from pathlib import Path
@@ -85,15 +86,25 @@ def drop_line(identifier: str, reason: str, size: int) -> str:
 
 
 class ChunkWriter:
-    """Writes blocks and their columns as chunks of one part; `names` are those written."""
+    """Writes blocks and their columns as chunks of one part, `names`; they are whole behind the `with` statement."""
 
     def __init__(self, directory: Path, part: int, sizes: Sizes) -> None:
         self._directory, self._part, self._sizes = directory, part, sizes
         self.names: list[str] = []
         self._columns: dict[str, list[NDArray[Any]]] = {}
         self._size, self._rows = 0, 0
+        self._files = ExitStack()
         self._documents: Any = None
         self._dropped: Any = None
+
+    def __enter__(self) -> ChunkWriter:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is None:
+            self._end()
+        else:
+            self._files.close()  # in the middle of a chunk that nobody will ask for
 
     @property
     def files(self) -> list[Path]:
@@ -109,6 +120,7 @@ class ChunkWriter:
     ) -> None:
         """`edits`: place in the block, number of the reason, bytes taken; `dropped`: lines of drops.jsonl."""
         if self._documents is None or self._size > self._sizes.chunk or self._rows > self._sizes.rows:
+            self._end()
             self._begin()
         # as json.dumps would, which takes ten times as long for short texts
         text = "".join(
@@ -127,27 +139,24 @@ class ChunkWriter:
         self._rows += len(block)
 
     def _begin(self) -> None:
-        self._end()
         self.names.append(f"{self._part:05d}-{len(self.names):03d}")
-        # fast: it is read once or twice and thrown away; with a checksum, which finds out what a power cut left
-        compressor = zstandard.ZstdCompressor(level=-3, write_checksum=True)
-        self._documents = zstandard.open(self._directory / f"{self.names[-1]}.jsonl.zst", "wb", cctx=compressor)
-        self._dropped = zstandard.open(self._directory / f"{self.names[-1]}.dropped.zst", "wb")
+        self._documents, self._dropped = self._open("jsonl.zst"), self._open("dropped.zst")
         self._size, self._rows = 0, 0
+
+    def _open(self, ending: str) -> Any:
+        # by itself: where the disk is full, a stream does not close its file
+        packed = self._files.enter_context((self._directory / f"{self.names[-1]}.{ending}").open("wb"))
+        compressor = zstandard.ZstdCompressor(level=-3)  # fast: it is read once or twice and thrown away
+        return self._files.enter_context(compressor.stream_writer(packed, closefd=False))
 
     def _end(self) -> None:
         if self._documents is None:
             return
-        self._documents.close()
-        self._dropped.close()
+        self._files.close()
         columns: dict[str, Any] = {name: np.concatenate(values) for name, values in self._columns.items()}
         np.savez(self._directory / f"{self.names[-1]}.npz", **columns)
         self._columns = {}
-        self._documents = None
-
-    def close(self) -> None:
-        """What was written is whole afterwards."""
-        self._end()
+        self._documents = self._dropped = None
 
 
 def blocks_of(items: Iterator[Document | Dropped], sizes: Sizes) -> Iterator[tuple[list[Document], list[Dropped]]]:

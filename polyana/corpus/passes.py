@@ -195,8 +195,7 @@ def _work(one: Pass, number: int, batches: Iterator[_Batch]) -> tuple[dict[str, 
     samples = _Samples(one)
     reasons: dict[tuple[int, str], int] = {}
     unread: dict[str, list[Any]] = {}  # reason: documents, bytes, the first of them
-    writer = ChunkWriter(one.directory, number, one.sizes)
-    try:
+    with ChunkWriter(one.directory, number, one.sizes) as writer:
         for batch in batches:
             for place, worker in workers:
                 found = worker(batch.block)
@@ -212,8 +211,6 @@ def _work(one: Pass, number: int, batches: Iterator[_Batch]) -> tuple[dict[str, 
             samples.take(batch)
             _count(batch.unread, unread)
             _write(batch, writer, reasons)
-    finally:
-        writer.close()
     result = {"chunks": writer.names, "samples": samples.found, "reasons": [list(each) for each in reasons]}
     return result | {"unread": unread}, writer.files
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import shutil
 import time
 from collections.abc import Callable
@@ -80,12 +81,15 @@ def retry_when_full(write: Callable[[], T], directory: Path, say: Callable[[str]
 def is_disk_full(error: BaseException) -> bool:
     """Whether `error` means that the disk, or the user's share of it, is used up.
 
-    safetensors keeps only the words of the system's error; torch raises one of its own while handling it.
+    safetensors keeps only the words of the system's error; torch raises one of its own while handling it; numpy says
+    how many values were written.
     """
     numbers = (errno.ENOSPC, errno.EDQUOT)
     if isinstance(error, OSError) and error.errno in numbers:
         return True
     if any(os.strerror(number) in str(error) for number in numbers):
+        return True
+    if isinstance(error, OSError) and re.fullmatch(r"\d+ requested and \d+ written", str(error)):
         return True
     return error.__context__ is not None and is_disk_full(error.__context__)
 
