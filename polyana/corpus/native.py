@@ -16,18 +16,25 @@ from numba import njit, uint64
 from numpy.typing import NDArray
 
 __all__ = [
+    "GROUPS",
     "METRICS",
+    "SEED",
     "bands",
+    "byte_lengths",
     "clusters",
     "cut_lines",
+    "hash_end",
     "hash_lines",
     "hash_of",
+    "hashed_on",
     "is_space",
     "joined",
+    "joined_lines",
     "measure",
     "powers",
     "sign",
     "slot_of",
+    "taken",
 ]
 
 METRICS = (
@@ -62,6 +69,16 @@ sentence as spaCy's sentencizer has it; it is punctuation by its Unicode categor
     _DUPLICATE_FULL_LINE_CHARACTERS, _NEWLINES,
 ) = (METRICS.index(name) for name in METRICS if not name.endswith(("_gram", "_grams")))  # fmt: skip
 _TOP, _DUPLICATE = METRICS.index("top_2_gram"), METRICS.index("duplicate_5_grams")  # and those behind them
+_FLAGS, _SPLIT_LINES, _BLOCKS, _GRAMS = 1, 2, 4, 8
+GROUPS = {
+    name: _GRAMS if name.endswith(("_gram", "_grams"))
+    else _FLAGS if name in ("solid_words", "solid_characters", "alphabetic_words", "stop_words")
+    else _SPLIT_LINES if name in ("hashes", "ellipses", "rows", "bullet_rows", "ellipsis_rows")
+    else 0 if name in ("characters", "words")
+    else _BLOCKS
+    for name in METRICS
+}  # fmt: skip
+"""What is counted together, as a bit; characters and words are by all."""
 _SHORT = 30  # characters of a short line (Penedo et al. 2024, section 3.6)
 _PRIME = np.uint64((1 << 61) - 1)
 
@@ -96,14 +113,40 @@ def _mixed(value: Hash) -> Hash:
     return value ^ (value >> uint64(33))
 
 
+SEED = np.uint64(0x9E3779B97F4A7C15)
+
+
+@njit(cache=True, inline="always")
+def hashed_on(value: Hash, point: int) -> Hash:
+    """A hash with one character more, begun from SEED and ended by `hash_end`."""
+    value = (value ^ uint64(point)) * uint64(0x9FB21C651E98DF25)
+    return value ^ (value >> uint64(29))
+
+
+@njit(cache=True, inline="always")
+def hash_end(value: Hash) -> Hash:
+    """64 mixed bits; never 0, which marks a free place."""
+    return _mixed(value) | uint64(1)
+
+
 @njit(cache=True, nogil=True)
 def hash_of(text_N: NDArray[np.uint32], start: int, end: int) -> Hash:
-    """64 bits of a stretch of text; never 0, which marks a free place."""
-    value = uint64(0x9E3779B97F4A7C15)
+    """64 bits of a stretch of text."""
+    value = SEED
     for at in range(start, end):
-        value = (value ^ uint64(text_N[at])) * uint64(0x9FB21C651E98DF25)
+        value = hashed_on(value, text_N[at])
+    return hash_end(value)
+
+
+@njit(cache=True, nogil=True)
+def _hash_of_line(text_N: NDArray[np.uint32], start: int, end: int) -> Hash:
+    """Another one, two characters in the time of one: each step waits for the one before."""
+    value, at = SEED ^ uint64(end - start), start
+    while at + 1 < end:
+        value = (value ^ (uint64(text_N[at]) | (uint64(text_N[at + 1]) << uint64(32)))) * uint64(0x9FB21C651E98DF25)
         value ^= value >> uint64(29)
-    return _mixed(value) | uint64(1)
+        at += 2
+    return hash_end(hashed_on(value, text_N[at]) if at < end else value)
 
 
 @njit(cache=True, inline="always")
@@ -138,15 +181,31 @@ def joined(hash_a: Hash, hash_b: Hash, power_b: Hash) -> Hash:
 
 
 @njit(cache=True, inline="always")
+def _place(keys: NDArray[np.uint64], stamps: NDArray[np.int32], mask: Hash, key: Hash, stamp: int) -> Hash:
+    """Where a key of mixed bits stands in this table, or would. Entries of older stamps do not count."""
+    at = (key >> uint64(1)) & mask
+    while stamps[at] == stamp and keys[at] != key:
+        at = (at + uint64(1)) & mask
+    return at
+
+
+@njit(cache=True, inline="always")
 def _seen(keys: NDArray[np.uint64], stamps: NDArray[np.int32], mask: Hash, key: Hash, stamp: int) -> bool:
-    """Whether a key was put into this set before; now it was. Entries of older stamps do not count."""
-    at = _mixed(key) & uint64(mask)
-    while stamps[at] == stamp:
-        if keys[at] == key:
-            return True
-        at = (at + uint64(1)) & uint64(mask)
+    """Whether a key of mixed bits was put into this set before; now it was."""
+    at = _place(keys, stamps, mask, key, stamp)
+    if stamps[at] == stamp:
+        return True
     stamps[at], keys[at] = stamp, key
     return False
+
+
+@njit(cache=True, inline="always")
+def _mask(count: int) -> Hash:
+    """Of a table that `count` things fill by half at most: small ones stay in the nearest cache."""
+    room = 64
+    while room < 2 * count:
+        room *= 2
+    return uint64(room - 1)
 
 
 @njit(cache=True, nogil=True)
@@ -162,19 +221,13 @@ def powers(base: Hash, count: int) -> NDArray[np.uint64]:
 @njit(cache=True, inline="always")
 def _power(powers: NDArray[np.uint64], exponent: int) -> Hash:
     """As the table has it, or by several of its entries where it is too short."""
-    last, value = len(powers) - 1, uint64(1)
-    while exponent > last:
+    last = len(powers) - 1
+    if exponent <= last:
+        return powers[exponent]
+    value = powers[exponent % last]
+    for _ in range(exponent // last):
         value = _times(value, powers[last])
-        exponent -= last
-    return _times(value, powers[exponent])
-
-
-@njit(cache=True, inline="always")
-def _repeated(
-    text_N: NDArray[np.uint32], start: int, end: int, keys: NDArray[np.uint64], stamps: NDArray[np.int32], mask: Hash,
-    stamp: int,
-) -> bool:  # fmt: skip
-    return _seen(keys, stamps, mask, hash_of(text_N, start, end), stamp)
+    return value
 
 
 @njit(cache=True, nogil=True)
@@ -217,141 +270,158 @@ def _rows(text_N: NDArray[np.uint32], row_M: NDArray[np.int64]) -> None:
 
 
 @njit(cache=True, nogil=True)
-def _blocks(  # noqa: PLR0912, PLR0915  one pass over the text
-    text_N: NDArray[np.uint32], ends: NDArray[np.uint8], row_M: NDArray[np.int64],
-    keys: NDArray[np.uint64], stamps: NDArray[np.int32], stamp: int,
+def _blocks(  # noqa: PLR0912, PLR0915  three ways to cut a text, by one look at it
+    text_N: NDArray[np.uint32], ends: NDArray[np.uint8], row_M: NDArray[np.int64], stretches: NDArray[np.int64],
+    hashes: NDArray[np.uint64], keys: NDArray[np.uint64], stamps: NDArray[np.int32], stamp: int,
 ) -> int:  # fmt: skip
-    """Count paragraphs, lines and full lines of one document; the next free stamp."""
-    size, mask = len(text_N), len(keys) - 1
+    """Count paragraphs, lines and full lines of one document; the next free stamp. `stretches`, [lines, 2], and
+    `hashes` have room for what lies between its newlines."""
+    size, count, start = len(text_N), 0, 0
+    for at in range(size + 1):
+        if at == size or text_N[at] == 10:
+            stretches[count, 0], stretches[count, 1] = start, at
+            hashes[count] = _hash_of_line(text_N, start, at)
+            count += 1
+            start = at + 1
+    row_M[_NEWLINES] = count - 1
+    mask = _mask(count)
+    for number in range(count):
+        start, end = stretches[number]
+        if start == end and 0 < number < count - 1:  # within a run of newlines, which part lines like one
+            continue
+        blank = start
+        while blank < end and is_space(text_N[blank]):
+            blank += 1
+        again = _seen(keys, stamps, mask, hashes[number], stamp)
+        row_M[_LINES] += 1
+        if again:
+            row_M[_DUPLICATE_LINES] += 1
+            row_M[_DUPLICATE_LINE_CHARACTERS] += end - start
+        if blank < end:
+            row_M[_FULL_LINES] += 1
+            row_M[_ENDED_LINES] += ends[text_N[end - 1]]
+            row_M[_SHORT_LINES] += end - start <= _SHORT
+            if again:
+                row_M[_DUPLICATE_FULL_LINE_CHARACTERS] += end - start
     # paragraphs: of the text without the space around it, parted by two newlines and more
     left, right = 0, size
     while left < right and is_space(text_N[left]):
         left += 1
     while right > left and is_space(text_N[right - 1]):
         right -= 1
-    start, at = left, left
-    while at <= right:
-        run = at
-        while run < right and text_N[run] == 10:
-            run += 1
-        if run - at >= 2 or at == right:
-            row_M[_PARAGRAPHS] += 1
-            if _repeated(text_N, start, at, keys, stamps, mask, stamp):
-                row_M[_DUPLICATE_PARAGRAPHS] += 1
-                row_M[_DUPLICATE_PARAGRAPH_CHARACTERS] += at - start
-            if at == right:
-                break
-            start = at = run
-        else:
-            at = max(run, at + 1)
-    # lines: parted by one newline and more, an empty one at either end where the text has a newline there
+    if left == right:
+        row_M[_PARAGRAPHS] += 1
+        return stamp + 1
     stamp += 1
-    start, at = 0, 0
-    while at <= size:
-        if at == size or text_N[at] == 10:
-            row_M[_LINES] += 1
-            if _repeated(text_N, start, at, keys, stamps, mask, stamp):
-                row_M[_DUPLICATE_LINES] += 1
-                row_M[_DUPLICATE_LINE_CHARACTERS] += at - start
-            if at == size:
-                break
-            while at < size and text_N[at] == 10:
-                at += 1
-            start = at
-        else:
-            at += 1
-    # full lines: parted by each newline, those that are not blank
-    stamp += 1
-    start, at, blank = 0, 0, True
-    while at <= size:
-        if at == size or text_N[at] == 10:
-            if not blank:
-                row_M[_FULL_LINES] += 1
-                row_M[_ENDED_LINES] += ends[text_N[at - 1]]
-                row_M[_SHORT_LINES] += at - start <= _SHORT
-                if _repeated(text_N, start, at, keys, stamps, mask, stamp):
-                    row_M[_DUPLICATE_FULL_LINE_CHARACTERS] += at - start
-            if at == size:
-                break
-            row_M[_NEWLINES] += 1
-            start, blank = at + 1, True
-        else:
-            blank = blank and is_space(text_N[at])
-        at += 1
+    begin, last, key = -1, 0, uint64(0)
+    for number in range(count + 1):
+        start, end = right, right
+        if number < count:
+            if stretches[number, 1] < left or stretches[number, 0] > right:
+                continue
+            start, end = max(stretches[number, 0], left), min(stretches[number, 1], right)
+        if start == end:
+            if begin >= 0:
+                row_M[_PARAGRAPHS] += 1
+                if _seen(keys, stamps, mask, key, stamp):
+                    row_M[_DUPLICATE_PARAGRAPHS] += 1
+                    row_M[_DUPLICATE_PARAGRAPH_CHARACTERS] += last - begin
+            begin = -1
+            continue
+        whole = start == stretches[number, 0] and end == stretches[number, 1]
+        if begin < 0:
+            begin, key = start, uint64(0)
+        key = _mixed(key + (hashes[number] if whole else _hash_of_line(text_N, start, end)))
+        last = end
     return stamp + 1
 
 
 @njit(cache=True, nogil=True)
-def _grams(  # noqa: PLR0912  one pass over the words
+def _grams(  # noqa: PLR0912, PLR0915  one pass over the words
     words: NDArray[np.int32], length_W: NDArray[np.int32], hash_W: NDArray[np.uint64], powers: NDArray[np.uint64],
     row_M: NDArray[np.int64], keys: NDArray[np.uint64], stamps: NDArray[np.int32], counts: NDArray[np.int32],
-    slots: NDArray[np.int64], stamp: int,
+    stamp: int,
 ) -> int:  # fmt: skip
     """Count the repeated n words of one document; the next free stamp."""
-    count, mask = len(words), uint64(len(keys) - 1)
-    lengths, hashes = np.empty(count + 1, np.int64), np.empty(count + 1, np.uint64)
-    lengths[0], hashes[0] = 0, uint64(0)
+    count = len(words)
+    mask = _mask(count)
+    lengths = np.empty(count + 1, np.int64)
+    lengths[0] = 0
     for at in range(count):
-        word = words[at]
-        lengths[at + 1] = lengths[at] + length_W[word]
-        hashes[at + 1] = joined(hashes[at], hash_W[word], _power(powers, length_W[word]))
-    again = np.ones(count + 1, np.bool_)  # whether the n - 1 words that begin here stand anywhere else
+        lengths[at + 1] = lengths[at] + length_W[words[at]]
+    folded, slots = np.empty(count, np.uint64), np.empty(count, np.int32)
+    again = np.arange(count)  # where n - 1 words begin that stand anywhere else, too
+    left = count
+    for at in range(count):
+        folded[at] = uint64(words[at])
     for number in range(3):
         n, most = number + 2, 0
-        for at in range(count - n + 1):
-            if not again[at]:  # n words that stand twice begin with n - 1 that do
+        looked = 0
+        for candidate in range(left):
+            at = again[candidate]
+            # n words that stand twice begin and end with n - 1 that do
+            if at + n > count or candidate + 1 == left or again[candidate + 1] != at + 1:
                 continue
-            key = uint64(0)
-            for offset in range(n):
-                key = _mixed(key ^ uint64(words[at + offset])) + uint64(offset + 1)
-            place = key & mask
-            while stamps[place] == stamp and keys[place] != key:
-                place = (place + uint64(1)) & mask
+            key = folded[at] = _mixed(
+                (folded[at] << uint64(32)) ^ (folded[at] >> uint64(32)) ^ uint64(words[at + n - 1])
+            )
+            place = _place(keys, stamps, mask, key, stamp)
             if stamps[place] != stamp:
                 stamps[place], keys[place], counts[place] = stamp, key, 0
             counts[place] += 1
-            slots[at] = place
             most = max(most, counts[place])
-        if most == 0 and count >= n:  # nothing was looked at, for nothing stands twice
-            most = 1
-        for at in range(count - n + 1):  # of those as frequent the first
-            if most == 1 or (again[at] and counts[slots[at]] == most):
-                row_M[_TOP + number] = (lengths[at + n] - lengths[at] + n - 1) * most
-                break
-        for at in range(count - n + 1):
-            again[at] = again[at] and counts[slots[at]] > 1
+            again[looked], slots[looked] = at, place
+            looked += 1
+        left, first = 0, -1
+        for candidate in range(looked):
+            frequent = counts[slots[candidate]]
+            if frequent == most and first < 0:  # of those as frequent the first
+                first = again[candidate]
+            if frequent > 1:
+                again[left] = again[candidate]
+                left += 1
+        if most <= 1:  # all stand once, those that were not looked at, too
+            most, first = 1, 0
+        if count >= n:
+            row_M[_TOP + number] = (lengths[first + n] - lengths[first] + n - 1) * most
         stamp += 1
+    if left == 0:
+        return stamp
+    hashes = np.empty(count + 1, np.uint64)
+    hashes[0] = uint64(0)
+    for at in range(count):
+        hashes[at + 1] = joined(hashes[at], hash_W[words[at]], _power(powers, length_W[words[at]]))
     for number in range(6):
-        n, at = number + 5, 0
-        while at < count - n + 1:
+        n, free = number + 5, 0
+        for candidate in range(left):
+            at = again[candidate]
+            if at < free or at + n > count:
+                continue
             # by their letters, so that `a bc` would repeat `ab c`; of those that begin with four words that stand once
             # only such a pair could repeat, and none does in 339,449 stretches of real text
-            if not again[at]:
-                at += 1
-                continue
             length = lengths[at + n] - lengths[at]
             taken = _times(hashes[at], _power(powers, length))
             value = hashes[at + n] + _PRIME - taken
             value = value - _PRIME if value >= _PRIME else value
-            if _seen(keys, stamps, mask, value * uint64(0x9E3779B97F4A7C15) + uint64(length), stamp):
+            key = _mixed(value * uint64(0x9E3779B97F4A7C15) + uint64(length))
+            if _seen(keys, stamps, mask, key, stamp):
                 row_M[_DUPLICATE + number] += length
-                at += n
-            else:
-                at += 1
+                free = at + n
         stamp += 1
     return stamp
 
 
 @njit(cache=True, nogil=True)
-def measure(
+def measure(  # noqa: PLR0912  one pass over the documents
     text_N: NDArray[np.uint32], begins: NDArray[np.int64], chunks: NDArray[np.int32], chunk_begins: NDArray[np.int64],
     first: NDArray[np.int64], count_C: NDArray[np.int32], of_chunk: NDArray[np.int32],
     length_W: NDArray[np.int32], hash_W: NDArray[np.uint64], flags_W: NDArray[np.uint8],
-    powers: NDArray[np.uint64], ends: NDArray[np.uint8],
+    powers: NDArray[np.uint64], ends: NDArray[np.uint8], groups: int,
 ) -> Any:  # fmt: skip
     """[documents, METRICS]. `chunks` as `look_up` found them; chunk c has count_C[c] words, from of_chunk[first[c]] on.
 
     `ends[point]` is 1 where a character ends a sentence; `powers` are those of the base that `hash_W` was made with.
+    Only the metrics of these `groups` (bits, GROUPS) are counted.
     """
     documents = len(begins) - 1
     found = np.zeros((documents, len(METRICS)), np.int64)
@@ -361,15 +431,15 @@ def measure(
         while at < len(chunks) and chunk_begins[at] < begins[document + 1]:
             count += count_C[chunks[at]]
             at += 1
-        for place in range(begins[document], begins[document + 1]):
-            lines += text_N[place] == 10
+        if groups & _BLOCKS:
+            for place in range(begins[document], begins[document + 1]):
+                lines += text_N[place] == 10
+        found[document, _WORDS] = count
         most_words, most_lines = max(most_words, count), max(most_lines, lines)
-    room = 64
-    while room < 2 * max(most_words, most_lines) + 2:
-        room *= 2
-    keys, stamps = np.zeros(room, np.uint64), np.zeros(room, np.int32)
-    counts, slots = np.zeros(room, np.int32), np.zeros(most_words + 1, np.int64)
-    words = np.empty(most_words + 1, np.int32)
+    room = int(_mask(max(most_words, most_lines))) + 1
+    keys, stamps, counts = np.zeros(room, np.uint64), np.zeros(room, np.int32), np.zeros(room, np.int32)
+    stretches, hashes = np.empty((most_lines, 2), np.int64), np.empty(most_lines, np.uint64)
+    words = np.empty(most_words, np.int32)
     last_stop = np.full(len(length_W), -1, np.int32)
     stamp, at = 1, 0
     for document in range(documents):
@@ -378,9 +448,11 @@ def measure(
         count = 0
         while at < len(chunks) and chunk_begins[at] < begins[document + 1]:
             for place in range(first[chunks[at]], first[chunks[at]] + count_C[chunks[at]]):
-                word = of_chunk[place]
-                words[count] = word
+                words[count] = of_chunk[place]
                 count += 1
+            at += 1
+        if groups & _FLAGS:
+            for word in words[:count]:
                 flags = flags_W[word]
                 if flags & SOLID:
                     row[_SOLID_WORDS] += 1
@@ -389,11 +461,12 @@ def measure(
                 if flags & STOP and last_stop[word] != document:
                     last_stop[word] = document
                     row[_STOP_WORDS] += 1
-            at += 1
-        row[_WORDS] = count
-        _rows(text, row)
-        stamp = _blocks(text, ends, row, keys, stamps, stamp)
-        stamp = _grams(words[:count], length_W, hash_W, powers, row, keys, stamps, counts, slots, stamp)
+        if groups & _SPLIT_LINES:
+            _rows(text, row)
+        if groups & _BLOCKS:
+            stamp = _blocks(text, ends, row, stretches, hashes, keys, stamps, stamp)
+        if groups & _GRAMS:
+            stamp = _grams(words[:count], length_W, hash_W, powers, row, keys, stamps, counts, stamp)
     return found
 
 
@@ -473,6 +546,69 @@ def cut_lines(  # noqa: PLR0912, PLR0915  one pass over the text
             at = following
         of_document[document + 1] = row
     return found[:row], of_document
+
+
+@njit(cache=True, nogil=True)
+def byte_lengths(text_N: NDArray[np.uint32], stretches: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Bytes of UTF-8 of each stretch, text_N[stretches[i, 0]:stretches[i, 1]]; half a character counts as one."""
+    found = np.zeros(len(stretches), np.int64)
+    for number in range(len(stretches)):
+        size = 0
+        for at in range(stretches[number, 0], stretches[number, 1]):
+            point = text_N[at]
+            size += 1 + (point >= 0x80) + (point >= 0x800) + (point >= 0x10000) - 2 * (0xD800 <= point <= 0xDFFF)
+        found[number] = size
+    return found
+
+
+@njit(cache=True, nogil=True)
+def joined_lines(
+    text_N: NDArray[np.uint32], stretches: NDArray[np.int64], of_document: NDArray[np.int64]
+) -> tuple[NDArray[np.uint32], NDArray[np.int64]]:
+    """Texts of the lines stretches[of_document[i]:of_document[i + 1]] with a newline behind each, one text behind the
+    other, and where each ends."""
+    size = len(stretches)
+    for number in range(len(stretches)):
+        size += stretches[number, 1] - stretches[number, 0]
+    points, ends, used = np.empty(size, np.uint32), np.empty(len(of_document) - 1, np.int64), 0
+    for document in range(len(ends)):
+        for number in range(of_document[document], of_document[document + 1]):
+            for at in range(stretches[number, 0], stretches[number, 1]):
+                points[used] = text_N[at]
+                used += 1
+            points[used] = 10
+            used += 1
+        ends[document] = used
+    return points, ends
+
+
+@njit(cache=True, nogil=True)
+def taken(
+    text_N: NDArray[np.uint32], begins: NDArray[np.int64], chunks: NDArray[np.int32], chunk_begins: NDArray[np.int64],
+    documents: NDArray[np.int64],
+) -> Any:  # fmt: skip
+    """The batch of these documents, in this order."""
+    size = 0
+    for document in documents:
+        size += begins[document + 1] - begins[document]
+    firsts = np.searchsorted(chunk_begins, begins)
+    count = 0
+    for document in documents:
+        count += firsts[document + 1] - firsts[document]
+    new_N, new_begins = np.empty(size, np.uint32), np.zeros(len(documents) + 1, np.int64)
+    new_chunks, new_chunk_begins = np.empty(count, np.int32), np.empty(count, np.int64)
+    used, at = 0, 0
+    for number in range(len(documents)):
+        document = documents[number]
+        moved = used - begins[document]
+        length = begins[document + 1] - begins[document]
+        new_N[used : used + length] = text_N[begins[document] : begins[document + 1]]
+        for chunk in range(firsts[document], firsts[document + 1]):
+            new_chunks[at], new_chunk_begins[at] = chunks[chunk], chunk_begins[chunk] + moved
+            at += 1
+        used += length
+        new_begins[number + 1] = used
+    return new_N, new_begins, new_chunks, new_chunk_begins
 
 
 _P1, _P2, _P3, _P4, _P5 = (

@@ -15,22 +15,35 @@ import numpy as np
 from numba import njit, uint8, uint64
 from numpy.typing import NDArray
 
-from polyana.corpus.native import ALPHABETIC, ENDER, PUNCTUATION, SOLID, STOP, Hash, hash_of, is_space, joined, slot_of
+from polyana.corpus.native import (
+    ALPHABETIC,
+    ENDER,
+    PUNCTUATION,
+    SEED,
+    SOLID,
+    STOP,
+    Hash,
+    hash_end,
+    hash_of,
+    hashed_on,
+    joined,
+    slot_of,
+)  # fmt: skip
 
-__all__ = ["KINDS", "add_words", "grow", "hash_texts", "look_up", "simplify"]
+__all__ = ["KINDS", "add_words", "grow", "hash_texts", "look_up", "simplify", "stretches_of"]
 
 KINDS = (
     "letter", "alnum", "list", "punctuation", "ender", "alpha", "lower", "upper", "quote", "prefix", "suffix",
-    "before_dot", "host", "strange", "decomposes",
+    "before_dot", "host", "strange", "decomposes", "space",
 )  # fmt: skip
 """Bits of a character in `kinds`. letter, alnum: as Python's isalpha, isalnum; list: what a word may consist of and be
 none; punctuation: Unicode categories P; ender: ends a sentence; alpha, lower, upper, quote: spaCy's classes; prefix,
 suffix: one by itself; before_dot: behind which a dot is a suffix; host: of a host's name; strange: left to splitter.py;
-decomposes: more than one character when it is plain."""
+decomposes: more than one character when it is plain; space: as Python's isspace."""
 
 (
     _LETTER, _ALNUM, _LIST, _CATEGORY_P, _ENDER, _ALPHA, _LOWER, _UPPER, _QUOTE, _PREFIX, _SUFFIX, _BEFORE_DOT, _HOST,
-    _STRANGE, _DECOMPOSES,
+    _STRANGE, _DECOMPOSES, _SPACE,
 ) = (1 << bit for bit in range(len(KINDS)))  # fmt: skip
 _MOST = 200  # words of a stretch that are found here; longer ones are left to splitter.py: guess
 
@@ -46,18 +59,35 @@ def _digit(point: int) -> bool:
 
 
 @njit(cache=True, nogil=True)
-def _is_address(  # noqa: PLR0912  the expression's parts in their order
-    text_N: NDArray[np.uint32], low: int, high: int, kinds: NDArray[np.uint16]
-) -> int:
+def _is_address(text_N: NDArray[np.uint32], low: int, high: int, kinds: NDArray[np.uint16]) -> int:
     """1 for what spaCy takes for an address of the web, 0 for what it does not, -1 for what is left to it."""
     dot = False
     for at in range(low, high):
-        point = text_N[at]
-        if point == 64 or (point == 58 and at + 2 < high and text_N[at + 1] == 47 and text_N[at + 2] == 47):
-            return -1
-        dot = dot or point == 46
+        dot = dot or text_N[at] == 46
     if not dot:
         return 0
+    # a host begins the stretch, or stands behind a protocol that does, or behind somebody's name and @
+    found = _is_host(text_N, low, high, kinds)
+    scheme = True
+    for at in range(low, high):
+        if found > 0:
+            break
+        point = text_N[at]
+        start = low
+        if point == 64 and at > low:
+            start = at + 1
+        elif scheme and point == 58 and at + 2 < high and text_N[at + 1] == 47 and text_N[at + 2] == 47:
+            start = at + 3 if at - low >= 2 else low
+        if start > low:
+            one = _is_host(text_N, start, high, kinds)
+            found = one if one else found
+        scheme = scheme and ((kinds[point] & _ALNUM) != 0 or point in (43, 45, 46, 95))
+    return found
+
+
+@njit(cache=True, nogil=True)
+def _is_host(text_N: NDArray[np.uint32], low: int, high: int, kinds: NDArray[np.uint16]) -> int:
+    """As `_is_address`, of what is a host, a port and a path."""
     end = low
     while end < high and (kinds[text_N[end]] & _HOST or text_N[end] in (45, 46, 95)):
         end += 1
@@ -93,6 +123,23 @@ def _is_address(  # noqa: PLR0912  the expression's parts in their order
     return 0
 
 
+@njit(cache=True, inline="always")
+def _dots(text_N: NDArray[np.uint32], at: int, high: int) -> int:
+    """How many stand in a row from here on."""
+    end = at
+    while end < high and text_N[end] == 46:
+        end += 1
+    return end - at
+
+
+@njit(cache=True, inline="always")
+def _dots_before(text_N: NDArray[np.uint32], low: int, high: int) -> int:
+    start = high
+    while start > low and text_N[start - 1] == 46:
+        start -= 1
+    return high - start
+
+
 @njit(cache=True, nogil=True)
 def _suffix(
     text_N: NDArray[np.uint32], low: int, high: int, kinds: NDArray[np.uint16], units: NDArray[np.uint64]
@@ -114,7 +161,7 @@ def _suffix(
             return 0
         before = text_N[high - 2]
         if before == 46:
-            return -1
+            return _dots_before(text_N, low, high)
         if kinds[before] & _BEFORE_DOT:
             return 1
         return int(high - low >= 3 and (kinds[before] & _UPPER) != 0 and (kinds[text_N[high - 3]] & _UPPER) != 0)
@@ -135,7 +182,7 @@ def _inside(
     before, behind = text_N[at - 1], text_N[at + 1]
     if point == 46:
         if behind == 46:
-            return -1
+            return _dots(text_N, at, high)
         return int((kinds[before] & (_LOWER | _QUOTE)) != 0 and (kinds[behind] & (_UPPER | _QUOTE)) != 0)
     if point in (43, 45, 42, 94) and _digit(before) and (_digit(behind) or behind == 45):
         return 1
@@ -191,8 +238,8 @@ def split(  # noqa: PLR0912, PLR0915  the rules in spaCy's order
         elif point == 43:
             begin = int(low + 1 >= high or not _digit(text_N[low + 1]))
         elif point == 46 and low + 1 < high and text_N[low + 1] == 46:
-            return -1
-        if begin and low + 1 < high and _known(special, hash_of(text_N, low + 1, high)):
+            begin = _dots(text_N, low, high)
+        if begin and low + begin < high and _known(special, hash_of(text_N, low + begin, high)):
             return -1
         end = _suffix(text_N, low + begin, high, kinds, units)
         if end < 0:
@@ -202,7 +249,7 @@ def split(  # noqa: PLR0912, PLR0915  the rules in spaCy's order
         if count + behind + 3 > end_found:
             return -1
         if begin:
-            found[count, 0], found[count, 1] = low, low + 1
+            found[count, 0], found[count, 1] = low, low + begin
             count += 1
         if end and (not begin or begin + end <= high - low):
             behind += 1
@@ -326,57 +373,75 @@ def add_words(
 
 
 @njit(cache=True, nogil=True)
+def stretches_of(text_N: NDArray[np.uint32], kinds: NDArray[np.uint16]) -> Any:
+    """What stands between spaces, in its order: ([stretches, 2] of start and end, hash of each). The last character is
+    a space.
+
+    Without a branch: where a stretch ends, no processor can foresee.
+    """
+    room = len(text_N) // 2 + 1
+    bounds, hashes = np.empty((room, 2), np.int64), np.empty(room, np.uint64)
+    count, start, inside, value = 0, 0, False, SEED
+    for at in range(len(text_N)):
+        point = text_N[at]
+        space = (kinds[point] & _SPACE) != 0
+        bounds[count, 0], bounds[count, 1], hashes[count] = start, at, value
+        count += space & inside
+        start = start if inside else at
+        value = SEED if space else hashed_on(value, point)
+        inside = not space
+    bounds, hashes = bounds[:count], hashes[:count]
+    for number in range(count):
+        hashes[number] = hash_end(hashes[number])
+    return bounds, hashes
+
+
+@njit(cache=True, nogil=True)
 def look_up(
-    text_N: NDArray[np.uint32], keys: NDArray[np.uint64], values: NDArray[np.int32], known: int,
+    text_N: NDArray[np.uint32], bounds: NDArray[np.int64], hashes: NDArray[np.uint64], begin: int,
+    found: NDArray[np.int32], keys: NDArray[np.uint64], values: NDArray[np.int32], known: int,
     first: NDArray[np.int64], count_C: NDArray[np.int32], of_chunk: NDArray[np.int32], used: int,
     word_keys: NDArray[np.uint64], word_values: NDArray[np.int32], words: int, length_W: NDArray[np.int32],
     hash_W: NDArray[np.uint64], flags_W: NDArray[np.uint8], kinds: NDArray[np.uint16], special: NDArray[np.uint64],
     units: NDArray[np.uint64], pairs: NDArray[np.uint64], merges: NDArray[np.uint64], stops: NDArray[np.uint64],
     base: Hash, digits_hyphen: bool,
 ) -> Any:  # fmt: skip
-    """What stands between spaces, by the number that the table knows it under; new stretches are split and kept.
+    """Put the number that the table knows each stretch under into `found`, from stretch `begin` on; new ones are split
+    and kept.
 
-    (numbers of the stretches in their order, where each begins, [new stretches, 2] of start and end, known stretches,
-    words of stretches and words afterwards, where the pass stopped). The count of a stretch left to splitter.py is -1.
-    It stops when a table is half full or an array has no room, to be called again for the rest.
+    (The new ones, known stretches, words of stretches and words afterwards, the stretch before which the pass stopped.)
+    The count of a stretch left to splitter.py is -1. It stops when a table is half full or an array has no room, to be
+    called again for the rest.
     """
-    room = len(text_N) // 2 + 1
-    found, begins = np.empty(room, np.int32), np.empty(room, np.int64)
-    new = np.empty((room, 2), np.int64)
-    bounds, numbers = np.empty((_MOST, 2), np.int64), np.empty(_MOST, np.int32)
-    count, fresh, at = 0, 0, 0
-    while at < len(text_N):
-        if is_space(text_N[at]):
-            at += 1
-            continue
-        start = at
-        while at < len(text_N) and not is_space(text_N[at]):
-            at += 1
-        key = hash_of(text_N, start, at)
-        slot = slot_of(keys, key)
+    new = np.empty(len(bounds) - begin, np.int64)
+    pieces, numbers = np.empty((_MOST, 2), np.int64), np.empty(_MOST, np.int32)
+    fresh, at = 0, begin
+    while at < len(bounds):
+        slot = slot_of(keys, hashes[at])
         if keys[slot] == uint64(0):
             if (
                 known + 1 > len(keys) // 2 or known + 1 > len(first) or used + _MOST > len(of_chunk)
                 or words + _MOST > len(length_W) or words + _MOST > len(word_keys) // 2
             ):  # fmt: skip
-                at = start
                 break
-            keys[slot], values[slot] = key, known
-            pieces = split(text_N, start, at, kinds, special, units, pairs, merges, digits_hyphen, bounds)
-            first[known], count_C[known] = used, pieces
-            new[fresh, 0], new[fresh, 1] = start, at
+            keys[slot], values[slot] = hashes[at], known
+            count = split(
+                text_N, bounds[at, 0], bounds[at, 1], kinds, special, units, pairs, merges, digits_hyphen, pieces
+            )
+            first[known], count_C[known] = used, count
+            new[fresh] = at
             fresh += 1
-            if pieces >= 0:
+            if count >= 0:
                 words = add_words(
-                    text_N, bounds, pieces, word_keys, word_values, words, length_W, hash_W, flags_W, kinds, stops,
+                    text_N, pieces, count, word_keys, word_values, words, length_W, hash_W, flags_W, kinds, stops,
                     base, numbers,
                 )  # fmt: skip
-                of_chunk[used : used + pieces] = numbers[:pieces]
-                used += pieces
+                of_chunk[used : used + count] = numbers[:count]
+                used += count
             known += 1
-        found[count], begins[count] = values[slot], start
-        count += 1
-    return found[:count], begins[:count], new[:fresh], known, used, words, at
+        found[at] = values[slot]
+        at += 1
+    return new[:fresh], known, used, words, at
 
 
 @njit(cache=True, nogil=True)

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Iterator
 
-__all__ = ["normalise", "not_text"]
+import numpy as np
+
+__all__ = ["normalise", "normalise_all", "not_text"]
 
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ufeff]")
 _CONTROLS = re.compile(f"\x1b\\[[0-9;?]*[A-Za-z]|{_CONTROL.pattern}")  # with terminals' colours (ECMA-48) as a whole
@@ -35,6 +38,30 @@ def normalise(text: str) -> str:
     if "\n\n\n" in text:
         text = _BLANK_LINES.sub("\n\n", text)
     return text.strip("\n")
+
+
+def normalise_all(texts: list[str]) -> Iterator[tuple[str, int, str | None]]:
+    """Of each text what `normalise` makes of it, its bytes of UTF-8 as it came, and what `not_text` says of it.
+
+    One look at the bytes of all finds the few that have anything to put right.
+    """
+    encoded = [text.encode("utf-8", "replace") for text in texts]
+    bytes_B = np.frombuffer(b"\n".join([*encoded, b""]), np.uint8)
+    newline = bytes_B[1:] == 10
+    blank = (bytes_B[:-1] == 32) | (bytes_B[:-1] == 9) | (bytes_B[:-1] == 0xA0)  # or the end of another character
+    strange = (bytes_B < 32) & (bytes_B != 9) & (bytes_B != 10)
+    strange |= (bytes_B == 127) | (bytes_B == 0xEF)  # of U+F000 to U+FFFF, where U+FEFF and U+FFFD are
+    strange[:-1] |= blank & newline
+    strange[:-2] |= (bytes_B[:-2] == 10) & newline[:-1] & newline[1:]
+    strange[:-2] |= (bytes_B[:-2] == 0xE2) & (bytes_B[1:-1] == 0x80) & (bytes_B[2:] == 0xA8)  # U+2028
+    ends = np.cumsum([len(each) + 1 for each in encoded])
+    odd = set(np.searchsorted(ends, np.flatnonzero(strange), "right").tolist())
+    for at, text in enumerate(texts):
+        size = len(encoded[at])
+        if at in odd:
+            yield normalise(text), size, not_text(text)
+        else:
+            yield (text if size == len(text) else unicodedata.normalize("NFC", text)).strip("\n"), size, None
 
 
 def not_text(text: str) -> str | None:

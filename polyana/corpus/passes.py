@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from polyana.corpus.chunks import Chunk, ChunkWriter, Sizes, blocks_of, drop_line
 from polyana.corpus.document import Document, Dropped, utf8_length
 from polyana.corpus.executor import shared
-from polyana.corpus.normalise import normalise, not_text
+from polyana.corpus.normalise import normalise_all
 from polyana.corpus.readers import Notes, Part
 from polyana.corpus.shown import MARGIN, SHOWN, Veil, around_change
 from polyana.corpus.stage import CorpusConfig
@@ -128,9 +128,9 @@ def _cleaned(items: Iterator[Document | Dropped], one: Pass, source: int) -> Ite
     for documents, dropped in blocks_of(items, one.sizes):
         unread = [_Unread(item.id, item.reason, item.size) for item in dropped]
         edits, ids, texts, sizes = list[tuple[int, int, Edit, str]](), list[str](), list[str](), list[int]()
-        for document in documents:
-            text, size = normalise(document.text), utf8_length(document.text)
-            if reason := _no_document(document.text, text, one.config.min_characters):
+        looked_at = normalise_all([document.text for document in documents])
+        for document, (text, size, noise) in zip(documents, looked_at, strict=True):
+            if reason := noise or _too_little(text, one.config.min_characters):
                 unread.append(_Unread(document.id, reason, size, document.text[: SHOWN + MARGIN]))
                 continue
             if text != document.text and (edit := Edit.of(document.text, [("normalised", text)])):
@@ -150,9 +150,7 @@ def _cleaned(items: Iterator[Document | Dropped], one: Pass, source: int) -> Ite
         yield _Batch(Block(ids, texts, np.zeros(len(texts), np.int16)), columns, edits, {}, unread)
 
 
-def _no_document(read: str, text: str, least: int) -> str | None:
-    if noise := not_text(read):
-        return noise
+def _too_little(text: str, least: int) -> str | None:
     if not text.strip():
         return "empty"
     return f"shorter than {least} characters" if len(text) < least else None

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import lru_cache
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -69,6 +70,25 @@ class Batch:
     chunks: NDArray[np.int32]
     chunk_begins: NDArray[np.int64]
 
+    def of(self, documents: NDArray[np.int64]) -> Batch:
+        """That of some of its documents, in their order."""
+        return Batch(*native.taken(self.text_N, self.begins, self.chunks, self.chunk_begins, documents))
+
+    def behind(self, texts: list[str]) -> tuple[Batch, NDArray[np.int64]]:
+        """With these texts behind its documents, and where they stand: [texts, 2] of start and end."""
+        bounds = _bounds([len(text) for text in texts]) + len(self.text_N)
+        return replace(self, text_N=np.concatenate([self.text_N, _points("".join(texts))])), bounds
+
+    def sizes(self, stretches: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Bytes of UTF-8 of stretches, [stretches, 2] of start and end."""
+        return native.byte_lengths(self.text_N, stretches)
+
+    def texts(self, stretches: NDArray[np.int64], borders: NDArray[np.int64]) -> list[str]:
+        """Texts of stretches, a newline behind each; text i is of stretches[borders[i]:borders[i + 1]]."""
+        points, ends = native.joined_lines(self.text_N, stretches, borders)
+        text = _text(points)
+        return [text[start:end] for start, end in pairwise([0, *ends.tolist()])]
+
 
 class WordTable:
     """Every stretch between spaces that was ever seen in texts of a language, and the words it is made of.
@@ -97,29 +117,25 @@ class WordTable:
         text_N = _points(joined)
         begins = np.zeros(len(texts) + 1, np.int64)
         np.cumsum([len(text) + 1 for text in texts], out=begins[1:])
-        found, places, at = [], [], 0
-        while at < len(text_N):
+        bounds, hashes = native_words.stretches_of(text_N, self._rules.kinds)
+        chunks, at = np.empty(len(bounds), np.int32), 0
+        while at < len(bounds):
             before, words = self.known, self._words
-            chunks, chunk_begins, new, self.known, used, words.known, stopped = native_words.look_up(
-                text_N[at:], self._keys, self._values, self.known, self._first.room, self._count.room,
-                self._of_chunk.room, len(self._of_chunk), words.keys, words.values, words.known, words.length.room,
-                words.hash.room, words.flags.room, self._rules.kinds, self._rules.special, self._rules.units,
-                self._rules.pairs, self._rules.merges, self._stops, np.uint64(_BASE), self._rules.digits_hyphen,
+            new, self.known, used, words.known, at = native_words.look_up(
+                text_N, bounds, hashes, at, chunks, self._keys, self._values, self.known, self._first.room,
+                self._count.room, self._of_chunk.room, len(self._of_chunk), words.keys, words.values, words.known,
+                words.length.room, words.hash.room, words.flags.room, self._rules.kinds, self._rules.special,
+                self._rules.units, self._rules.pairs, self._rules.merges, self._stops, np.uint64(_BASE),
+                self._rules.digits_hyphen,
             )  # fmt: skip
             for array, size in ((self._first, self.known), (self._count, self.known), (self._of_chunk, used)):
                 array.size = size
-            stretches = new + at
-            self._split_slowly(joined, stretches, before)
+            self._split_slowly(joined, bounds[new], before)
             if self._plain is not None:
-                self._plain.learn(text_N, joined, stretches)
-            found.append(chunks)
-            places.append(chunk_begins + at)
-            at += stopped
-            if at < len(text_N):
+                self._plain.learn(text_N, joined, bounds[new])
+            if at < len(bounds):
                 self._make_room()
-        if not found:
-            return Batch(text_N, begins, np.zeros(0, np.int32), np.zeros(0, np.int64))
-        return Batch(text_N, begins, np.concatenate(found), np.concatenate(places))
+        return Batch(text_N, begins, chunks, bounds[:, 0].copy())
 
     def _split_slowly(self, joined: str, stretches: NDArray[np.int64], before: int) -> None:
         """The stretches that the compiled pass has left, by splitter.py."""
@@ -146,12 +162,12 @@ class WordTable:
         first = self._first.values[chunk]
         return self._of_chunk.values[first : first + self._count.values[chunk]]
 
-    def measure(self, batch: Batch) -> NDArray[np.int64]:
-        """native.METRICS of each document, [documents, metrics]."""
+    def measure(self, batch: Batch, groups: int = sum(set(native.GROUPS.values()))) -> NDArray[np.int64]:
+        """native.METRICS of each document, [documents, metrics]; of some groups, or of all."""
         return native.measure(  # type: ignore[no-any-return]
             batch.text_N, batch.begins, batch.chunks, batch.chunk_begins, self._first.values, self._count.values,
             self._of_chunk.values, self._words.length.room, self._words.hash.room, self._words.flags.room,
-            self._powers, self._ends,
+            self._powers, self._ends, groups,
         )  # fmt: skip
 
     def cut_lines(self, batch: Batch, longest: int, fewest: int, *, ended: bool) -> tuple[Any, Any]:
@@ -302,35 +318,65 @@ class Words:
         self._languages, self._stop_words, self._plain = languages, stop_words, plain
         self._tables: dict[int, WordTable] = {}
         self._block: Block | None = None
+        self._told = np.zeros(0, np.int16)  # the languages of its documents
+        self._layers = list[tuple[WordTable, NDArray[np.int64], Batch]]()
         self._counted = np.zeros((0, len(native.METRICS)), np.int64)
+        self._groups = np.zeros(0, np.uint8)  # those of native.GROUPS that each document was counted for
 
-    def table(self, language: int) -> WordTable:
-        """Of a language by its place; new ones where the old have grown too large."""
-        if sum(table.known for table in self._tables.values()) > _LARGEST:
-            self._tables.clear()
+    def _table(self, language: int) -> WordTable:
+        """Of a language by its place."""
         table = self._tables.get(language)
         if table is None:
             name = self._languages[language]
             table = self._tables[language] = WordTable(name, self._stop_words.get(name, ()), plain=self._plain)
         return table
 
-    def tables(self, block: Block, rows: NDArray[np.int64]) -> Iterator[tuple[WordTable, NDArray[np.int64]]]:
-        """For each language among these documents its table, and which of them are of it."""
-        of = block.languages[rows]
-        for language in np.unique(of).tolist():
-            yield self.table(language), rows[of == language]
-
-    def counts(self, block: Block) -> dict[str, NDArray[np.int64]]:
-        """native.METRICS of each document as its text is now."""
-        if block is not self._block:
-            self._block, block.changed = block, set(range(len(block)))
-            self._counted = np.zeros((len(block), len(native.METRICS)), np.int64)
-        if block.changed:
+    def batches(self, block: Block) -> Sequence[tuple[WordTable, NDArray[np.int64], Batch]]:
+        """All documents of a block, each in one batch: (the table of their language, which documents, their texts as
+        they are now). A text is looked up once for all steps."""
+        if block is not self._block or block.languages is not self._told:
+            self._begin(block)
+            self._layers = self._looked_up(block, np.arange(len(block)))
+        elif block.changed:
             changed = np.array(sorted(block.changed), np.int64)
-            for table, rows in self.tables(block, changed):
-                self._counted[rows] = table.measure(table.batch([block.texts[row] for row in rows.tolist()]))
-            block.changed.clear()
-        return dict(zip(native.METRICS, self._counted.T.copy(), strict=True))
+            still = [(layer, ~np.isin(layer[1], changed)) for layer in self._layers]
+            self._layers = [
+                layer if stays.all() else (layer[0], layer[1][stays], layer[2].of(np.flatnonzero(stays)))
+                for layer, stays in still
+                if stays.any()
+            ]
+            self._layers += self._looked_up(block, changed)
+            self._groups[changed] = 0
+        block.changed.clear()
+        return self._layers
+
+    def _begin(self, block: Block) -> None:
+        self._block, self._told = block, block.languages
+        if sum(table.known for table in self._tables.values()) > _LARGEST:
+            self._tables.clear()
+        self._counted = np.zeros((len(block), len(native.METRICS)), np.int64)
+        self._groups = np.zeros(len(block), np.uint8)
+
+    def _looked_up(self, block: Block, rows: NDArray[np.int64]) -> list[tuple[WordTable, NDArray[np.int64], Batch]]:
+        of = block.languages[rows]
+        found = []
+        for language in np.unique(of).tolist():
+            table, its = self._table(language), rows[of == language]
+            found.append((table, its, table.batch([block.texts[row] for row in its.tolist()])))
+        return found
+
+    def counts(self, block: Block, names: Sequence[str]) -> dict[str, NDArray[np.int64]]:
+        """These of native.METRICS for each document as its text is now."""
+        wanted = np.uint8(np.bitwise_or.reduce([native.GROUPS[name] for name in names]))
+        columns = [at for at, name in enumerate(native.METRICS) if native.GROUPS[name] & wanted == native.GROUPS[name]]
+        for table, rows, batch in self.batches(block):
+            lacking = np.flatnonzero((self._groups[rows] & wanted) != wanted)
+            if not len(lacking):
+                continue
+            some = batch if len(lacking) == len(rows) else batch.of(lacking)
+            self._counted[rows[lacking, None], columns] = table.measure(some, int(wanted))[:, columns]
+            self._groups[rows[lacking]] |= wanted
+        return {name: self._counted[:, native.METRICS.index(name)].copy() for name in names}
 
 
 _LARGEST = 800_000  # stretches in all tables, with their words 150 MB; at 2^20 their arrays would double: measured
@@ -418,6 +464,7 @@ def _characters_kinds() -> NDArray[np.uint16]:
     for name, found in (
         ("letter", map(str.isalpha, every)),
         ("alnum", map(str.isalnum, every)),
+        ("space", map(str.isspace, every)),
         ("punctuation", (category[0] == "P" for category in map(unicodedata.category, every))),
     ):
         kinds |= np.fromiter(found, np.bool_, len(every)) * np.uint16(bit[name])

@@ -12,7 +12,7 @@ from polyana.corpus import Corpus, CorpusConfig, build_corpus
 from polyana.corpus.steps.c4 import C4Rule
 from polyana.corpus.steps.near import NearDuplicates, permutations
 from polyana.corpus.steps.step import Block, Surroundings
-from polyana.corpus.words import Words, plain_text
+from polyana.corpus.words import Words, WordTable, plain_text
 from polyana.tracking import Console
 
 HARD = [
@@ -89,8 +89,7 @@ def test_signatures_are_datatroves(language, shared_data):
     accents = "Ça déjà naïve Ёлка й Й İstanbul ΣΑΣ 1,234.5 12.5% №5 ½ ² e\u0301 \u0301x ___ a_b C++ don't 'tis"
     documents = [*HARD, accents * 3, *texts(shared_data, language)[::3]]
     theirs = MinhashDedupSignature(output_folder="memory://", config=MinhashConfig(), language=language)
-    words = Words([language], {}, plain=True)
-    table = words.table(0)
+    table = WordTable(language, plain=True)
     signatures, shingles = table.sign(table.batch(documents), 5, *permutations(112, 1))
     compared = 0
     for at, text in enumerate(documents):

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from polyana.corpus.normalise import normalise, not_text
+from polyana.corpus.normalise import normalise, normalise_all, not_text
 
 
 @pytest.mark.parametrize(
@@ -27,11 +27,20 @@ def test_spelling_is_made_one(before, after):
     assert normalise(before) == after
 
 
-@given(st.text(st.one_of(st.characters(), st.sampled_from("\r\n\t \u00a0\u0085\u2028\ufeff\x00и\u0306"))))
+HARD = st.text(st.one_of(st.characters(), st.sampled_from("\r\n\t \u00a0\u0085\u2028\ufeff\ufffd\x00и\u0306a\ud800")))
+
+
+@given(HARD)
 def test_normal_text_stays_as_it_is(text):
     once = normalise(text)
     assert normalise(once) == once
     assert unicodedata.is_normalized("NFC", once)
+
+
+@given(st.lists(HARD))
+def test_many_texts_become_what_each_becomes(texts):
+    found = [(normalise(text), len(text.encode("utf-8", "replace")), not_text(text)) for text in texts]
+    assert list(normalise_all(texts)) == found
 
 
 def test_a_long_run_of_spaces_takes_no_time():

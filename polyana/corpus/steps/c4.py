@@ -7,19 +7,25 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field
 
 from polyana.corpus.steps.step import Block, Columns, Edit, Found, StepConfig, Surroundings, Verdict, Worker
 
 if TYPE_CHECKING:
-    from polyana.corpus.words import WordTable
+    from polyana.corpus.words import Batch, WordTable
 
 __all__ = ["C4Rule"]
 
 _CITATION = re.compile(r"\[\d*]|\[edit]|\[citation needed]")
+_BRACKET = re.compile("{")
 _ENDS = (".", "?", "!", '"', "'")
 _POLICY = ("terms of use", "privacy policy", "cookie policy", "uses cookies", "use of cookies", "use cookies")
-_REASONS = {1: "a word without end", 2: "lines that do not end a sentence", 3: "lines of few words"}
+_CLEAN, _LONG, _UNENDED, _FEW, _SCRIPT, _POLICIES = 0, 1, 2, 3, 4, 5  # the first are native.cut_lines's
+_REASONS = (
+    "", "a word without end", "lines that do not end a sentence", "lines of few words", "lines about javascript",
+    "lines about policies",
+)  # fmt: skip
 
 
 class C4Rule(StepConfig):
@@ -49,8 +55,8 @@ class C4Rule(StepConfig):
 
         def cut(block: Block) -> Found:
             found = Found({"sentences": np.zeros(len(block), np.int32), "left": np.ones(len(block), np.int8)})
-            for table, rows in words.tables(block, np.arange(len(block))):
-                self._cut(table, block, rows.tolist(), found)
+            for table, rows, batch in words.batches(block):
+                self._cut(table, batch, block, rows, found)
             return found
 
         return cut
@@ -59,86 +65,110 @@ class C4Rule(StepConfig):
         yield Verdict(f"fewer than {self.min_sentences} sentences", columns["sentences"], self.min_sentences)
         yield Verdict("no line is left", columns["left"], 1)
 
-    def _cut(self, table: WordTable, block: Block, rows: list[int], found: Found) -> None:
-        plain = [row for row in rows if not self._suspicious(block.texts[row])]
-        if plain:
-            lines, ends = self._lines(table, [block.texts[row] for row in plain])
-            clean = lines[:, 2] == 0
-            sentences = np.concatenate([[0], np.cumsum(np.where(clean, lines[:, 3], 0))])
-            found.columns["sentences"][plain] = np.diff(sentences[ends])
-            # the text stays where all lines are kept as they are, one newline between them
-            kept = np.concatenate([[0], np.cumsum(clean)])[ends]
-            length = np.concatenate([[0], np.cumsum(np.where(clean, lines[:, 1] - lines[:, 0] + 1, 0))])[ends]
-            for at, row in enumerate(plain):
-                text, mine = block.texts[row], slice(ends[at], ends[at + 1])
-                if length[at + 1] - length[at] == len(text) + 1 and kept[at + 1] - kept[at] == ends[at + 1] - ends[at]:
-                    continue
-                self._put(row, block, [(text[a:b], _REASONS.get(why, "")) for a, b, why, _ in lines[mine]], found)
-        slow = {row: self._cut_slowly(row, block, found) for row in sorted(set(rows) - set(plain))}
-        kept = {row: text for row, text in slow.items() if text}
-        lines, ends = table.cut_lines(table.batch(list(kept.values())), self.max_word, 0, ended=False)
-        sentences = np.concatenate([[0], np.cumsum(lines[:, 3])])
-        found.columns["sentences"][list(kept)] = np.diff(sentences[ends])
+    def _cut(self, table: WordTable, batch: Batch, block: Block, rows: NDArray[np.int64], found: Found) -> None:
+        lines, ends = table.cut_lines(batch, self.max_word, self.min_words, ended=self.ended_lines)
+        texts = [block.texts[row] for row in rows.tolist()]
+        changed: dict[int, str] = {}  # lines that are kept, but not as they were
+        for at, text in enumerate(texts):
+            mine = lines[ends[at] : ends[at + 1]]
+            if (suspicious := self._suspicious(text, mine)) and (why := self._look(text, mine, suspicious)):
+                found.dropped[int(rows[at])] = why
+            for number, line in suspicious.items():
+                if line is not None:
+                    changed[int(ends[at]) + number] = line
+        sentences = lines[:, 3]
+        if changed:
+            cut, of = table.cut_lines(table.batch(list(changed.values())), self.max_word, 0, ended=False)
+            total = np.concatenate([[0], np.cumsum(cut[:, 3])])
+            sentences[list(changed)] = total[of[1:]] - total[of[:-1]]
+        kept = lines[:, 2] == _CLEAN
+        total = np.concatenate([[0], np.cumsum(np.where(kept, sentences, 0))])
+        found.columns["sentences"][rows] = np.diff(total[ends])
+        found.columns["sentences"][list(found.dropped)] = 0
+        self._edit(batch, lines, ends, changed, texts, rows, found)
 
-    def _lines(self, table: WordTable, texts: list[str]) -> tuple[np.ndarray, np.ndarray]:
-        return table.cut_lines(table.batch(texts), self.max_word, self.min_words, ended=self.ended_lines)
-
-    def _suspicious(self, text: str) -> bool:
-        """Whether something may be in it that is not judged by lines and words alone."""
-        if (self.curly_bracket and "{" in text) or (self.citations and "[" in text and _CITATION.search(text)):
-            return True
-        small = text.lower()
-        return (
-            (self.javascript and "javascript" in small)
-            or (self.lorem_ipsum and "lorem ipsum" in small)
-            or (self.policy and any(phrase in small for phrase in _POLICY))
-        )
-
-    def _cut_slowly(self, row: int, block: Block, found: Found) -> str:
-        """A document line by line, in the order in which each rule is asked; the lines that are kept."""
-        lines = list[tuple[str, str]]()  # and why it goes, if it does
-        small = block.texts[row].lower()
-        javascript, lorem = self.javascript and "javascript" in small, self.lorem_ipsum and "lorem ipsum" in small
-        policy = self.policy and any(phrase in small for phrase in _POLICY)
-        for written in block.texts[row].splitlines():
-            line = written.strip()
-            parts = line.split()
-            if parts and max(map(len, parts)) > self.max_word:
-                lines.append((line, _REASONS[1]))
-                continue
-            if self.citations and "[" in line:
-                line = _CITATION.sub("", line)
-            small = line.lower() if javascript or lorem or policy else ""
-            if self.ended_lines and (not line.endswith(_ENDS) or line.endswith("...")):
-                lines.append((line, _REASONS[2]))
-            elif len(parts) < self.min_words:
-                lines.append((line, _REASONS[3]))
-            elif lorem and "lorem ipsum" in small:
-                found.dropped[row] = "lorem ipsum"
-                return ""
-            elif javascript and "javascript" in small:
-                lines.append((line, "lines about javascript"))
-            elif self.curly_bracket and "{" in line:
-                found.dropped[row] = "a curly bracket"
-                return ""
-            elif policy and any(phrase in small for phrase in _POLICY):
-                lines.append((line, "lines about policies"))
-            else:
-                lines.append((line, ""))
-        self._put(row, block, lines, found)
-        return "\n".join(line for line, why in lines if not why)
-
-    def _put(self, row: int, block: Block, lines: list[tuple[str, str]], found: Found) -> None:
-        """Put the lines together that are kept; what each reason takes is counted."""
-        text = "\n".join(line for line, why in lines if not why).strip()
-        if not text:
-            found.columns["left"][row] = 0  # it is dropped as it came
+    def _edit(
+        self, batch: Batch, lines: NDArray[np.int64], ends: NDArray[np.int64], changed: dict[int, str],
+        texts: list[str], rows: NDArray[np.int64], found: Found,
+    ) -> None:  # fmt: skip
+        """Put the lines together that are kept, a newline between them; what each reason takes is counted."""
+        kept = lines[:, 2] == _CLEAN
+        length = np.concatenate([[0], np.cumsum(np.where(kept, lines[:, 1] - lines[:, 0] + 1, 0))])
+        count = np.concatenate([[0], np.cumsum(kept)])
+        same = (np.diff(length[ends]) == np.diff(batch.begins)) & (np.diff(count[ends]) == np.diff(ends))
+        of_line = np.repeat(np.arange(len(texts)), np.diff(ends))
+        if changed:
+            same[of_line[list(changed)]] = False
+        other = np.flatnonzero(~same & ~np.isin(rows, list(found.dropped)))
+        if not len(other):
             return
-        before, versions = block.texts[row], list[tuple[str, str]]()
-        reasons = sorted({why for _, why in lines if why})
-        for at, reason in enumerate(reasons[:-1], 1):
-            gone = set(reasons[:at])
-            versions.append((reason, "\n".join(line for line, why in lines if why not in gone)))
-        versions.append((reasons[-1] if reasons else "citations and space", text))
-        if edit := Edit.of(before, versions):
-            found.edited[row] = edit
+        stretches = lines[:, :2] + batch.begins[of_line, None]
+        if changed:
+            batch, stretches[list(changed)] = batch.behind(list(changed.values()))
+        mine = np.isin(of_line, other)
+        goes = mine & ~kept
+        sizes = np.zeros((len(texts), len(_REASONS)), np.int64)
+        np.add.at(sizes, (of_line[goes], lines[goes, 2]), batch.sizes(stretches[goes]) + 1)
+        borders = np.concatenate([[0], np.cumsum(np.diff(count[ends])[other])])
+        for number, joined in zip(other.tolist(), batch.texts(stretches[mine & kept], borders), strict=True):
+            if not (after := joined.strip()):
+                found.columns["left"][rows[number]] = 0  # it is dropped as it came
+                continue
+            taken = dict(zip(_REASONS, sizes[number].tolist(), strict=True))
+            if edit := Edit.by_reason(texts[number], after, taken, "citations and space"):
+                found.edited[int(rows[number])] = edit
+
+    def _suspicious(self, text: str, lines: NDArray[np.int64]) -> dict[int, str | None]:
+        """The lines in which something may be that is not judged by words alone."""
+        places = list[int]()
+        if self.curly_bracket and "{" in text:
+            places += [found.start() for found in _BRACKET.finditer(text)]
+        if self.citations and "[" in text:
+            places += [found.start() for found in _CITATION.finditer(text)]
+        small = text.lower()
+        phrases = [phrase for phrase in self._phrases if phrase in small]
+        if phrases and len(small) != len(text):  # some small letters are two
+            return dict.fromkeys(range(len(lines)))
+        for phrase in phrases:
+            at = small.find(phrase)
+            while at >= 0:
+                places.append(at)
+                at = small.find(phrase, at + 1)
+        numbers = np.unique(np.searchsorted(lines[:, 0], places, "right") - 1) if places else np.zeros(0, np.int64)
+        return dict.fromkeys(numbers.tolist())
+
+    @property
+    def _phrases(self) -> list[str]:
+        return [
+            *(["javascript"] if self.javascript else []),
+            *(["lorem ipsum"] if self.lorem_ipsum else []),
+            *(_POLICY if self.policy else []),
+        ]
+
+    def _look(self, text: str, lines: NDArray[np.int64], suspicious: dict[int, str | None]) -> str:
+        """Judge suspicious lines, in the order in which each rule is asked; why the document goes, if it does."""
+        for number in suspicious:
+            start, end, verdict, _ = lines[number].tolist()
+            if verdict == _LONG:
+                continue
+            written = line = text[start:end]
+            if self.citations:
+                line = _CITATION.sub("", line)
+            small = line.lower()
+            if self.ended_lines and (not line.endswith(_ENDS) or line.endswith("...")):
+                lines[number, 2] = _UNENDED
+            elif len(written.split()) < self.min_words:
+                lines[number, 2] = _FEW
+            elif self.lorem_ipsum and "lorem ipsum" in small:
+                return "lorem ipsum"
+            elif self.javascript and "javascript" in small:
+                lines[number, 2] = _SCRIPT
+            elif self.curly_bracket and "{" in line:
+                return "a curly bracket"
+            elif self.policy and any(phrase in small for phrase in _POLICY):
+                lines[number, 2] = _POLICIES
+            else:
+                lines[number, 2] = _CLEAN
+                if line != written:
+                    suspicious[number] = line
+        return ""

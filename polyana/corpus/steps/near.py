@@ -54,8 +54,7 @@ class NearDuplicates(CorpusWide):
 
         def sign(block: Block) -> Found:
             keys = np.zeros((len(block), self.bands), np.uint64)
-            for table, rows in words.tables(block, np.arange(len(block))):
-                batch = table.batch([block.texts[row] for row in rows.tolist()])
+            for table, rows, batch in words.batches(block):
                 signatures, shingles = table.sign(batch, self.words, factors, terms)
                 found = native.bands(signatures, self.rows)
                 found[shingles == 0] = 0  # a document too short to be compared

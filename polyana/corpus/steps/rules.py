@@ -66,8 +66,8 @@ class WordRule(StepConfig):
         assert words is not None
 
         def count(block: Block) -> Found:
-            counts = words.counts(block)
-            return Found({name: counts[name].astype(np.int32) for name in self.counted})
+            counts = words.counts(block, self.counted)
+            return Found({name: values.astype(np.int32) for name, values in counts.items()})
 
         return count
 

@@ -100,6 +100,14 @@ class Edit:
             text, size = after, rest
         return cls(text, taken) if taken else None
 
+    @classmethod
+    def by_reason(cls, before: str, after: str, taken: Mapping[str, int], rest: str) -> Edit | None:
+        """Of which `taken` says what each reason took; what is more is `rest`. None where nothing has changed."""
+        if after == before:
+            return None
+        more = utf8_length(before) - utf8_length(after) - sum(taken.values())
+        return cls(after, {reason: size for reason, size in (*taken.items(), (rest, more)) if size} or {rest: 0})
+
 
 @dataclass(slots=True)
 class Found:
