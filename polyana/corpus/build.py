@@ -94,7 +94,8 @@ def build_corpus(
         parts = [parts_of(source, base) for source in config.sources]
         bytes_read = sum(piece.size for source in parts for part in source for piece in part.pieces)
         workers = min(config.work.processes(), 1 + bytes_read // sizes.process)
-        executor = stack.enter_context(Executor(config.work.executor, workers))
+        common = ["polyana.corpus.inherited"] if any(step.counts_words for step in config.all_steps) else []
+        executor = stack.enter_context(Executor(config.work.executor, workers, common))
         identity = fingerprint([VERSION, inputs])
         mill = Mill(config, base, parts, workshop, identity, models or {}, executor, sizes, console)
         report = mill.run(directory)

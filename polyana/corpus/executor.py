@@ -108,8 +108,9 @@ class Executor:
     The processes are made when there is first more than one task, and end with `close`.
     """
 
-    def __init__(self, kind: Kind = "local", workers: int = 1) -> None:
-        self._kind, self._workers = kind, workers
+    def __init__(self, kind: Kind = "local", workers: int = 1, common: Sequence[str] = ()) -> None:
+        """`common`: modules that all processes will load, and had better inherit."""
+        self._kind, self._workers, self._common = kind, workers, list(common)
         self._pool: ProcessPoolExecutor | None = None
 
     def run(self, tasks: Sequence[Task], done: Callable[[int, Any], None] = lambda _number, _result: None) -> list[Any]:
@@ -140,8 +141,11 @@ class Executor:
 
     def _in_processes(self, tasks: Sequence[Task], missing: list[int]) -> Iterator[tuple[int, Any]]:
         if self._pool is None:
-            # spawned, not forked: the parent may have threads of torch, whose locks a fork would copy
-            context = multiprocessing.get_context("spawn")
+            # not forked from here: this process may have threads of torch, whose locks a fork would copy
+            method = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
+            context = multiprocessing.get_context(method)
+            if method == "forkserver":
+                context.set_forkserver_preload(self._common)
             self._pool = ProcessPoolExecutor(self._workers, context, initializer=_end_with_parent)
         running: dict[Future[Any], int] = {}
         waiting = iter(missing)
@@ -155,6 +159,7 @@ class Executor:
                 for future in ended:
                     yield running.pop(future), future.result()
         except BrokenProcessPool:
+            self.close()  # the next run makes another
             raise PolyanaError(_KILLED) from None
         finally:
             for future in running:

@@ -123,9 +123,9 @@ def _write(target: Path, workshop: Path, names: list[str], shard: int) -> tuple[
                 packed = stream.read(int(offsets[shard + 1] - offsets[shard]))
             lines += zstandard.decompress(packed).split(b"\n")[:-1]
     order = np.argsort(np.concatenate(keys), kind="stable")
-    compressor = zstandard.ZstdCompressor(level=3)
+    compressor = zstandard.ZstdCompressor(level=1)  # half the time of 3, a tenth more on the disk
     target.unlink(missing_ok=True)  # a damaged one may be a finished corpus's file by its second name: leave that alone
     with zstandard.open(target, "wb", cctx=compressor) as stream:
-        for at in order.tolist():
-            stream.write(lines[at] + b"\n")
+        for start in range(0, len(order), 1000):
+            stream.write(b"".join(lines[at] + b"\n" for at in order[start : start + 1000].tolist()))
     return None, [target]

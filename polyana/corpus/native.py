@@ -79,6 +79,7 @@ GROUPS = {
     for name in METRICS
 }  # fmt: skip
 """What is counted together, as a bit; characters and words are by all."""
+_STOPS = 1000  # stop words that are told apart in a document: guess, no list is as long
 _SHORT = 30  # characters of a short line (Penedo et al. 2024, section 3.6)
 _PRIME = np.uint64((1 << 61) - 1)
 
@@ -440,7 +441,7 @@ def measure(  # noqa: PLR0912  one pass over the documents
     keys, stamps, counts = np.zeros(room, np.uint64), np.zeros(room, np.int32), np.zeros(room, np.int32)
     stretches, hashes = np.empty((most_lines, 2), np.int64), np.empty(most_lines, np.uint64)
     words = np.empty(most_words, np.int32)
-    last_stop = np.full(len(length_W), -1, np.int32)
+    stops = np.empty(_STOPS, np.int32)  # those that stand in a document
     stamp, at = 1, 0
     for document in range(documents):
         text, row = text_N[begins[document] : begins[document + 1] - 1], found[document]
@@ -452,15 +453,21 @@ def measure(  # noqa: PLR0912  one pass over the documents
                 count += 1
             at += 1
         if groups & _FLAGS:
+            known = 0
             for word in words[:count]:
                 flags = flags_W[word]
                 if flags & SOLID:
                     row[_SOLID_WORDS] += 1
                     row[_SOLID_CHARACTERS] += length_W[word]
                 row[_ALPHABETIC_WORDS] += flags & ALPHABETIC
-                if flags & STOP and last_stop[word] != document:
-                    last_stop[word] = document
-                    row[_STOP_WORDS] += 1
+                if flags & STOP and known < _STOPS:
+                    at_stop = 0
+                    while at_stop < known and stops[at_stop] != word:
+                        at_stop += 1
+                    if at_stop == known:
+                        stops[known] = word
+                        known += 1
+            row[_STOP_WORDS] = known
         if groups & _SPLIT_LINES:
             _rows(text, row)
         if groups & _BLOCKS:
@@ -477,7 +484,7 @@ CLEAN, LONG_WORD, UNENDED, FEW_WORDS = 0, 1, 2, 3
 @njit(cache=True, nogil=True)
 def cut_lines(  # noqa: PLR0912, PLR0915  one pass over the text
     text_N: NDArray[np.uint32], begins: NDArray[np.int64], chunks: NDArray[np.int32], chunk_begins: NDArray[np.int64],
-    first: NDArray[np.int64], count_C: NDArray[np.int32], of_chunk: NDArray[np.int32],
+    chunk_ends: NDArray[np.int64], first: NDArray[np.int64], count_C: NDArray[np.int32], of_chunk: NDArray[np.int32],
     flags_W: NDArray[np.uint8], longest: int, fewest: int,
     ended: bool,
 ) -> Any:  # fmt: skip
@@ -511,16 +518,13 @@ def cut_lines(  # noqa: PLR0912, PLR0915  one pass over the text
             words, sentences, too_long = 0, 0, False
             over, behind = False, start  # a sentence has ended; where the last chunk ended
             while chunk < len(chunks) and chunk_begins[chunk] < end:
-                begin = chunk_begins[chunk]
-                length = (chunk_begins[chunk + 1] if chunk + 1 < len(chunks) else len(text_N)) - begin
-                while length > 0 and (begin + length > end or is_space(text_N[begin + length - 1])):
-                    length -= 1
+                begin, stop = chunk_begins[chunk], chunk_ends[chunk]
                 gap = begin - behind
                 if words > 0 and over and (gap != 1 or text_N[behind] != 32):
                     sentences += 1  # spaCy makes a word of other space than one blank, and it begins the next sentence
                     over = False
                 words += 1
-                too_long = too_long or length > longest
+                too_long = too_long or stop - begin > longest
                 sentences = max(sentences, 1)
                 for place in range(first[chunks[chunk]], first[chunks[chunk]] + count_C[chunks[chunk]]):
                     flags = flags_W[of_chunk[place]]
@@ -529,7 +533,7 @@ def cut_lines(  # noqa: PLR0912, PLR0915  one pass over the text
                         over = False
                     elif flags & ENDER:
                         over = True
-                behind = begin + length
+                behind = stop
                 chunk += 1
             point = text_N[end - 1] if end > start else 0
             open_end = point not in (46, 63, 33, 34, 39) or (
@@ -585,7 +589,7 @@ def joined_lines(
 @njit(cache=True, nogil=True)
 def taken(
     text_N: NDArray[np.uint32], begins: NDArray[np.int64], chunks: NDArray[np.int32], chunk_begins: NDArray[np.int64],
-    documents: NDArray[np.int64],
+    chunk_ends: NDArray[np.int64], documents: NDArray[np.int64],
 ) -> Any:  # fmt: skip
     """The batch of these documents, in this order."""
     size = 0
@@ -596,7 +600,8 @@ def taken(
     for document in documents:
         count += firsts[document + 1] - firsts[document]
     new_N, new_begins = np.empty(size, np.uint32), np.zeros(len(documents) + 1, np.int64)
-    new_chunks, new_chunk_begins = np.empty(count, np.int32), np.empty(count, np.int64)
+    new_chunks = np.empty(count, np.int32)
+    new_chunk_begins, new_chunk_ends = np.empty(count, np.int64), np.empty(count, np.int64)
     used, at = 0, 0
     for number in range(len(documents)):
         document = documents[number]
@@ -604,11 +609,12 @@ def taken(
         length = begins[document + 1] - begins[document]
         new_N[used : used + length] = text_N[begins[document] : begins[document + 1]]
         for chunk in range(firsts[document], firsts[document + 1]):
-            new_chunks[at], new_chunk_begins[at] = chunks[chunk], chunk_begins[chunk] + moved
+            new_chunks[at] = chunks[chunk]
+            new_chunk_begins[at], new_chunk_ends[at] = chunk_begins[chunk] + moved, chunk_ends[chunk] + moved
             at += 1
         used += length
         new_begins[number + 1] = used
-    return new_N, new_begins, new_chunks, new_chunk_begins
+    return new_N, new_begins, new_chunks, new_chunk_begins, new_chunk_ends
 
 
 _P1, _P2, _P3, _P4, _P5 = (
@@ -683,7 +689,7 @@ def sign(
     XXH64 to h and permuted to ((factor h + term) mod 2^64) mod (2^61 - 1).
     """
     documents, permutations = len(begins) - 1, len(factors)
-    found = np.full((documents, permutations), np.uint64(0xFFFFFFFFFFFFFFFF), np.uint64)
+    found, values = np.empty((documents, permutations), np.uint64), np.zeros(1 << 12, np.uint64)
     shingles = np.zeros(documents, np.int64)
     room, spaces = 1 << 16, np.zeros(1 << 12, np.int64)
     text_B = np.zeros(room, np.uint8)
@@ -712,14 +718,19 @@ def sign(
                 count += 1
                 spaces[count] = size
             at += 1
-        for start in range(count - n + 1):
-            value = _xxh64(text_B, spaces[start], spaces[start + n] - 1)
-            for permutation in range(permutations):
-                moved = value * factors[permutation] + terms[permutation]
+        rows = max(count - n + 1, 0)
+        if rows > len(values):
+            values = np.zeros(2 * rows, np.uint64)
+        for start in range(rows):
+            values[start] = _xxh64(text_B, spaces[start], spaces[start + n] - 1)
+        for permutation in range(permutations):  # outside, so that a processor takes several rows at once
+            factor, term, least = factors[permutation], terms[permutation], uint64(0xFFFFFFFFFFFFFFFF)
+            for value in values[:rows]:
+                moved = value * factor + term
                 moved = (moved & _PRIME) + (moved >> uint64(61))
-                moved = moved - _PRIME if moved >= _PRIME else moved
-                row[permutation] = min(row[permutation], moved)
-        shingles[document] = max(count - n + 1, 0)
+                least = min(least, moved, moved - _PRIME)  # below the prime that wraps round to a large number
+            row[permutation] = least
+        shingles[document] = rows
     return found, shingles
 
 

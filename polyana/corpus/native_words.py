@@ -202,34 +202,38 @@ def _inside(
     return 0
 
 
+@njit(cache=True, inline="always")
+def _is_special(text_N: NDArray[np.uint32], low: int, high: int, longest: int, special: NDArray[np.uint64]) -> bool:
+    return low < high <= low + longest and _known(special, hash_of(text_N, low, high))
+
+
 @njit(cache=True, nogil=True)
 def split(  # noqa: PLR0912, PLR0915  the rules in spaCy's order
-    text_N: NDArray[np.uint32], low: int, high: int, kinds: NDArray[np.uint16], special: NDArray[np.uint64],
-    units: NDArray[np.uint64], pairs: NDArray[np.uint64], merges: NDArray[np.uint64], digits_hyphen: bool,
-    found: NDArray[np.int64],
+    text_N: NDArray[np.uint32], low: int, high: int, key: Hash, longest: int, kinds: NDArray[np.uint16],
+    special: NDArray[np.uint64], units: NDArray[np.uint64], pairs: NDArray[np.uint64], merges: NDArray[np.uint64],
+    digits_hyphen: bool, found: NDArray[np.int64],
 ) -> int:  # fmt: skip
     """Put start and end of each word of a stretch into `found` [words, 2]; how many, or -1 for what is left to
-    splitter.py.
+    splitter.py. `key` is the stretch's hash.
 
-    `special`: hashes of spaCy's exceptions, `units`: of what is a suffix behind a digit, `merges`: of two words that
-    together are an exception of one, `pairs`: of two that other exceptions may begin with.
+    `special`: hashes of spaCy's exceptions, of `longest` characters at most, `units`: of what is a suffix behind a
+    digit, `merges`: of two words that together are an exception of one, `pairs`: of two that other exceptions may begin
+    with.
     """
     letters = True
     for at in range(low, high):
         if kinds[text_N[at]] & _STRANGE:
             return -1
         letters = letters and (kinds[text_N[at]] & _LETTER) != 0
+    if _known(special, key):
+        return -1
     if letters:
-        if _known(special, hash_of(text_N, low, high)):
-            return -1
         found[0, 0], found[0, 1] = low, high
         return 1
     count, behind = 0, 0
     last = -1
     end_found = len(found)
     while low < high and high - low != last:
-        if _known(special, hash_of(text_N, low, high)):
-            return -1
         last = high - low
         point = text_N[low]
         begin = 0
@@ -239,12 +243,12 @@ def split(  # noqa: PLR0912, PLR0915  the rules in spaCy's order
             begin = int(low + 1 >= high or not _digit(text_N[low + 1]))
         elif point == 46 and low + 1 < high and text_N[low + 1] == 46:
             begin = _dots(text_N, low, high)
-        if begin and low + begin < high and _known(special, hash_of(text_N, low + begin, high)):
+        if begin and _is_special(text_N, low + begin, high, longest, special):
             return -1
         end = _suffix(text_N, low + begin, high, kinds, units)
         if end < 0:
             return -1
-        if end and high - end > low and _known(special, hash_of(text_N, low, high - end)):
+        if end and _is_special(text_N, low, high - end, longest, special):
             return -1
         if count + behind + 3 > end_found:
             return -1
@@ -256,6 +260,8 @@ def split(  # noqa: PLR0912, PLR0915  the rules in spaCy's order
             found[end_found - behind, 0], found[end_found - behind, 1] = high - end, high
             high -= end
         low += begin
+        if begin and end and _is_special(text_N, low, high, longest, special):
+            return -1
     if low < high:
         address = _is_address(text_N, low, high, kinds)
         if address < 0:
@@ -287,13 +293,13 @@ def split(  # noqa: PLR0912, PLR0915  the rules in spaCy's order
     for number in range(behind):
         found[count, 0], found[count, 1] = found[end_found - behind + number, 0], found[end_found - behind + number, 1]
         count += 1
-    return _merged(text_N, pairs, merges, found, count)
+    return _merged(text_N, longest, pairs, merges, found, count)
 
 
 @njit(cache=True, nogil=True)
 def _merged(
-    text_N: NDArray[np.uint32], pairs: NDArray[np.uint64], merges: NDArray[np.uint64], found: NDArray[np.int64],
-    count: int,
+    text_N: NDArray[np.uint32], longest: int, pairs: NDArray[np.uint64], merges: NDArray[np.uint64],
+    found: NDArray[np.int64], count: int,
 ) -> int:  # fmt: skip
     """Put two words together that are an exception of one; how many are left, or -1 where it is more than that.
 
@@ -301,6 +307,11 @@ def _merged(
     """
     kept, at, seen = 0, 0, -1  # the last word of a pair that was looked at
     while at < count:
+        if found[at, 1] - found[at, 0] > longest:
+            found[kept, 0], found[kept, 1] = found[at, 0], found[at, 1]
+            kept += 1
+            at += 1
+            continue
         one = hash_of(text_N, found[at, 0], found[at, 1])
         if _known(pairs, one):  # an exception of one word
             return -1
@@ -404,7 +415,7 @@ def look_up(
     word_keys: NDArray[np.uint64], word_values: NDArray[np.int32], words: int, length_W: NDArray[np.int32],
     hash_W: NDArray[np.uint64], flags_W: NDArray[np.uint8], kinds: NDArray[np.uint16], special: NDArray[np.uint64],
     units: NDArray[np.uint64], pairs: NDArray[np.uint64], merges: NDArray[np.uint64], stops: NDArray[np.uint64],
-    base: Hash, digits_hyphen: bool,
+    base: Hash, digits_hyphen: bool, longest: int,
 ) -> Any:  # fmt: skip
     """Put the number that the table knows each stretch under into `found`, from stretch `begin` on; new ones are split
     and kept.
@@ -426,8 +437,9 @@ def look_up(
                 break
             keys[slot], values[slot] = hashes[at], known
             count = split(
-                text_N, bounds[at, 0], bounds[at, 1], kinds, special, units, pairs, merges, digits_hyphen, pieces
-            )
+                text_N, bounds[at, 0], bounds[at, 1], hashes[at], longest, kinds, special, units, pairs, merges,
+                digits_hyphen, pieces,
+            )  # fmt: skip
             first[known], count_C[known] = used, count
             new[fresh] = at
             fresh += 1
@@ -468,7 +480,7 @@ def grow(keys: NDArray[np.uint64], values: NDArray[np.int32]) -> tuple[NDArray[n
 def simplify(  # noqa: PLR0912, PLR0915  one pass over the stretches
     text_N: NDArray[np.uint32], stretches: NDArray[np.int64], plain: NDArray[np.uint32], kinds: NDArray[np.uint16],
     special: NDArray[np.uint64], units: NDArray[np.uint64], pairs: NDArray[np.uint64], merges: NDArray[np.uint64],
-    digits_hyphen: bool,
+    digits_hyphen: bool, longest: int,
 ) -> Any:  # fmt: skip
     """The plain words of new stretches, [stretches, 2] of start and end: all their characters one behind the other,
     the end of each word, how many words each stretch has; -1 for those left to Python.
@@ -515,7 +527,10 @@ def simplify(  # noqa: PLR0912, PLR0915  one pass over the stretches
             high = low
             while high < length and scratch[high] != 32:
                 high += 1
-            pieces = split(scratch, low, high, kinds, special, units, pairs, merges, digits_hyphen, bounds)
+            key = hash_of(scratch, low, high)
+            pieces = split(
+                scratch, low, high, key, longest, kinds, special, units, pairs, merges, digits_hyphen, bounds
+            )
             if pieces < 0:
                 strange = True
                 break

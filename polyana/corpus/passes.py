@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
+from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -259,7 +260,16 @@ def _words(languages: tuple[str, ...], steps: list[StepConfig]) -> Words | None:
         languages,
         {language: [word for step in steps for word in step.looked_for(language)] for language in languages},
         plain=any(isinstance(step, NearDuplicates) for step in steps),
+        counted=_counted_at_first(steps),
     )
+
+
+def _counted_at_first(steps: list[StepConfig]) -> set[str]:
+    """What the steps count before one of them edits."""
+    found: set[str] = set()
+    for step in takewhile(lambda step: not step.edits or not found, steps):
+        found.update(getattr(step, "counted", ()))
+    return found
 
 
 class _Samples:

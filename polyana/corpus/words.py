@@ -10,8 +10,9 @@ import re
 import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import lru_cache, reduce
 from itertools import pairwise
+from operator import or_
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,7 @@ from polyana.corpus import native, native_words
 from polyana.corpus.splitter import Splitter, splitter_of
 from polyana.corpus.steps.step import Block
 
-__all__ = ["SENTENCE_ENDS", "Batch", "WordTable", "Words", "plain_text"]
+__all__ = ["SENTENCE_ENDS", "Batch", "WordTable", "Words", "plain_text", "warm_up"]
 
 _BASE = 1_000_003 * 2_147_483_659 % ((1 << 61) - 1)  # of the polynomial hash; any large number: guess
 _POWERS = 1 << 16  # of it that are kept; longer stretches take several
@@ -69,10 +70,13 @@ class Batch:
     begins: NDArray[np.int64]
     chunks: NDArray[np.int32]
     chunk_begins: NDArray[np.int64]
+    chunk_ends: NDArray[np.int64]
 
     def of(self, documents: NDArray[np.int64]) -> Batch:
         """That of some of its documents, in their order."""
-        return Batch(*native.taken(self.text_N, self.begins, self.chunks, self.chunk_begins, documents))
+        return Batch(
+            *native.taken(self.text_N, self.begins, self.chunks, self.chunk_begins, self.chunk_ends, documents)
+        )
 
     def behind(self, texts: list[str]) -> tuple[Batch, NDArray[np.int64]]:
         """With these texts behind its documents, and where they stand: [texts, 2] of start and end."""
@@ -126,7 +130,7 @@ class WordTable:
                 self._count.room, self._of_chunk.room, len(self._of_chunk), words.keys, words.values, words.known,
                 words.length.room, words.hash.room, words.flags.room, self._rules.kinds, self._rules.special,
                 self._rules.units, self._rules.pairs, self._rules.merges, self._stops, np.uint64(_BASE),
-                self._rules.digits_hyphen,
+                self._rules.digits_hyphen, self._rules.longest,
             )  # fmt: skip
             for array, size in ((self._first, self.known), (self._count, self.known), (self._of_chunk, used)):
                 array.size = size
@@ -135,7 +139,7 @@ class WordTable:
                 self._plain.learn(text_N, joined, bounds[new])
             if at < len(bounds):
                 self._make_room()
-        return Batch(text_N, begins, chunks, bounds[:, 0].copy())
+        return Batch(text_N, begins, chunks, bounds[:, 0].copy(), bounds[:, 1].copy())
 
     def _split_slowly(self, joined: str, stretches: NDArray[np.int64], before: int) -> None:
         """The stretches that the compiled pass has left, by splitter.py."""
@@ -173,8 +177,8 @@ class WordTable:
     def cut_lines(self, batch: Batch, longest: int, fewest: int, *, ended: bool) -> tuple[Any, Any]:
         """See native.cut_lines."""
         return native.cut_lines(  # type: ignore[no-any-return]
-            batch.text_N, batch.begins, batch.chunks, batch.chunk_begins, self._first.values, self._count.values,
-            self._of_chunk.values, self._words.flags.room, longest, fewest, ended,
+            batch.text_N, batch.begins, batch.chunks, batch.chunk_begins, batch.chunk_ends, self._first.values,
+            self._count.values, self._of_chunk.values, self._words.flags.room, longest, fewest, ended,
         )  # fmt: skip
 
     def sign(self, batch: Batch, n: int, factors: NDArray[np.uint64], terms: NDArray[np.uint64]) -> tuple[Any, Any]:
@@ -231,16 +235,9 @@ class _PlainWords:
     def learn(self, text_N: NDArray[np.uint32], joined: str, stretches: NDArray[np.int64]) -> None:
         rules = self._rules
         points, ends, counts = native_words.simplify(
-            text_N,
-            stretches,
-            rules.plain,
-            rules.kinds,
-            rules.special,
-            rules.units,
-            rules.pairs,
-            rules.merges,
-            rules.digits_hyphen,
-        )
+            text_N, stretches, rules.plain, rules.kinds, rules.special, rules.units, rules.pairs, rules.merges,
+            rules.digits_hyphen, rules.longest,
+        )  # fmt: skip
         slowly = np.flatnonzero(counts < 0)
         split = rules.split
         words = [
@@ -309,12 +306,14 @@ def _sentence_ends() -> frozenset[str]:
 class Words:
     """The words of blocks, counted once for all the steps that ask, by each document's language.
 
-    `stop_words` of a language are those that its steps look for.
+    `stop_words` of a language are those that its steps look for; `counted`: what will be asked for of texts as they
+    first come, which is counted at once.
     """
 
     def __init__(
-        self, languages: Sequence[str], stop_words: Mapping[str, Iterable[str]], *, plain: bool = False
-    ) -> None:
+        self, languages: Sequence[str], stop_words: Mapping[str, Iterable[str]], *, plain: bool = False,
+        counted: Iterable[str] = (),
+    ) -> None:  # fmt: skip
         self._languages, self._stop_words, self._plain = languages, stop_words, plain
         self._tables: dict[int, WordTable] = {}
         self._block: Block | None = None
@@ -322,6 +321,7 @@ class Words:
         self._layers = list[tuple[WordTable, NDArray[np.int64], Batch]]()
         self._counted = np.zeros((0, len(native.METRICS)), np.int64)
         self._groups = np.zeros(0, np.uint8)  # those of native.GROUPS that each document was counted for
+        self._first = _groups_of(counted)
 
     def _table(self, language: int) -> WordTable:
         """Of a language by its place."""
@@ -367,16 +367,21 @@ class Words:
 
     def counts(self, block: Block, names: Sequence[str]) -> dict[str, NDArray[np.int64]]:
         """These of native.METRICS for each document as its text is now."""
-        wanted = np.uint8(np.bitwise_or.reduce([native.GROUPS[name] for name in names]))
-        columns = [at for at, name in enumerate(native.METRICS) if native.GROUPS[name] & wanted == native.GROUPS[name]]
+        asked = _groups_of(names)
         for table, rows, batch in self.batches(block):
-            lacking = np.flatnonzero((self._groups[rows] & wanted) != wanted)
+            lacking = np.flatnonzero((self._groups[rows] & asked) != asked)
             if not len(lacking):
                 continue
+            wanted = asked if self._groups[rows].any() else asked | self._first
+            columns = [at for at, group in enumerate(native.GROUPS.values()) if group & wanted == group]
             some = batch if len(lacking) == len(rows) else batch.of(lacking)
-            self._counted[rows[lacking, None], columns] = table.measure(some, int(wanted))[:, columns]
-            self._groups[rows[lacking]] |= wanted
+            self._counted[rows[lacking, None], columns] = table.measure(some, wanted)[:, columns]
+            self._groups[rows[lacking]] |= np.uint8(wanted)
         return {name: self._counted[:, native.METRICS.index(name)].copy() for name in names}
+
+
+def _groups_of(names: Iterable[str]) -> int:
+    return reduce(or_, (native.GROUPS[name] for name in names), 0)
 
 
 _LARGEST = 800_000  # stretches in all tables, with their words 150 MB; at 2^20 their arrays would double: measured
@@ -451,8 +456,10 @@ class Rules:
     pairs: NDArray[np.uint64]
     merges: NDArray[np.uint64]
     digits_hyphen: bool
+    longest: int
 
 
+_LAST_PUNCTUATION = 0x20000  # none stands above: those planes are ideographs and tags
 _PLAIN_BELOW = 0x3000  # signs above are left to Python: CJK is not split by characters' rules here
 
 
@@ -461,17 +468,26 @@ def _characters_kinds() -> NDArray[np.uint16]:
     """What characters are in any language, by code point."""
     kinds, bit = np.zeros(0x110000, np.uint16), {name: 1 << at for at, name in enumerate(native_words.KINDS)}
     every = "".join(map(chr, range(0x110000)))
-    for name, found in (
-        ("letter", map(str.isalpha, every)),
-        ("alnum", map(str.isalnum, every)),
-        ("space", map(str.isspace, every)),
-        ("punctuation", (category[0] == "P" for category in map(unicodedata.category, every))),
-    ):
-        kinds |= np.fromiter(found, np.bool_, len(every)) * np.uint16(bit[name])
+    # `re` knows them from stretches of the whole; asked one by one, a million take a second
+    for name, members in (("alnum", r"[^\W_]+"), ("space", r"\s+")):
+        for found in re.finditer(members, every):
+            kinds[found.start() : found.end()] |= np.uint16(bit[name])
+    for point in np.flatnonzero(kinds & bit["alnum"]).tolist():
+        if every[point].isalpha():
+            kinds[point] |= np.uint16(bit["letter"])
+    for point in np.flatnonzero(kinds[:_LAST_PUNCTUATION] & bit["alnum"] == 0).tolist():
+        if unicodedata.category(every[point])[0] == "P":
+            kinds[point] |= np.uint16(bit["punctuation"])
     kinds[list(map(ord, _PUNCTUATION))] |= np.uint16(bit["list"])
     kinds[list(map(ord, _sentence_ends()))] |= np.uint16(bit["ender"])
     kinds[_PLAIN_BELOW:] |= np.uint16(bit["strange"])
     return kinds
+
+
+def warm_up() -> None:
+    """Load what any language needs."""
+    _characters_kinds()
+    _hashed([])  # whatever compiled pass comes first loads the compiler
 
 
 @lru_cache(maxsize=8)
@@ -510,14 +526,17 @@ def rules_of(language: str) -> Rules:
     return Rules(
         splitter.split if isinstance(splitter, Splitter) else splitter,
         kinds, plain, _hashed(special), _hashed(units), _table(pairs), _table(merges), digits_hyphen,
+        max(map(len, special), default=0),
     )  # fmt: skip
 
 
 def _beginnings(patterns: list[list[str]]) -> NDArray[np.uint64]:
     """Hashes of the first two words of each, or of the only one, as native_words makes them."""
+    words = [word for pattern in patterns for word in pattern]
+    hashes = iter(native_words.hash_texts(_points("".join(words)), np.cumsum([0, *map(len, words)])))
     found = []
-    for words in patterns:
-        one, *others = native_words.hash_texts(_points("".join(words)), np.cumsum([0, *map(len, words)]))
+    for pattern in patterns:
+        one, *others = (next(hashes) for _ in pattern)
         with np.errstate(over="ignore"):
             found.append((one * np.uint64(3) + others[0]) | np.uint64(1) if others else one)
     return np.array(found, np.uint64)

@@ -248,8 +248,8 @@ def kill_in_the_middle(base, home, expected, notes, seed):
     # the last child may have nothing left to do; while the six parts are read, each has
     moment, children = draws.randrange(5 if whom == "child" else notes), []
     while process.poll() is None and (len(run.notes()) < moment or (whom == "child" and not children)):
-        spawned = [each for each in Process(process.pid).children() if "spawn_main" in " ".join(each.cmdline())]
-        children = spawned or children
+        servers = [each for each in Process(process.pid).children() if "forkserver" in " ".join(each.cmdline())]
+        children = [child for server in servers for child in server.children()] or children
         time.sleep(0.02)
     time.sleep(draws.random() / 10)
     assert process.poll() is None

@@ -126,7 +126,8 @@ class C4Rule(StepConfig):
         if self.citations and "[" in text:
             places += [found.start() for found in _CITATION.finditer(text)]
         small = text.lower()
-        phrases = [phrase for phrase in self._phrases if phrase in small]
+        cookies = "cookie" in small
+        phrases = [phrase for phrase in self._phrases if (cookies or "cookie" not in phrase) and phrase in small]
         if phrases and len(small) != len(text):  # some small letters are two
             return dict.fromkeys(range(len(lines)))
         for phrase in phrases:
