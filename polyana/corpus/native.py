@@ -628,12 +628,11 @@ def _rotated(value: Hash, by: int) -> Hash:
 
 
 @njit(cache=True, inline="always")
-def _read(text_B: NDArray[np.uint8], at: int, count: int) -> Hash:
-    """`count` bytes as a number, the lowest first."""
-    value = uint64(0)
-    for place in range(count):
-        value |= uint64(text_B[at + place]) << uint64(8 * place)
-    return value
+def _read(text_E: NDArray[np.uint64], at: int) -> Hash:
+    """Eight bytes from byte `at` on as a number, the lowest first, from the two aligned ones that they lie in."""
+    shift = uint64(8 * (at & 7))
+    low, high = text_E[at >> 3], text_E[(at >> 3) + 1]
+    return (low >> shift) | ((high << uint64(1)) << (uint64(63) - shift))
 
 
 @njit(cache=True, inline="always")
@@ -642,17 +641,17 @@ def _round(state: Hash, value: Hash) -> Hash:
 
 
 @njit(cache=True, nogil=True)
-def _xxh64(text_B: NDArray[np.uint8], start: int, end: int) -> Hash:
-    """XXH64 of bytes, seed 0 (xxHash specification 0.1.1)."""
+def _xxh64(text_E: NDArray[np.uint64], start: int, end: int) -> Hash:
+    """XXH64 of bytes, eight of them a number, seed 0 (xxHash specification 0.1.1)."""
     at, size = start, end - start
     if size >= 32:
         one, two = uint64(_P1) + uint64(_P2), uint64(_P2)
         three, four = uint64(0), uint64(0) - uint64(_P1)
         while at + 32 <= end:
-            one = _round(one, _read(text_B, at, 8))
-            two = _round(two, _read(text_B, at + 8, 8))
-            three = _round(three, _read(text_B, at + 16, 8))
-            four = _round(four, _read(text_B, at + 24, 8))
+            one = _round(one, _read(text_E, at))
+            two = _round(two, _read(text_E, at + 8))
+            three = _round(three, _read(text_E, at + 16))
+            four = _round(four, _read(text_E, at + 24))
             at += 32
         value = _rotated(one, 1) + _rotated(two, 7) + _rotated(three, 12) + _rotated(four, 18)
         value = (value ^ _round(uint64(0), one)) * uint64(_P1) + uint64(_P4)
@@ -663,13 +662,14 @@ def _xxh64(text_B: NDArray[np.uint8], start: int, end: int) -> Hash:
         value = uint64(_P5)
     value += uint64(size)
     while at + 8 <= end:
-        value = _rotated(value ^ _round(uint64(0), _read(text_B, at, 8)), 27) * uint64(_P1) + uint64(_P4)
+        value = _rotated(value ^ _round(uint64(0), _read(text_E, at)), 27) * uint64(_P1) + uint64(_P4)
         at += 8
     if at + 4 <= end:
-        value = _rotated(value ^ (_read(text_B, at, 4) * uint64(_P1)), 23) * uint64(_P2) + uint64(_P3)
+        four = (_read(text_E, at) & uint64(0xFFFFFFFF)) * uint64(_P1)
+        value = _rotated(value ^ four, 23) * uint64(_P2) + uint64(_P3)
         at += 4
     while at < end:
-        value = _rotated(value ^ (uint64(text_B[at]) * uint64(_P5)), 11) * uint64(_P1)
+        value = _rotated(value ^ ((_read(text_E, at) & uint64(0xFF)) * uint64(_P5)), 11) * uint64(_P1)
         at += 1
     value = (value ^ (value >> uint64(33))) * uint64(_P2)
     value = (value ^ (value >> uint64(29))) * uint64(_P3)
@@ -679,57 +679,47 @@ def _xxh64(text_B: NDArray[np.uint8], start: int, end: int) -> Hash:
 @njit(cache=True, nogil=True)
 def sign(
     begins: NDArray[np.int64], chunks: NDArray[np.int32], chunk_begins: NDArray[np.int64],
-    first: NDArray[np.int64], count_C: NDArray[np.int32], of_chunk: NDArray[np.int32],
-    word_begins: NDArray[np.int64], words_B: NDArray[np.uint8],
+    begin_C: NDArray[np.int64], end_C: NDArray[np.int64], words_B: NDArray[np.uint8],
     n: int, factors: NDArray[np.uint64], terms: NDArray[np.uint64],
 ) -> Any:  # fmt: skip
     """MinHash of each document's n words in a row: [documents, permutations]; and how many of them there are.
 
-    Word w is words_B[word_begins[w]:word_begins[w + 1]] in UTF-8. A row of n words, a space between them, is hashed by
-    XXH64 to h and permuted to ((factor h + term) mod 2^64) mod (2^61 - 1).
+    The words of chunk c are words_B[begin_C[c]:end_C[c]] in UTF-8, a space behind each. A row of n words, a space
+    between them, is hashed by XXH64 to h and permuted to ((factor h + term) mod 2^64) mod (2^61 - 1).
     """
     documents, permutations = len(begins) - 1, len(factors)
-    found, values = np.empty((documents, permutations), np.uint64), np.zeros(1 << 12, np.uint64)
-    shingles = np.zeros(documents, np.int64)
-    room, spaces = 1 << 16, np.zeros(1 << 12, np.int64)
-    text_B = np.zeros(room, np.uint8)
+    found, shingles = np.empty((documents, permutations), np.uint64), np.zeros(documents, np.int64)
+    room, at = 0, 0
+    for document in range(documents):
+        size = 0
+        while at < len(chunks) and chunk_begins[at] < begins[document + 1]:
+            size += end_C[chunks[at]] - begin_C[chunks[at]]
+            at += 1
+        room = max(room, size)
+    text_B = np.zeros((room + 16) // 8 * 8, np.uint8)  # what is read in eights may reach beyond the end
+    text_E = text_B.view(np.uint64)
+    borders, values = np.zeros(room // 2 + 2, np.int64), np.zeros(room // 2 + 1, np.uint64)
     at = 0
     for document in range(documents):
         size, count = 0, 0
-        row = found[document]
         while at < len(chunks) and chunk_begins[at] < begins[document + 1]:
-            for place in range(first[chunks[at]], first[chunks[at]] + count_C[chunks[at]]):
-                word = of_chunk[place]
-                length = word_begins[word + 1] - word_begins[word]
-                if size + length + 1 > room:
-                    while size + length + 1 > room:
-                        room *= 2
-                    larger = np.zeros(room, np.uint8)
-                    larger[:size] = text_B[:size]
-                    text_B = larger
-                if count + 1 >= len(spaces):
-                    more = np.zeros(2 * len(spaces), np.int64)
-                    more[: count + 1] = spaces[: count + 1]
-                    spaces = more
-                for byte in range(length):
-                    text_B[size + byte] = words_B[word_begins[word] + byte]
-                text_B[size + length] = 32
-                size += length + 1
-                count += 1
-                spaces[count] = size
+            for place in range(begin_C[chunks[at]], end_C[chunks[at]]):
+                byte = words_B[place]
+                text_B[size] = byte
+                size += 1
+                borders[count + 1] = size  # without a branch: where a word ends, no processor can foresee
+                count += byte == 32
             at += 1
         rows = max(count - n + 1, 0)
-        if rows > len(values):
-            values = np.zeros(2 * rows, np.uint64)
         for start in range(rows):
-            values[start] = _xxh64(text_B, spaces[start], spaces[start + n] - 1)
+            values[start] = _xxh64(text_E, borders[start], borders[start + n] - 1)
         for permutation in range(permutations):  # outside, so that a processor takes several rows at once
             factor, term, least = factors[permutation], terms[permutation], uint64(0xFFFFFFFFFFFFFFFF)
             for value in values[:rows]:
                 moved = value * factor + term
                 moved = (moved & _PRIME) + (moved >> uint64(61))
                 least = min(least, moved, moved - _PRIME)  # below the prime that wraps round to a large number
-            row[permutation] = least
+            found[document, permutation] = least
         shingles[document] = rows
     return found, shingles
 

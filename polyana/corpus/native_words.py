@@ -61,12 +61,7 @@ def _digit(point: int) -> bool:
 @njit(cache=True, nogil=True)
 def _is_address(text_N: NDArray[np.uint32], low: int, high: int, kinds: NDArray[np.uint16]) -> int:
     """1 for what spaCy takes for an address of the web, 0 for what it does not, -1 for what is left to it."""
-    dot = False
-    for at in range(low, high):
-        dot = dot or text_N[at] == 46
-    if not dot:
-        return 0
-    # a host begins the stretch, or stands behind a protocol that does, or behind somebody's name and @
+    # a host has a dot, and begins the stretch, or stands behind a protocol that does, or behind somebody's name and @
     found = _is_host(text_N, low, high, kinds)
     scheme = True
     for at in range(low, high):
@@ -220,14 +215,15 @@ def split(  # noqa: PLR0912, PLR0915  the rules in spaCy's order
     digit, `merges`: of two words that together are an exception of one, `pairs`: of two that other exceptions may begin
     with.
     """
-    letters = True
+    some, every, dot = 0, 0xFFFF, False
     for at in range(low, high):
-        if kinds[text_N[at]] & _STRANGE:
-            return -1
-        letters = letters and (kinds[text_N[at]] & _LETTER) != 0
-    if _known(special, key):
+        kind = kinds[text_N[at]]
+        some |= kind
+        every &= kind
+        dot |= text_N[at] == 46
+    if some & _STRANGE or _known(special, key):
         return -1
-    if letters:
+    if every & _LETTER:
         found[0, 0], found[0, 1] = low, high
         return 1
     count, behind = 0, 0
@@ -263,7 +259,7 @@ def split(  # noqa: PLR0912, PLR0915  the rules in spaCy's order
         if begin and end and _is_special(text_N, low, high, longest, special):
             return -1
     if low < high:
-        address = _is_address(text_N, low, high, kinds)
+        address = _is_address(text_N, low, high, kinds) if dot else 0
         if address < 0:
             return -1
         start = low
@@ -415,14 +411,14 @@ def look_up(
     word_keys: NDArray[np.uint64], word_values: NDArray[np.int32], words: int, length_W: NDArray[np.int32],
     hash_W: NDArray[np.uint64], flags_W: NDArray[np.uint8], kinds: NDArray[np.uint16], special: NDArray[np.uint64],
     units: NDArray[np.uint64], pairs: NDArray[np.uint64], merges: NDArray[np.uint64], stops: NDArray[np.uint64],
-    base: Hash, digits_hyphen: bool, longest: int,
+    base: Hash, digits_hyphen: bool, longest: int, numbered: bool,
 ) -> Any:  # fmt: skip
     """Put the number that the table knows each stretch under into `found`, from stretch `begin` on; new ones are split
     and kept.
 
     (The new ones, known stretches, words of stretches and words afterwards, the stretch before which the pass stopped.)
     The count of a stretch left to splitter.py is -1. It stops when a table is half full or an array has no room, to be
-    called again for the rest.
+    called again for the rest. With `numbered` it splits none: their numbers alone are of use.
     """
     new = np.empty(len(bounds) - begin, np.int64)
     pieces, numbers = np.empty((_MOST, 2), np.int64), np.empty(_MOST, np.int32)
@@ -436,10 +432,12 @@ def look_up(
             ):  # fmt: skip
                 break
             keys[slot], values[slot] = hashes[at], known
-            count = split(
-                text_N, bounds[at, 0], bounds[at, 1], hashes[at], longest, kinds, special, units, pairs, merges,
-                digits_hyphen, pieces,
-            )  # fmt: skip
+            count = 0
+            if not numbered:
+                count = split(
+                    text_N, bounds[at, 0], bounds[at, 1], hashes[at], longest, kinds, special, units, pairs, merges,
+                    digits_hyphen, pieces,
+                )  # fmt: skip
             first[known], count_C[known] = used, count
             new[fresh] = at
             fresh += 1
@@ -476,24 +474,40 @@ def grow(keys: NDArray[np.uint64], values: NDArray[np.int32]) -> tuple[NDArray[n
     return larger, moved
 
 
+@njit(cache=True, inline="always")
+def _encode(point: int, bytes_B: NDArray[np.uint8], at: int) -> int:
+    """Put a character in UTF-8 to place `at`; the place behind it."""
+    if point < 0x80:
+        bytes_B[at] = point
+        return at + 1
+    if point < 0x800:
+        bytes_B[at], bytes_B[at + 1] = 0xC0 | (point >> 6), 0x80 | (point & 63)
+        return at + 2
+    bytes_B[at], bytes_B[at + 1], bytes_B[at + 2] = (
+        0xE0 | (point >> 12),
+        0x80 | ((point >> 6) & 63),
+        0x80 | (point & 63),
+    )
+    return at + 3
+
+
 @njit(cache=True, nogil=True)
-def simplify(  # noqa: PLR0912, PLR0915  one pass over the stretches
+def simplify(  # noqa: PLR0912  one pass over the stretches
     text_N: NDArray[np.uint32], stretches: NDArray[np.int64], plain: NDArray[np.uint32], kinds: NDArray[np.uint16],
     special: NDArray[np.uint64], units: NDArray[np.uint64], pairs: NDArray[np.uint64], merges: NDArray[np.uint64],
     digits_hyphen: bool, longest: int,
 ) -> Any:  # fmt: skip
-    """The plain words of new stretches, [stretches, 2] of start and end: all their characters one behind the other,
-    the end of each word, how many words each stretch has; -1 for those left to Python.
+    """The plain words of new stretches, [stretches, 2] of start and end: in UTF-8 with a space behind each, one stretch
+    behind the other; and where each ends, -1 for those left to Python.
 
     `plain[point]` is what a character becomes: 0 nothing, 32 a border, or another character.
     """
     size = 0
     for number in range(len(stretches)):
         size += stretches[number, 1] - stretches[number, 0]
-    points, ends = np.empty(size + 1, np.uint32), np.empty(size + 1, np.int64)
-    counts = np.zeros(len(stretches), np.int32)
+    bytes_B, ends = np.empty(4 * size, np.uint8), np.empty(len(stretches), np.int64)  # 3 a character, and a space
     bounds = np.empty((_MOST, 2), np.int64)
-    used, words = 0, 0
+    used = 0
     scratch = np.empty(64, np.uint32)
     for number in range(len(stretches)):
         start, end = stretches[number]
@@ -519,7 +533,7 @@ def simplify(  # noqa: PLR0912, PLR0915  one pass over the stretches
                 scratch[length] = plain[point]
                 length += 1
             at += 1
-        first_used, first_words, low = used, words, 0
+        first, low = used, 0
         while not strange and low < length:
             if scratch[low] == 32:
                 low += 1
@@ -536,14 +550,10 @@ def simplify(  # noqa: PLR0912, PLR0915  one pass over the stretches
                 break
             for piece in range(pieces):
                 for place in range(bounds[piece, 0], bounds[piece, 1]):
-                    points[used] = scratch[place]
-                    used += 1
-                ends[words] = used
-                words += 1
+                    used = _encode(scratch[place], bytes_B, used)
+                bytes_B[used] = 32
+                used += 1
             low = high
-        if strange:
-            used, words = first_used, first_words
-            counts[number] = -1
-        else:
-            counts[number] = words - first_words
-    return points[:used], ends[:words], counts
+        ends[number] = -1 if strange else used
+        used = first if strange else used
+    return bytes_B[:used], ends

@@ -260,6 +260,7 @@ def _words(languages: tuple[str, ...], steps: list[StepConfig]) -> Words | None:
         languages,
         {language: [word for step in steps for word in step.looked_for(language)] for language in languages},
         plain=any(isinstance(step, NearDuplicates) for step in steps),
+        words=any(step.counts_words and not isinstance(step, NearDuplicates) for step in steps),
         counted=_counted_at_first(steps),
     )
 

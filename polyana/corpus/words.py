@@ -100,8 +100,12 @@ class WordTable:
     Raises UserError for a language that spaCy splits by more than its characters.
     """
 
-    def __init__(self, language: str, stop_words: Iterable[str] = (), *, plain: bool = False) -> None:
-        """`plain`: with plain words, too, by which `sign` compares documents."""
+    def __init__(
+        self, language: str, stop_words: Iterable[str] = (), *, plain: bool = False, words: bool = True
+    ) -> None:
+        """`plain`: with plain words, by which `sign` compares documents; `words`: with words as they stand, which all
+        else counts."""
+        self._numbered = not words
         self._rules = rules_of(language)
         self._stops = _hashed(stop_words)
         self._keys, self._values = np.zeros(_ROOM, np.uint64), np.zeros(_ROOM, np.int32)  # stretches
@@ -130,7 +134,7 @@ class WordTable:
                 self._count.room, self._of_chunk.room, len(self._of_chunk), words.keys, words.values, words.known,
                 words.length.room, words.hash.room, words.flags.room, self._rules.kinds, self._rules.special,
                 self._rules.units, self._rules.pairs, self._rules.merges, self._stops, np.uint64(_BASE),
-                self._rules.digits_hyphen, self._rules.longest,
+                self._rules.digits_hyphen, self._rules.longest, self._numbered,
             )  # fmt: skip
             for array, size in ((self._first, self.known), (self._count, self.known), (self._of_chunk, used)):
                 array.size = size
@@ -186,8 +190,8 @@ class WordTable:
         assert self._plain is not None
         plain = self._plain
         return native.sign(  # type: ignore[no-any-return]
-            batch.begins, batch.chunks, batch.chunk_begins, plain.first.values, plain.count.values,
-            plain.of_chunk.values, plain.begins.values, plain.bytes.values, n, factors, terms,
+            batch.begins, batch.chunks, batch.chunk_begins, plain.begins.values, plain.ends.values, plain.bytes.values,
+            n, factors, terms,
         )  # fmt: skip
 
 
@@ -210,10 +214,7 @@ class _WordStore:
 
     def numbers(self, words: list[str]) -> NDArray[np.int32]:
         """Of words, which are known afterwards."""
-        return self.numbers_of(_points("".join(words)), _bounds([len(word) for word in words]))
-
-    def numbers_of(self, text_N: NDArray[np.uint32], bounds: NDArray[np.int64]) -> NDArray[np.int32]:
-        """Of the words that lie in a text from bounds[i, 0] to bounds[i, 1]."""
+        text_N, bounds = _points("".join(words)), _bounds([len(word) for word in words])
         found = np.empty(len(bounds), np.int32)
         self.reserve(self.known + len(bounds))
         self.known = native_words.add_words(
@@ -224,52 +225,35 @@ class _WordStore:
 
 
 class _PlainWords:
-    """The words of each chunk once it is plain: small letters without accents and punctuation, numbers all the same."""
+    """The words of each chunk once it is plain: small letters without accents and punctuation, numbers all the same.
+
+    They are `bytes` from `begins[chunk]` to `ends[chunk]`: UTF-8, a space behind each.
+    """
 
     def __init__(self, rules: Rules) -> None:
         self._rules = rules
-        self.first, self.count, self.of_chunk = _Growing(np.int64), _Growing(np.int32), _Growing(np.int32)
-        self._words = _WordStore(rules, _hashed([]))
-        self.begins, self.bytes = _Growing(np.int64, [0]), _Growing(np.uint8)
+        self.begins, self.ends, self.bytes = _Growing(np.int64), _Growing(np.int64), _Growing(np.uint8)
 
     def learn(self, text_N: NDArray[np.uint32], joined: str, stretches: NDArray[np.int64]) -> None:
         rules = self._rules
-        points, ends, counts = native_words.simplify(
+        found, ends = native_words.simplify(
             text_N, stretches, rules.plain, rules.kinds, rules.special, rules.units, rules.pairs, rules.merges,
             rules.digits_hyphen, rules.longest,
         )  # fmt: skip
-        slowly = np.flatnonzero(counts < 0)
-        split = rules.split
-        words = [
-            [word for piece in plain_text(joined[start:end]).split() for word in split(piece)]
+        slowly = np.flatnonzero(ends < 0)
+        begins = np.concatenate([[0], np.maximum.accumulate(ends)[:-1]]) if len(ends) else ends
+        begins = np.maximum(begins, 0)
+        more = [
+            "".join(f"{word} " for piece in plain_text(joined[start:end]).split() for word in rules.split(piece))
             for start, end in stretches[slowly].tolist()
         ]
-        more = [word for each in words for word in each]
-        counts[slowly] = -1
-        fast = np.where(counts < 0, 0, counts)
-        first = len(self.of_chunk) + np.cumsum(fast) - fast
-        many = np.array([len(each) for each in words], np.int32)
-        first[slowly] = len(self.of_chunk) + len(ends) + np.cumsum(many) - many
-        counts[slowly] = many
-        self.first.extend(first)
-        self.count.extend(counts)
-        text = _text(points) + "".join(more)
-        bounds = np.concatenate(
-            [_bounds(np.diff(ends, prepend=0)), _bounds([len(word) for word in more]) + len(points)]
-        )
-        before = self._words.known
-        numbers = self._words.numbers_of(_points(text), bounds)
-        self.of_chunk.extend(numbers)
-        self._keep(text, bounds, numbers, before)
-
-    def _keep(self, text: str, bounds: NDArray[np.int64], numbers: NDArray[np.int32], before: int) -> None:
-        """The letters of new words, in UTF-8."""
-        _, at = np.unique(numbers, return_index=True)
-        at = at[numbers[at] >= before]  # in the order of their numbers
-        new = [text[start:end].encode("utf-8", "replace") for start, end in bounds[at].tolist()]
-        self.bytes.extend(np.frombuffer(b"".join(new), np.uint8))
-        last = int(self.begins.values[-1])
-        self.begins.extend(last + np.cumsum([len(word) for word in new], dtype=np.int64))
+        encoded = [text.encode("utf-8", "replace") for text in more]
+        last = len(found) + np.cumsum([len(each) for each in encoded], dtype=np.int64)
+        begins[slowly], ends[slowly] = last - [len(each) for each in encoded], last
+        self.begins.extend(begins + len(self.bytes))
+        self.ends.extend(ends + len(self.bytes))
+        self.bytes.extend(found)
+        self.bytes.extend(np.frombuffer(b"".join(encoded), np.uint8))
 
 
 def plain_text(text: str) -> str:
@@ -306,15 +290,15 @@ def _sentence_ends() -> frozenset[str]:
 class Words:
     """The words of blocks, counted once for all the steps that ask, by each document's language.
 
-    `stop_words` of a language are those that its steps look for; `counted`: what will be asked for of texts as they
-    first come, which is counted at once.
+    `stop_words` of a language are those that its steps look for; `plain` and `words` as in WordTable; `counted`: what
+    will be asked for of texts as they first come, which is counted at once.
     """
 
     def __init__(
         self, languages: Sequence[str], stop_words: Mapping[str, Iterable[str]], *, plain: bool = False,
-        counted: Iterable[str] = (),
+        words: bool = True, counted: Iterable[str] = (),
     ) -> None:  # fmt: skip
-        self._languages, self._stop_words, self._plain = languages, stop_words, plain
+        self._languages, self._stop_words, self._kinds = languages, stop_words, {"plain": plain, "words": words}
         self._tables: dict[int, WordTable] = {}
         self._block: Block | None = None
         self._told = np.zeros(0, np.int16)  # the languages of its documents
@@ -328,7 +312,8 @@ class Words:
         table = self._tables.get(language)
         if table is None:
             name = self._languages[language]
-            table = self._tables[language] = WordTable(name, self._stop_words.get(name, ()), plain=self._plain)
+            stops = self._stop_words.get(name, ())
+            table = self._tables[language] = WordTable(name, stops, **self._kinds)
         return table
 
     def batches(self, block: Block) -> Sequence[tuple[WordTable, NDArray[np.int64], Batch]]:

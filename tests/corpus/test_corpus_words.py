@@ -34,11 +34,9 @@ def check(language, table, tokenizer, stretches):
         words = [token.text for token in tokenizer(stretch)]
         assert split(stretch) == words
         assert table.words_of(chunk).tolist() == table._words.numbers(words).tolist(), stretch
-        first = plain.first.values[chunk]
-        numbers = plain.of_chunk.values[first : first + plain.count.values[chunk]]
-        found = [bytes(plain.bytes.values[slice(*plain.begins.values[word : word + 2])]).decode() for word in numbers]
+        found = bytes(plain.bytes.values[plain.begins.values[chunk] : plain.ends.values[chunk]]).decode().split(" ")
         expected = [token.text for piece in plain_text(stretch).split() for token in tokenizer(piece)]
-        assert found == expected, stretch
+        assert found == [*expected, ""], stretch
 
 
 @settings(max_examples=80, deadline=None)

@@ -107,14 +107,14 @@ class C4Rule(StepConfig):
             batch, stretches[list(changed)] = batch.behind(list(changed.values()))
         mine = np.isin(of_line, other)
         goes = mine & ~kept
-        sizes = np.zeros((len(texts), len(_REASONS)), np.int64)
-        np.add.at(sizes, (of_line[goes], lines[goes, 2]), batch.sizes(stretches[goes]) + 1)
+        which = of_line[goes] * len(_REASONS) + lines[goes, 2]
+        sizes = np.bincount(which, batch.sizes(stretches[goes]) + 1.0, len(texts) * len(_REASONS)).astype(np.int64)
         borders = np.concatenate([[0], np.cumsum(np.diff(count[ends])[other])])
         for number, joined in zip(other.tolist(), batch.texts(stretches[mine & kept], borders), strict=True):
             if not (after := joined.strip()):
                 found.columns["left"][rows[number]] = 0  # it is dropped as it came
                 continue
-            taken = dict(zip(_REASONS, sizes[number].tolist(), strict=True))
+            taken = dict(zip(_REASONS, sizes.reshape(-1, len(_REASONS))[number].tolist(), strict=True))
             if edit := Edit.by_reason(texts[number], after, taken, "citations and space"):
                 found.edited[int(rows[number])] = edit
 

@@ -66,7 +66,7 @@ class RepairConfig(StepConfig):
             for reason, change in visible:
                 text = _changed(text, change)
                 yield reason, text
-            if _INVISIBLE.search(text) is not None:
+            if not text.isascii() and _INVISIBLE.search(text) is not None:
                 for reason, change in invisible:
                     text = _changed(text, change)
                     yield reason, text
@@ -80,18 +80,18 @@ class RepairConfig(StepConfig):
     def _visible(self) -> Iterator[Change]:
         if self.mojibake:
             signs = mojibake_signs()
-            yield "mojibake", lambda text: text if text.isascii() else without_mojibake(text, signs)
+            yield "mojibake", _beyond_ascii(lambda text: without_mojibake(text, signs))
         if self.entities or self.ligatures or self.widths or self.quotes:
             from ftfy import fixes
 
             if self.entities:
                 yield "HTML entities", fixes.unescape_html
             if self.ligatures:
-                yield "ligatures", fixes.fix_latin_ligatures
+                yield "ligatures", _beyond_ascii(fixes.fix_latin_ligatures)
             if self.widths:
-                yield "character widths", fixes.fix_character_width
+                yield "character widths", _beyond_ascii(fixes.fix_character_width)
             if self.quotes:
-                yield "typographic quotes", fixes.uncurl_quotes
+                yield "typographic quotes", _beyond_ascii(fixes.uncurl_quotes)
 
     def _invisible(self) -> Iterator[Change]:
         if self.soft_hyphens:
@@ -102,6 +102,11 @@ class RepairConfig(StepConfig):
             yield "direction marks", lambda text: text if _RIGHT_TO_LEFT.search(text) else _DIRECTION.sub("", text)
         if self.controls:
             yield "control characters", partial(_CONTROL.sub, "")
+
+
+def _beyond_ascii(change: Callable[[str], str]) -> Callable[[str], str]:
+    """The same of a change that leaves ASCII as it is, which most English texts are."""
+    return lambda text: text if text.isascii() else change(text)
 
 
 def _changed(text: str, change: Callable[[str], str]) -> str:
