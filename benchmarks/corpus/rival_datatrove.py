@@ -1,17 +1,14 @@
-"""datatrove's side of the race: one pipeline over JSONL; prints what it took as JSON.
+"""datatrove's side of the race: one pipeline over JSONL.
 
 One worker after the other in this process: the CPU seconds of workers that it forks could not be counted, and those of
 a megabyte are the same.
 
-python rival_datatrove.py filters|minhash|end_to_end INPUT_DIRECTORY WORK_DIRECTORY [TOKENIZER.json]
+python rival_datatrove.py plain|filters|minhash|end_to_end INPUT_DIRECTORY WORK_DIRECTORY [TOKENIZER.json]
 """
 
 from __future__ import annotations
 
-import json
-import resource
 import sys
-import time
 from pathlib import Path
 
 from datatrove.executor import LocalPipelineExecutor
@@ -72,9 +69,10 @@ def main() -> None:
         stage("clusters", [clusters], 1)
         stage("kept", [begin, MinhashDedupFilter(input_folder=str(work / "copies")), *end])
 
-    began = time.perf_counter()
     kept = JsonlWriter(str(work / "kept"), compression=None)
-    if what == "filters":
+    if what == "plain":
+        stage("plain", [reader, kept])
+    elif what == "filters":
         stage("filters", [reader, *filters(work), kept])
     elif what == "minhash":
         deduplicate(reader, [kept])
@@ -86,10 +84,6 @@ def main() -> None:
             output_folder=str(work / "tokens"), tokenizer_name_or_path=sys.argv[4], eos_token="<|endoftext|>"
         )
         stage("tokens", [JsonlReader(str(work / "kept")), tokenizer])
-    seconds = time.perf_counter() - began
-    usage = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-    cpu = sum(each.ru_utime + each.ru_stime for each in usage)
-    print(json.dumps({"seconds": seconds, "cpu": cpu, "memory": max(each.ru_maxrss for each in usage) / 1e3}))
 
 
 if __name__ == "__main__":
