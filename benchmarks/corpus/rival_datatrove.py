@@ -1,8 +1,5 @@
 """datatrove's side of the race: one pipeline over JSONL.
 
-One worker after the other in this process: the CPU seconds of workers that it forks could not be counted, and those of
-a megabyte are the same.
-
 python rival_datatrove.py plain|filters|minhash|end_to_end INPUT_DIRECTORY WORK_DIRECTORY [TOKENIZER.json]
 """
 
@@ -30,7 +27,7 @@ from datatrove.pipeline.readers import JsonlReader
 from datatrove.pipeline.tokens import DocumentTokenizer
 from datatrove.pipeline.writers import JsonlWriter
 
-WORKERS, TASKS = 1, 2
+WORKERS, TASKS = 2, 2
 
 
 def filters(work: Path) -> list[object]:
