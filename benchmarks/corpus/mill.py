@@ -129,7 +129,7 @@ def run(side: str, what: str, source: Path) -> tuple[dict[str, float], Path]:
 
 
 def measured(command: list[str]) -> dict[str, float]:
-    """Of a command that has to succeed: seconds, CPU seconds of all its processes, the most MB that they took at once."""
+    """Of a command that has to succeed: seconds, and of all its processes CPU seconds and the most MB at once."""
     ctypes.CDLL(None).prctl(_CHILD_SUBREAPER, 1)  # what it leaves behind comes to this process, and is counted
     began = time.perf_counter()
     with (WORK / "log").open("w") as log:
