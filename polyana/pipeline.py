@@ -126,6 +126,9 @@ class Pipeline:
         self.digests.save()
         judges = {stage: self.step(stage) for stage in config.judges}
         inputs |= {f"stages.{stage}": step.making.fingerprint for stage, step in judges.items()}
+        counter = None
+        if config.tokenizer is not None:
+            counter = tokenizer.TokenCounter(corpus.tokenizer_directory(config.tokenizer, self.recipe.base))
 
         def fill(directory: Path) -> None:
             workshop = self.home / "mill" / f"{self.recipe.name}-{name}"
@@ -134,8 +137,9 @@ class Pipeline:
             with locked(workshop.with_suffix(".lock"), busy):
                 models = {stage: self.store.get(step).directory for stage, step in judges.items()}
                 report = corpus.build_corpus(
-                    config, self.recipe.base, directory, self.console, workshop=workshop, inputs=inputs, models=models
-                )
+                    config, self.recipe.base, directory, self.console, workshop=workshop, inputs=inputs, models=models,
+                    count_tokens=counter,
+                )  # fmt: skip
             self._tell(corpus.report_lines(report, self.store.place(making)))
 
         making = Making("corpus", corpus.VERSION, config.identity(), inputs)

@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 from pipelines import lay_out
+from tokenizers import Tokenizer, models, pre_tokenizers
 
 from polyana.corpus import Corpus, CorpusConfig
 from polyana.errors import PolyanaError
@@ -224,6 +225,7 @@ CHANGES: dict[str, tuple[list[str], str]] = {
     "corpus.min_characters": ([], _set("corpus.min_characters", 1000)),
     "corpus.drop_duplicates": ([], _set("corpus.drop_duplicates", "false")),
     "corpus.language": ([SPEECHES, ENGLISH, _steps("fineweb_quality")], _set("corpus.language", "ru")),
+    "corpus.tokenizer": ([], _set("corpus.tokenizer", "tokenizer")),
     "corpus.guard": ([SPEECHES, ENGLISH, _steps("gopher_quality, min_words: 60")], _set("corpus.guard", "1%")),
     "corpus.mix.weights": ([TWO, PLAIN], _set("corpus.mix.weights", "{planted: 1, speeches: 9}")),
     "corpus.mix.temperature": ([TWO, PLAIN], _set("corpus.mix.temperature", 9)),
@@ -395,6 +397,11 @@ def _write(place: Path) -> None:
     rows("other.jsonl", ({"id": str(at), "text": text} for at, text in enumerate(prose[160:320])))
     rows("speeches.jsonl", ({"text": text} for text in _spoiled(prose)))
     rows("clean.jsonl", ({"text": text[:300]} for text in prose[40:140]))
+    tokenizer = Tokenizer(models.WordLevel({"<|endoftext|>": 0, "[UNK]": 1}, "[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    (place / "tokenizer").mkdir()
+    tokenizer.save(str(place / "tokenizer" / "tokenizer.json"))
+    (place / "tokenizer" / "tokenizer_config.json").write_text('{"eos_token": "<|endoftext|>"}')
     rows("shuffled.jsonl", ({"text": " ".join(draws.sample(text.split(), 30))} for text in prose[40:140]))
     items = [{"question": QUESTION, "answer": ANSWER}, {"question": SHORT_QUESTION, "answer": "seven"}]
     rows("questions.jsonl", items)
@@ -458,9 +465,10 @@ class MillWorkshop:
         if not isinstance(config, CorpusConfig):
             files = {path for path in directory.iterdir() if path.name != "artifact.json"}  # which has the settings
             return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
-        corpus = Corpus(directory)
+        corpus, report = Corpus(directory), json.loads((directory / "report.json").read_text())
         return {
             "documents": [[str(each) for each in corpus.documents(split)] for split in ("train", "eval")],
-            "total": json.loads((directory / "report.json").read_text())["total"],
+            "total": report["total"],
+            "tokens": report["tokens_read"],
             "processes": config.work.processes(),  # how many make it changes nothing else
         }

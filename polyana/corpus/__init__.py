@@ -1,7 +1,7 @@
 """Raw files to clean documents, with a reason for every drop."""
 
 from polyana.corpus.ablation import EACH, AblationConfig
-from polyana.corpus.build import VERSION, build_corpus, corpus_inputs, split_of
+from polyana.corpus.build import VERSION, build_corpus, corpus_inputs, split_of, tokenizer_directory
 from polyana.corpus.classifier import VERSION as CLASSIFIER_VERSION
 from polyana.corpus.classifier import (
     ClassifierConfig,
@@ -66,5 +66,6 @@ __all__ = [
     "rows_of",
     "split_of",
     "table_encoding",
+    "tokenizer_directory",
     "waterfall_lines",
 ]

@@ -22,7 +22,7 @@ from polyana.corpus.guard import check_guard
 from polyana.corpus.inputs import source_inputs
 from polyana.corpus.mix import balance, copies_of
 from polyana.corpus.page import write_pages
-from polyana.corpus.passes import Pass, again, hash_of, held_out_at, passes_of, read_part
+from polyana.corpus.passes import CountTokens, Pass, again, hash_of, held_out_at, passes_of, read_part
 from polyana.corpus.readers import Notes, Part, check_notes, parts_of
 from polyana.corpus.report import CorpusReport
 from polyana.corpus.stage import CorpusConfig
@@ -31,7 +31,7 @@ from polyana.errors import PolyanaError, Problem, UserError
 from polyana.storage import ContentDigests, fingerprint, write_json
 from polyana.tracking import Console
 
-__all__ = ["VERSION", "build_corpus", "corpus_inputs", "split_of"]
+__all__ = ["VERSION", "build_corpus", "corpus_inputs", "split_of", "tokenizer_directory"]
 
 VERSION = 2
 
@@ -60,9 +60,22 @@ def corpus_inputs(
             continue
         for name, listed in files.items():
             inputs[f"steps.{index}.{name}"] = {each: digests.of(path) for each, path in listed}
+    if config.tokenizer is not None:
+        directory = tokenizer_directory(config.tokenizer, base)
+        parts = [directory / name for name in ("tokenizer.json", "tokenizer_config.json")]
+        if missing := [path.name for path in parts if not path.is_file()]:
+            what = f"`{config.tokenizer}` is no directory of a tokenizer: it has no {' and no '.join(missing)}"
+            problems.append(Problem(where("tokenizer"), f"{what} (looked in {directory})"))
+        else:
+            inputs["tokenizer"] = {path.name: digests.of(path) for path in parts}
     if problems:
         raise UserError(problems)
     return inputs
+
+
+def tokenizer_directory(written: str, base: Path) -> Path:
+    """Where a corpus's tokenizer lies."""
+    return base / Path(written).expanduser()
 
 
 def split_of(identifier: str, eval_share: float) -> Split:
@@ -79,14 +92,15 @@ def build_corpus(
     workshop: Path | None = None,
     inputs: Any = None,
     models: Mapping[str, Path] | None = None,
+    count_tokens: CountTokens | None = None,
     sizes: Sizes = SIZES,
 ) -> dict[str, Any]:
     """Write the documents and the report (.json, .html, .md) into `directory`; the report. Paths start at `base`.
 
     In `workshop` it keeps what it has done, so that it can go on after a kill, and decide anew with other thresholds
     without reading text again; `inputs` is what tells whether that still belongs to the sources. `models`: directories
-    of the stages that steps name. Raises PolyanaError when nothing is left to train on, or nothing to evaluate on
-    although some was asked for.
+    of the stages that steps name; `count_tokens` tells the tokens of texts to the report, in any process. Raises
+    PolyanaError when nothing is left to train on, or nothing to evaluate on although some was asked for.
     """
     with ExitStack() as stack:
         if workshop is None:
@@ -97,7 +111,7 @@ def build_corpus(
         common = ["polyana.corpus.inherited"] if any(step.counts_words for step in config.all_steps) else []
         executor = stack.enter_context(Executor(config.work.executor, workers, common))
         identity = fingerprint([VERSION, inputs])
-        mill = Mill(config, base, parts, workshop, identity, models or {}, executor, sizes, console)
+        mill = Mill(config, base, parts, workshop, identity, models or {}, count_tokens, executor, sizes, console)
         report = mill.run(directory)
     write_json(directory / "report.json", report)
     write_pages(report, directory)
@@ -109,10 +123,11 @@ class Mill:
 
     def __init__(
         self, config: CorpusConfig, base: Path, parts: list[list[Part]], workshop: Path, inputs: str,
-        models: Mapping[str, Path], executor: Executor, sizes: Sizes, console: Console,
+        models: Mapping[str, Path], count_tokens: CountTokens | None, executor: Executor, sizes: Sizes,
+        console: Console,
     ) -> None:  # fmt: skip
         self.config, self.workshop, self.console = config, workshop, console
-        self._parts, self._executor, self._sizes = parts, executor, sizes
+        self._parts, self._executor, self._sizes, self._count_tokens = parts, executor, sizes, count_tokens
         self._files = tuple(
             step.places(base) | ({"model": models[step.model]} if isinstance(step, Judging) and step.model else {})
             for step in config.all_steps
@@ -156,7 +171,15 @@ class Mill:
         self._identity = fingerprint([self._identity, self.config.measuring(steps)])
         directory = self._directory(f"pass-{number}-{self._identity[:16]}")
         return Pass(
-            directory, self.config, steps, self.config.languages, self._files, self._sizes, rework, self._domains
+            directory,
+            self.config,
+            steps,
+            self.config.languages,
+            self._files,
+            self._sizes,
+            rework,
+            self._domains,
+            self._count_tokens,
         )
 
     def _told(self) -> list[str]:

@@ -72,7 +72,7 @@ class Row(NamedTuple):
     documents: int | None
     edited: int
     bytes: int
-    words: int | None
+    units: int | None  # tokens or words
 
 
 def _prepared(report: Report) -> dict[str, Any]:
@@ -83,8 +83,13 @@ def _prepared(report: Report) -> dict[str, Any]:
         "curves": _curves_by_step(report),
         "sources": list(_sources(report)),
         "kept": _kept(report["total"]),
-        "has_words": any("words" in step["left"] for step in report["steps"]),
+        "unit": _unit(report),
     }
+
+
+def _unit(report: Report) -> str:
+    """What is counted beside documents and bytes: tokens, words, or nothing."""
+    return next((unit for unit in ("tokens", "words") for step in report["steps"] if unit in step["left"]), "")
 
 
 def _kept(balance: Mapping[str, Any]) -> dict[str, int]:
@@ -115,14 +120,14 @@ def _verdict(report: Report) -> str:
 
 def _steps(report: Report) -> Iterator[dict[str, Any]]:
     """Each step with what was there before it and what its reasons took."""
-    before = report["total"]["read"]
+    before, unit = report["total"]["read"], _unit(report)
     for step in report["steps"]:
         rows = [
-            Row(_without_step(label), count["documents"], 0, count["bytes"], count.get("words"))
+            Row(_without_step(label), count["documents"], 0, count["bytes"], count.get(unit))
             for label, count in step["dropped"].items()
         ]
         rows += [
-            Row(_without_step(label), None, count["documents"], count["bytes"], None)
+            Row(_without_step(label), None, count["documents"], count["bytes"], count.get(unit))
             for label, count in step["edited"].items()
         ]
         rows.sort(key=lambda row: -row.bytes)
@@ -329,15 +334,16 @@ def _code(text: str, most: int = _LINE) -> str:
 
 def _markdown_steps(report: Report) -> list[str]:
     read, total = report["total"]["read"], report["total"]
-    rows = [("read", "", number(read["documents"]), "100 %", number(read["bytes"]), "100 %", "")]
+    tokens = "" if report["tokens_read"] is None else number(report["tokens_read"])
+    rows = [("read", "", number(read["documents"]), "100 %", number(read["bytes"]), "100 %", tokens)]
     for step in _steps(report):
         for row in step["rows"]:
             documents = "" if row.documents is None else number(-row.documents)
             share = "" if row.documents is None else percent(_share(row.documents, read["documents"]))
             reason = row.reason if row.documents is not None else f"{row.reason} (cut in {row.edited:,})"
-            size, words = number(-row.bytes), "" if row.words is None else number(-row.words)
+            size, units = number(-row.bytes), "" if row.units is None else number(-row.units)
             rows.append(
-                (step["name"], reason, documents, share, size, percent(_share(row.bytes, read["bytes"])), words)
+                (step["name"], reason, documents, share, size, percent(_share(row.bytes, read["bytes"])), units)
             )
     rows += [
         (
@@ -346,7 +352,7 @@ def _markdown_steps(report: Report) -> list[str]:
         )
         for name, part in (("to train on", "train"), ("held out", "eval"))
     ]  # fmt: skip
-    return _table(("step", "reason", "documents", "", "bytes", "", "words"), rows, left=2)
+    return _table(("step", "reason", "documents", "", "bytes", "", _unit(report)), rows, left=2)
 
 
 def _markdown_examples(report: Report) -> Iterator[str]:

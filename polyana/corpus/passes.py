@@ -7,7 +7,7 @@ it (decide.py). So a changed threshold does not lead through the text again.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from itertools import takewhile
 from pathlib import Path
@@ -29,9 +29,12 @@ from polyana.corpus.steps.step import Block, CorpusWide, Edit, Found, Records, S
 if TYPE_CHECKING:
     from polyana.corpus.words import Words
 
-__all__ = ["READING", "SAMPLES", "Pass", "again", "hash_of", "held_out_at", "passes_of", "read_part"]
+__all__ = ["READING", "SAMPLES", "CountTokens", "Pass", "again", "hash_of", "held_out_at", "passes_of", "read_part"]
 
 NOTHING_LEFT = "nothing is left"  # of a document, behind an edit
+CountTokens = Callable[[list[str]], NDArray[np.int64]]
+"""The tokens of each text; another process can be given it."""
+
 READING = -1  # the place of reading itself among the steps
 SAMPLES = 10  # documents shown for each reason
 
@@ -49,6 +52,7 @@ class Pass:
     sizes: Sizes
     rework: int | None = None
     domains: tuple[str, ...] = ()  # names of all of them
+    count_tokens: CountTokens | None = None
 
 
 def passes_of(config: CorpusConfig) -> list[tuple[int, ...]]:
@@ -148,6 +152,8 @@ def _cleaned(items: Iterator[Document | Dropped], one: Pass, source: int) -> Ite
             "held": (hashes[:, 0] >> np.uint64(16)) / 2.0**48,
             "order": hashes[:, 1].copy(),
         }
+        if one.count_tokens is not None:
+            columns["tokens_before"] = one.count_tokens(texts)
         yield _Batch(Block(ids, texts, np.zeros(len(texts), np.int16)), columns, edits, {}, unread)
 
 
@@ -158,7 +164,8 @@ def _too_little(text: str, least: int) -> str | None:
 
 
 def _kept(one: Pass, chunk: Chunk, stays: NDArray[np.int64], first: int, settled: Records) -> Iterator[_Batch]:
-    carried = ("length", "source", "domain", "held", "order", "language")
+    carried = ["length", "source", "domain", "held", "order", "language"]
+    carried += ["tokens"] if one.count_tokens is not None else []
     columns = chunk.columns(carried)
     columns = {name: values[stays] for name, values in columns.items()}
     wanted, at = set(stays.tolist()), 0
@@ -169,6 +176,8 @@ def _kept(one: Pass, chunk: Chunk, stays: NDArray[np.int64], first: int, settled
         at += len(documents)
         block = Block([each.id for each in documents], [each.text for each in documents], part.pop("language"))
         part["size"] = part.pop("length")
+        if one.count_tokens is not None:
+            part["tokens_before"] = part.pop("tokens")
         batch = _Batch(block, part, [], {}, [])
         if one.rework is not None:
             step = one.config.all_steps[one.rework]
@@ -209,6 +218,8 @@ def _work(one: Pass, number: int, batches: Iterator[_Batch]) -> tuple[dict[str, 
                 _edit(batch, place, found)
             samples.take(batch)
             _count(batch.unread, unread)
+            if one.count_tokens is not None:
+                _count_tokens(batch, one.count_tokens)
             _write(batch, writer, reasons)
     result = {"chunks": writer.names, "samples": samples.found, "reasons": [list(each) for each in reasons]}
     return result | {"unread": unread}, writer.files
@@ -221,6 +232,13 @@ def _count(records: list[_Unread], counted: dict[str, list[Any]]) -> None:
         count[1] += each.size
         if len(count[2]) < SAMPLES:
             count[2].append([each.id, each.begin])
+
+
+def _count_tokens(batch: _Batch, count: CountTokens) -> None:
+    tokens, edited = batch.columns["tokens_before"].copy(), sorted({row for row, *_ in batch.edits})
+    if edited:
+        tokens[edited] = count([batch.block.texts[row] for row in edited])
+    batch.columns["tokens"] = tokens
 
 
 def _write(batch: _Batch, writer: ChunkWriter, reasons: dict[tuple[int, str], int]) -> None:

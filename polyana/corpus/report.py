@@ -92,6 +92,8 @@ class CorpusReport:
         self._mix: dict[str, Any] = {}
         self._words: dict[int, int] = {}  # by step, that were counted in what it left
         self._words_dropped: dict[str, int] = {}
+        self._tokens: dict[str, float] = {}  # by label of a reason
+        self._tokens_read: int | None = None
         self._languages: dict[str, dict[str, Count]] = {}
         self._thresholds: list[dict[str, Any]] = []
         self._borderline: list[dict[str, Any]] = []
@@ -108,6 +110,8 @@ class CorpusReport:
     def begin(self, chunks: list[Chunk]) -> None:
         """What was read."""
         for chunk in chunks:
+            if "tokens" in chunk.names:
+                self._tokens_read = (self._tokens_read or 0) + int(chunk.column("tokens_before").sum())
             source, size = chunk.column("source"), chunk.column("size")
             for at in np.unique(source).tolist():
                 self._sources[at].read.add(int(np.sum(source == at)), int(size[source == at].sum()))
@@ -138,10 +142,12 @@ class CorpusReport:
     ) -> None:  # fmt: skip
         """What a pass edited and dropped; examples of each reason; how thresholds move it."""
         chosen: dict[int, list[tuple[int, int]]] = {}  # reason: order, row of the corpus
+        edited, cut = self.total().edited, 0.0
         for number, chunk in enumerate(decided.chunks):
             fates, source, order = decided.fates[number], chunk.column("source"), chunk.column("order")
             left = chunk.column("size") - self._count_edits(decided, number)
             np.savez(directory / f"fates-{chunk.name}.npz", fates=fates, left=left)
+            cut += self._count_tokens(decided, number, left)
             for code in np.unique(fates[fates >= 0]).tolist():
                 label = self.label(decided.reasons[code])
                 rows = np.flatnonzero(fates == code)
@@ -151,6 +157,7 @@ class CorpusReport:
                 first = rows[np.argsort(order[rows], kind="stable")[:SAMPLES]]
                 places = (first + decided.firsts[number]).tolist()
                 chosen.setdefault(code, []).extend(zip(order[first].tolist(), places, strict=True))
+        self._share_out(cut, edited)
         self._take_samples(results)
         self._count_words(steps, decided)
         self._count_languages(steps, decided)
@@ -165,6 +172,28 @@ class CorpusReport:
         self._add_examples(decided, examples, shown)
         self._borderline += [_borderline(each, shown) for each in nearest]
         self._clusters += [each.as_data(self._config.all_steps[each.place].kind, shown) for each in clusters]
+
+    def _count_tokens(self, decided: Decided, number: int, left: NDArray[np.int64]) -> float:
+        """Tokens of a chunk's dropped documents go to their reasons, by the share of their bytes that was `left` then;
+        how many edits have taken."""
+        chunk, fates = decided.chunks[number], decided.fates[number]
+        if self._tokens_read is None:
+            return 0.0
+        before, after = chunk.column("tokens_before"), chunk.column("tokens")
+        then = np.where(fates < 0, after, before * (left / np.maximum(chunk.column("size"), 1)))
+        for code in np.unique(fates[fates >= 0]).tolist():
+            label = self.label(decided.reasons[code])
+            self._tokens[label] = self._tokens.get(label, 0.0) + float(then[fates == code].sum())
+        return float((before - then).sum())
+
+    def _share_out(self, tokens: float, before: Mapping[str, Count]) -> None:
+        """What the edits of a pass have taken, to their reasons by their bytes."""
+        taken = {label: count.bytes for label, count in self.total().edited.items()}
+        taken = {label: size - before[label].bytes if label in before else size for label, size in taken.items()}
+        whole = sum(taken.values())
+        for label, size in taken.items():
+            if size:
+                self._tokens[label] = self._tokens.get(label, 0.0) + tokens * size / whole
 
     def _count_edits(self, decided: Decided, number: int) -> Any:
         """Bytes taken out of each document of a chunk before it was dropped."""
@@ -344,11 +373,12 @@ class CorpusReport:
                 for name, counts in self._languages.items()
             },
             "reading": self._reading,
+            "tokens_read": self._tokens_read,
         }
 
     def _waterfall(self, total: SourceReport) -> list[dict[str, Any]]:
         """What was left after each step, and why the rest went."""
-        left = Count(total.read.documents, total.read.bytes)
+        left, tokens = Count(total.read.documents, total.read.bytes), self._tokens_read
         found = []
         for place in range(READING, len(self._config.all_steps)):
             labels = [label for label, reason in self._order.items() if reason[0] == place]
@@ -356,22 +386,30 @@ class CorpusReport:
             edited = {label: total.edited[label] for label in labels if label in total.edited}
             left.add(-sum(count.documents for count in dropped.values()), 0)
             left.add(0, -sum(count.bytes for count in [*dropped.values(), *edited.values()]))
+            if tokens is not None:
+                tokens -= sum(round(self._tokens.get(label, 0)) for label in (*dropped, *edited))
             name = "read" if place == READING else self._config.all_steps[place].kind
             found.append(
                 {
-                    "step": name, "left": asdict(left) | self._words_of(self._words, place),
+                    "step": name,
+                    "left": asdict(left) | ({"tokens": tokens} if tokens is not None else self._words_of(place)),
                     "dropped": {
-                        label: asdict(count) | self._words_of(self._words_dropped, label)
+                        label: asdict(count) | (self._tokens_of(label) or self._words_dropped_by(label))
                         for label, count in dropped.items()
                     },
-                    "edited": {label: asdict(count) for label, count in edited.items()},
+                    "edited": {label: asdict(count) | self._tokens_of(label) for label, count in edited.items()},
                 }
             )  # fmt: skip
         return found
 
-    @staticmethod
-    def _words_of(counted: Mapping[Any, int], key: Any) -> dict[str, int]:
-        return {"words": counted[key]} if key in counted else {}
+    def _words_of(self, place: int) -> dict[str, int]:
+        return {"words": self._words[place]} if place in self._words else {}
+
+    def _words_dropped_by(self, label: str) -> dict[str, int]:
+        return {"words": self._words_dropped[label]} if label in self._words_dropped else {}
+
+    def _tokens_of(self, label: str) -> dict[str, int]:
+        return {} if self._tokens_read is None else {"tokens": round(self._tokens.get(label, 0))}
 
 
 def _borderline(near: Nearest, shown: Shown) -> dict[str, Any]:

@@ -52,6 +52,9 @@ class CorpusConfig(Config):
         None, description="of the text, as `en` or `[en, ru]`: whose words and numbers `steps` go by (extra `mill`)"
     )
     steps: list[Step] = Field([], description="what is done with documents, in this order")
+    tokenizer: str | None = Field(
+        None, description="directory of a tokenizer; the report says by it how many tokens each step took"
+    )
     guard: Share = Field(
         0.9,
         gt=0,

