@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from importlib.util import find_spec
 from typing import ClassVar, Literal
@@ -82,14 +82,14 @@ class RepairConfig(StepConfig):
             signs = mojibake_signs()
             yield "mojibake", _beyond_ascii(lambda text: without_mojibake(text, signs))
         if self.entities or self.ligatures or self.widths or self.quotes:
-            from ftfy import fixes
+            from ftfy import chardata, fixes
 
             if self.entities:
                 yield "HTML entities", fixes.unescape_html
             if self.ligatures:
-                yield "ligatures", _beyond_ascii(fixes.fix_latin_ligatures)
+                yield "ligatures", _where(chardata.LIGATURES, fixes.fix_latin_ligatures)
             if self.widths:
-                yield "character widths", _beyond_ascii(fixes.fix_character_width)
+                yield "character widths", _where(chardata.WIDTH_MAP, fixes.fix_character_width)
             if self.quotes:
                 yield "typographic quotes", _beyond_ascii(fixes.uncurl_quotes)
 
@@ -107,6 +107,13 @@ class RepairConfig(StepConfig):
 def _beyond_ascii(change: Callable[[str], str]) -> Callable[[str], str]:
     """The same of a change that leaves ASCII as it is, which most English texts are."""
     return lambda text: text if text.isascii() else change(text)
+
+
+def _where(points: Iterable[int], change: Callable[[str], str]) -> Callable[[str], str]:
+    """The same of a change of these characters: `str.translate` takes fifteen times as long as to see that there is
+    none."""
+    signs = re.compile(f"[{''.join(map(re.escape, map(chr, points)))}]")
+    return lambda text: text if text.isascii() or signs.search(text) is None else change(text)
 
 
 def _changed(text: str, change: Callable[[str], str]) -> str:
