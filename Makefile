@@ -34,9 +34,9 @@ help:
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	@touch $@
 
-# Triton, which torch's builds for CPUs do not bring, takes 1 GB
+# Triton, which torch's builds for CPUs do not bring, takes 1 GB, Ray 0.26
 .venv/gpu: .venv/dev
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[gpu]'
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[gpu,ray]'
 	@touch $@
 
 install: .venv/dev

@@ -18,11 +18,14 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Thread
-from typing import Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from polyana.errors import PolyanaError
 
-__all__ = ["Executor", "Task", "cores", "shared"]
+if TYPE_CHECKING:
+    from polyana.corpus.cluster import RayCluster
+
+__all__ = ["KILLED", "Executor", "Task", "cores", "ray_address", "shared"]
 
 Kind = Literal["local", "ray"]
 T = TypeVar("T")
@@ -31,6 +34,11 @@ T = TypeVar("T")
 def cores() -> int:
     """Those this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def ray_address() -> str:
+    """Of the Ray cluster; `local` is one of this machine alone."""
+    return os.environ.get("RAY_ADDRESS") or "local"
 
 
 @dataclass
@@ -105,13 +113,14 @@ def _checksum(path: Path) -> int:
 class Executor:
     """Runs tasks, at most `workers` at once, and gives their results in the order of the tasks.
 
-    The processes are made when there is first more than one task, and end with `close`.
+    The processes are made when there is first more than one task, or one for Ray, and end with `close`.
     """
 
     def __init__(self, kind: Kind = "local", workers: int = 1, common: Sequence[str] = ()) -> None:
         """`common`: modules that all processes will load, and had better inherit."""
         self._kind, self._workers, self._common = kind, workers, list(common)
         self._pool: ProcessPoolExecutor | None = None
+        self._cluster: RayCluster | None = None
 
     def run(self, tasks: Sequence[Task], done: Callable[[int, Any], None] = lambda _number, _result: None) -> list[Any]:
         """Results of all tasks; `done(number of the task, its result)` is called as each ends.
@@ -133,7 +142,12 @@ class Executor:
 
     def _run(self, tasks: Sequence[Task], missing: list[int]) -> Iterator[tuple[int, Any]]:
         if self._kind == "ray":
-            yield from _on_ray(tasks, missing, self._workers)
+            if missing and self._cluster is None:
+                from polyana.corpus.cluster import RayCluster
+
+                self._cluster = RayCluster(self._workers)
+            if self._cluster is not None:
+                yield from self._cluster.run(tasks, missing)
         elif self._workers == 1 or len(missing) < 2:
             yield from ((number, tasks[number].run()) for number in missing)
         else:
@@ -160,7 +174,7 @@ class Executor:
                     yield running.pop(future), future.result()
         except BrokenProcessPool:
             self.close()  # the next run makes another
-            raise PolyanaError(_KILLED) from None
+            raise PolyanaError(KILLED) from None
         finally:
             for future in running:
                 future.cancel()
@@ -169,6 +183,9 @@ class Executor:
         if self._pool is not None:
             self._pool.shutdown(cancel_futures=True)
             self._pool = None
+        if self._cluster is not None:
+            self._cluster.close()
+            self._cluster = None
 
     def __enter__(self) -> Executor:
         return self
@@ -177,7 +194,7 @@ class Executor:
         self.close()
 
 
-_KILLED = (
+KILLED = (
     "a process of the mill was killed, by the system most likely, for want of memory. What was finished is kept: run "
     "this again, with fewer of them at once by `work: {workers: 1}` or `work: {memory: 4 GB}`"
 )
@@ -194,33 +211,3 @@ def _end_with_parent() -> None:
         os._exit(1)
 
     Thread(target=watch, daemon=True).start()
-
-
-def _on_ray(tasks: Sequence[Task], missing: list[int], workers: int) -> Iterator[tuple[int, Any]]:
-    """On the cluster that RAY_ADDRESS names, or a local one; all its machines see the same files."""
-    if not missing:
-        return
-    try:
-        import ray
-    except ImportError:
-        raise PolyanaError("`executor: ray` needs Ray; run: pip install 'polyana[ray]'") from None
-    if not ray.is_initialized():
-        address = os.environ.get("RAY_ADDRESS")
-        ray.init(
-            address=address, num_cpus=None if address else workers, include_dashboard=None if address else False,
-            log_to_driver=False,
-        )  # fmt: skip
-    run = ray.remote(num_cpus=1, max_retries=3)(Task.run)
-    running = {run.remote(tasks[number]): number for number in missing}
-    try:
-        while running:
-            ended, _ = ray.wait(list(running), num_returns=1)
-            for reference in ended:
-                yield running.pop(reference), ray.get(reference)
-    except ray.exceptions.RayTaskError as error:
-        raise error.cause from None
-    except ray.exceptions.RayError as error:
-        raise PolyanaError(f"{_KILLED}. Ray says: {error}") from None
-    finally:
-        for reference in running:
-            ray.cancel(reference)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from importlib.util import find_spec
 from typing import Any, Literal
@@ -11,7 +12,7 @@ from pydantic import Field
 from polyana.config import Config, KeyPath, Share, Size, closest
 from polyana.corpus.ablation import DROP_DUPLICATES, EACH, ReportConfig
 from polyana.corpus.config import SourceConfig
-from polyana.corpus.executor import cores
+from polyana.corpus.executor import cores, ray_address
 from polyana.corpus.mix import MixConfig
 from polyana.corpus.steps import DomainsConfig, ExactDuplicates, Judging, LanguageConfig, Step, StepConfig, WordRule
 from polyana.corpus.steps.rules import published_languages
@@ -27,15 +28,21 @@ class WorkConfig(Config):
     executor: Literal["local", "ray"] = Field(
         "local", description="processes of this machine, or a Ray cluster whose machines see the same files"
     )
-    workers: int | Literal["auto"] = Field("auto", description="processes; auto: as many as there are cores")
+    workers: int | Literal["auto"] = Field(
+        "auto", description="processes; auto: as many as there are cores, on all machines"
+    )
     memory: Size | None = Field(
         None, description="of all processes together, as `2 GB`: fewer of them work where it is short"
     )
 
     def processes(self) -> int:
-        """How many work at once."""
-        wanted = cores() if self.workers == "auto" else self.workers
+        """How many work at once, at most."""
+        wanted = self._cores() if self.workers == "auto" else self.workers
         return wanted if self.memory is None else max(1, min(wanted, self.memory.bytes // _WORKER))
+
+    def _cores(self) -> int:
+        elsewhere = self.executor == "ray" and ray_address() != "local"
+        return sys.maxsize if elsewhere else cores()  # how many a cluster has, it knows itself
 
 
 class CorpusConfig(Config):

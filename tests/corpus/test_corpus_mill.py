@@ -13,7 +13,6 @@ import signal
 import subprocess
 import sys
 import time
-from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -144,18 +143,6 @@ def test_sizes_change_nothing_but_the_order_of_reasons(sources, undisturbed, tmp
     assert sorted(drops[0]) == sorted(drops[1])
 
 
-@pytest.mark.slow
-@pytest.mark.skipif(find_spec("ray") is None, reason="Ray is not installed: pip install 'polyana[ray]'")
-def test_ray_changes_no_byte(sources, undisturbed, tmp_path, small_shards):
-    import ray
-
-    try:
-        work = {"executor": "ray", "workers": 2}
-        assert build(config_of(work=work), sources, tmp_path / "corpus") == undisturbed
-    finally:
-        ray.shutdown()
-
-
 def fail(how, target):
     if how == "killed":
         os.kill(os.getpid(), signal.SIGKILL)
@@ -201,13 +188,14 @@ stages:
 class Run:
     """`polyana run` in processes of their own, below one home."""
 
-    def __init__(self, base, home):
-        self.base, self.home = base, home
+    def __init__(self, base, home, *overrides, **environment):
+        self.base, self.home, self.overrides, self.environment = base, home, overrides, environment
 
     def start(self):
         return subprocess.Popen(
-            [sys.executable, "-m", "polyana", "run", "stressed.yaml"], cwd=self.base, text=True, start_new_session=True,
-            env=os.environ | {"POLYANA_HOME": str(self.home), "OMP_NUM_THREADS": "1"},
+            [sys.executable, "-m", "polyana", "run", "stressed.yaml", *self.overrides],
+            cwd=self.base, text=True, start_new_session=True,
+            env=os.environ | {"POLYANA_HOME": str(self.home), "OMP_NUM_THREADS": "1"} | self.environment,
             stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         )  # fmt: skip
 
