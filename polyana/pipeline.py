@@ -126,16 +126,23 @@ class Pipeline:
         self.digests.save()
         judges = {stage: self.step(stage) for stage in config.judges}
         inputs |= {f"stages.{stage}": step.making.fingerprint for stage, step in judges.items()}
+<<<<<<< HEAD
         counter = None
         if config.tokenizer is not None:
             counter = tokenizer.TokenCounter(corpus.tokenizer_directory(config.tokenizer, self.recipe.base))
+=======
+        embedders = {written: self._embedder(name, place, written) for place, written in config.embedders.items()}
+        inputs |= {
+            f"steps.{place}.model": embedders[each].making.fingerprint for place, each in config.embedders.items()
+        }
+>>>>>>> 3a152d2 (semantic_duplicates: documents that say the same in other words (SemDeDup))
 
         def fill(directory: Path) -> None:
             workshop = self.home / "mill" / f"{self.recipe.name}-{name}"
             workshop.mkdir(parents=True, exist_ok=True)
             busy = f"{self.recipe.name}/{name} is being made by another process"
             with locked(workshop.with_suffix(".lock"), busy):
-                models = {stage: self.store.get(step).directory for stage, step in judges.items()}
+                models = {each: self.store.get(step).directory for each, step in (judges | embedders).items()}
                 report = corpus.build_corpus(
                     config, self.recipe.base, directory, self.console, workshop=workshop, inputs=inputs, models=models,
                     count_tokens=counter,
@@ -144,6 +151,23 @@ class Pipeline:
 
         making = Making("corpus", corpus.VERSION, config.identity(), inputs)
         return self._step(name, making, fill)
+
+    def _embedder(self, name: str, place: int, written: str) -> Step:
+        """The model that a corpus's step asks for vectors, as an ordinary directory."""
+        where = partial(self.recipe.where, name, "steps", place)
+        try:
+            reference = parse_base(written)
+        except ValueError as error:
+            raise UserError([Problem(where("model"), str(error))]) from None
+        if reference.kind == "stage":
+            raise UserError([Problem(where("model"), f"`{written}` is no path; write a directory as `./{written}`")])
+        inputs = base_inputs(reference, self.recipe.base, self.digests, where, "model")
+
+        def fill(directory: Path) -> None:
+            with _blaming(where("model")):
+                convert_base(reference, inputs, self.recipe.base, directory, self.console, "model")
+
+        return self._step("embedder", Making("embedder", BASE_VERSION, {}, inputs), fill)
 
     def ngrams(self, name: str, config: NgramsConfig) -> Step:
         inputs = corpus.ngrams_inputs(config, self.recipe.base, self.digests, partial(self.recipe.where, name))

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from embedders import write_embedder
 from pipelines import lay_out
 from tokenizers import Tokenizer, models, pre_tokenizers
 
@@ -201,6 +202,19 @@ STEPS: dict[str, tuple[list[str], str, dict[str, Any]]] = {
         },
     ),
     "repeated_substrings": ([], "repeated_substrings", {"words": 8}),
+    "semantic_duplicates": (
+        [],
+        "semantic_duplicates, model: ./embedder, threshold: 0.8, bits: 2, bands: 2",
+        {
+            "model": "./other_embedder",
+            "tokens": 9,
+            "threshold": 0.5,
+            "bits": 12,
+            "bands": 1,
+            "seed": 2,
+            "keep": "longest",
+        },
+    ),
 }  # fmt: skip
 
 # field -> (overrides both runs have, the one that differs)
@@ -415,6 +429,8 @@ def _write(place: Path) -> None:
     menu = "<nav><ul><li><a href='/'>Home page</a></li><li><a href='/tea'>Tea</a></li></ul></nav>"
     text = "".join(f"<p>{part}</p>" for part in prose[:4])
     (place / "pages" / "page.html").write_text(f"<html><body>{menu}<article>{text}</article></body></html>")
+    for seed, name in enumerate(("embedder", "other_embedder")):
+        write_embedder(place / name, prose, seed=seed)
     people = spacy.blank("en")
     people.add_pipe("entity_ruler").add_patterns([{"label": "PERSON", "pattern": "Anna Berg"}])
     (place / "packages").mkdir()

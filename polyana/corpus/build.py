@@ -26,7 +26,7 @@ from polyana.corpus.passes import CountTokens, Pass, again, hash_of, held_out_at
 from polyana.corpus.readers import Notes, Part, check_notes, parts_of
 from polyana.corpus.report import CorpusReport
 from polyana.corpus.stage import CorpusConfig
-from polyana.corpus.steps import CorpusWide, DomainsConfig, Judging, StepConfig
+from polyana.corpus.steps import CorpusWide, DomainsConfig, Judging, SemanticDuplicates, StepConfig
 from polyana.errors import PolyanaError, Problem, UserError
 from polyana.storage import ContentDigests, fingerprint, write_json
 from polyana.tracking import Console
@@ -99,8 +99,9 @@ def build_corpus(
 
     In `workshop` it keeps what it has done, so that it can go on after a kill, and decide anew with other thresholds
     without reading text again; `inputs` is what tells whether that still belongs to the sources. `models`: directories
-    of the stages that steps name; `count_tokens` tells the tokens of texts to the report, in any process. Raises
-    PolyanaError when nothing is left to train on, or nothing to evaluate on although some was asked for.
+    of the stages and of the language models that steps name; `count_tokens` tells the tokens of texts to the report, in
+    any process. Raises PolyanaError when nothing is left to train on, or nothing to evaluate on although some was asked
+    for.
     """
     with ExitStack() as stack:
         if workshop is None:
@@ -129,7 +130,8 @@ class Mill:
         self.config, self.workshop, self.console = config, workshop, console
         self._parts, self._executor, self._sizes, self._count_tokens = parts, executor, sizes, count_tokens
         self._files = tuple(
-            step.places(base) | ({"model": models[step.model]} if isinstance(step, Judging) and step.model else {})
+            step.places(base)
+            | ({"model": models[step.model]} if isinstance(step, Judging | SemanticDuplicates) and step.model else {})
             for step in config.all_steps
         )
         self._domains = config.domains(self._told())

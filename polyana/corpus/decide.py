@@ -24,6 +24,8 @@ __all__ = ["Decided", "Reason", "decide", "measured"]
 
 Made = tuple[Any, list[Path]]  # what a task gives: a result, and the files it wrote
 
+_RECORD = 32  # bytes of a record of ordinary length, at most
+
 Reason = tuple[int, str]
 """The place of a step, and why it dropped or edited."""
 
@@ -182,7 +184,7 @@ def _meetings(
 def _emit(
     step: CorpusWide, place: int, chunk: Chunk, alive: Path, first: int, directory: Path, narrowed: Path | None
 ) -> Made:
-    """Write the records of a chunk, in the order of their keys; their number."""
+    """Write the records of a chunk, in the order of their keys; their number, long ones counted as several."""
     rows = np.load(alive)
     names = [name for name in chunk.names if name.startswith(f"{place}.") or name == "length"]
     columns = {name.rpartition(".")[2]: values[rows] for name, values in chunk.columns(names).items()}
@@ -195,10 +197,11 @@ def _emit(
         records = step.emit(columns, texts, rows + first)
     else:
         with np.load(narrowed) as settled:
-            records = step.emit_again(texts, rows + first, dict(settled))
+            records = step.emit_again(columns, texts, rows + first, dict(settled))
     order = np.argsort(records["key"], kind="stable")
     target = directory / f"emitted-{chunk.name}"
-    return len(order), _save(target, {name: values[order] for name, values in records.items()})
+    size = sum(values.nbytes for values in records.values())
+    return max(len(order), size // _RECORD), _save(target, {name: values[order] for name, values in records.items()})
 
 
 def _meet(step: CorpusWide, directory: Path, names: list[str], number: int, buckets: int) -> Made:

@@ -59,13 +59,13 @@ def passes_of(config: CorpusConfig) -> list[tuple[int, ...]]:
     """The places of the steps that each pass does.
 
     A pass ends behind a step that edits by what stands in other documents, and before one that edits where copies were
-    looked for, so that it edits no copy that goes.
+    looked for, so that it edits no copy that goes, or one that is costly.
     """
     passes: list[tuple[int, ...]] = []
     current: list[int] = []
     compared = False
     for place, step in enumerate(config.all_steps):
-        if step.edits and compared:
+        if (step.edits and compared) or (step.costly and current):
             passes.append(tuple(current))
             current, compared = [], False
         current.append(place)

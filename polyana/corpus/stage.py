@@ -14,7 +14,16 @@ from polyana.corpus.ablation import DROP_DUPLICATES, EACH, ReportConfig
 from polyana.corpus.config import SourceConfig
 from polyana.corpus.executor import cores, ray_address
 from polyana.corpus.mix import MixConfig
-from polyana.corpus.steps import DomainsConfig, ExactDuplicates, Judging, LanguageConfig, Step, StepConfig, WordRule
+from polyana.corpus.steps import (
+    DomainsConfig,
+    ExactDuplicates,
+    Judging,
+    LanguageConfig,
+    SemanticDuplicates,
+    Step,
+    StepConfig,
+    WordRule,
+)
 from polyana.corpus.steps.rules import published_languages
 
 __all__ = ["CorpusConfig", "WorkConfig"]
@@ -113,6 +122,11 @@ class CorpusConfig(Config):
     def judges(self) -> list[str]:
         """Stages that have learnt what steps judge by."""
         return [step.model for step in self.steps if isinstance(step, Judging) and step.model is not None]
+
+    @property
+    def embedders(self) -> dict[int, str]:
+        """The models that turn documents into vectors, by the step's place in the recipe."""
+        return {place: step.model for place, step in enumerate(self.steps) if isinstance(step, SemanticDuplicates)}
 
     @property
     def telling(self) -> DomainsConfig | None:

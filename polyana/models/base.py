@@ -27,6 +27,9 @@ __all__ = ["BASE_VERSION", "BaseReference", "base_inputs", "check_saved_tokenize
 
 BASE_VERSION = 1
 
+Setting = Literal["base", "model"]
+"""What names a model in a recipe: to learn on from, or to read."""
+
 _EXAMPLES = "a stage as `pretrain@best`, `hub:org/name@revision`, `package:NAME`, a directory or a .gguf file"
 _STAGE = re.compile(r"[\w-]+(@[\w.-]+)?")
 _HUB = re.compile(r"[\w-][\w.-]*(/[\w.-]+)?")
@@ -80,12 +83,12 @@ def parse_base(text: str) -> BaseReference:
 
 
 def base_inputs(
-    reference: BaseReference, base: Path, digests: ContentDigests, where: Callable[..., str]
+    reference: BaseReference, base: Path, digests: ContentDigests, where: Callable[..., str], setting: Setting = "base"
 ) -> dict[str, str]:
     """What the converted model follows from: the commit of the hub, or the digest of each file.
 
-    `base`: the recipe's directory. Raises UserError at `where("base")` for what is not there. A stage's identity is its
-    own fingerprint, which only the recipe knows.
+    `base`: the recipe's directory. Raises UserError at `where(setting)` for what is not there. A stage's identity is
+    its own fingerprint, which only the recipe knows.
     """
     try:
         if reference.kind == "hub":
@@ -94,18 +97,20 @@ def base_inputs(
         found = [place] if place.is_file() else _model_files(place)
         return {path.name: digests.of(path) for path in found}
     except UserError as error:
-        what = [f"`base: {reference}`: {problem.what}" for problem in error.problems]
-        raise UserError([Problem(where("base"), each) for each in what]) from None
+        what = [f"`{setting}: {reference}`: {problem.what}" for problem in error.problems]
+        raise UserError([Problem(where(setting), each) for each in what]) from None
 
 
 def convert_base(
-    reference: BaseReference, inputs: Mapping[str, str], base: Path, directory: Path, console: Console
-) -> None:
+    reference: BaseReference, inputs: Mapping[str, str], base: Path, directory: Path, console: Console,
+    setting: Setting = "base",
+) -> None:  # fmt: skip
     """Write the base that `base_inputs` described by `inputs` into `directory`; a stage's saves need none of this.
 
     Weights keep the precision of their file. Those of a quantised GGUF file become fp32, which alone holds exactly what
     they stand for (a Q4_1 weight is the sum of a 15-bit product and an fp16 number); bf16 would take half the disk and
-    add an error of its own. Raises UserError for a model that cannot be trained here.
+    add an error of its own. Raises UserError for a model that cannot be trained here, or, as a `model` that only reads,
+    cannot be loaded: that may be an encoder.
     """
     try:
         if reference.kind == "hub":
@@ -115,13 +120,15 @@ def convert_base(
         if place.is_file():
             model, tokenizer = read_gguf(place)
         else:
-            model, tokenizer = _read_directory(place)
-        _check(model, tokenizer)
+            model, tokenizer = _read_directory(place, setting == "base")
+        _check(model, tokenizer, setting == "base")
         save_model(model, directory, model.state_dict())
         tokenizer.save_pretrained(directory)
         check_saved_tokenizer(tokenizer, directory)
     except UserError as error:
-        raise UserError([Problem(each.where, f"`base: {reference}`: {each.what}") for each in error.problems]) from None
+        raise UserError(
+            [Problem(each.where, f"`{setting}: {reference}`: {each.what}") for each in error.problems]
+        ) from None
     size = sum(path.stat().st_size for path in directory.glob("*.safetensors"))
     console.say(
         f"  {reference}: {model.config.architectures[0]}, {count_parameters(model):,} parameters, "
@@ -183,9 +190,12 @@ def _model_files(directory: Path) -> list[Path]:
     return weights + sorted(other)
 
 
-def _read_directory(directory: Path) -> tuple[Any, Any]:
-    """(model in the precision of its files, tokenizer) from a Hugging Face directory. Raises UserError."""
-    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+def _read_directory(directory: Path, writes: bool) -> tuple[Any, Any]:
+    """(model in the precision of its files, tokenizer) from a Hugging Face directory. Raises UserError.
+
+    A model that writes is trained; of one that does not, its last hidden states are all that counts.
+    """
+    from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoTokenizer
 
     settings = {"trust_remote_code": False, "local_files_only": True}
     _model_files(directory)
@@ -193,8 +203,9 @@ def _read_directory(directory: Path) -> tuple[Any, Any]:
         raise UserError(f"there is no tokenizer in {directory}: no {', '.join(_TOKENIZER)}")
     try:
         config = AutoConfig.from_pretrained(directory, **settings)
-        _check_causal(config)
-        model, found = AutoModelForCausalLM.from_pretrained(
+        if writes:
+            _check_causal(config)
+        model, found = (AutoModelForCausalLM if writes else AutoModel).from_pretrained(
             directory, config=config, dtype="auto", output_loading_info=True, ignore_mismatched_sizes=True, **settings
         )
         tokenizer = AutoTokenizer.from_pretrained(directory, **settings)
@@ -202,7 +213,7 @@ def _read_directory(directory: Path) -> tuple[Any, Any]:
         raise
     except Exception as error:  # whatever a foreign directory makes transformers raise
         raise UserError(f"transformers cannot load {directory}: {_first_line(error)}") from None
-    if missing := sorted(found["missing_keys"]):
+    if missing := sorted(name for name in found["missing_keys"] if writes or not name.startswith("pooler.")):
         raise UserError(f"the files hold no weights for {_some(missing)}; they would be random")
     if wrong := sorted(str(each[0]) for each in found["mismatched_keys"]):
         raise UserError(f"config.json gives other shapes than the files have for {_some(wrong)}")
@@ -223,7 +234,7 @@ def _check_causal(config: Any) -> None:
         raise UserError(f"its weights are quantised ({kind}) and cannot be trained; take the unquantised model")
 
 
-def _check(model: Any, tokenizer: Any) -> None:
+def _check(model: Any, tokenizer: Any, writes: bool) -> None:
     """Weights that are numbers, and a tokenizer made for them. Raises UserError."""
     broken = [name for name, weight in model.state_dict().items() if not torch.isfinite(weight).all()]
     if broken:
@@ -236,7 +247,7 @@ def _check(model: Any, tokenizer: Any) -> None:
             f"the tokenizer gives ids up to {largest}, but the model has embeddings for {rows} tokens: they do "
             "not belong together"
         )
-    if tokenizer.eos_token_id is None:
+    if writes and tokenizer.eos_token_id is None:
         raise UserError(
             "the tokenizer names no eos_token, so texts could not be ended; name one in tokenizer_config.json"
         )

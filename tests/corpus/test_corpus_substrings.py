@@ -33,7 +33,7 @@ def cut(texts, words, chunks=1, buckets=1):
     narrowed = one_round(
         step, [step.emit({}, each, part) for each, part in zip(taken, parts, strict=True)], buckets, len(texts)
     )
-    again = [step.emit_again(each, part, narrowed) for each, part in zip(taken, parts, strict=True)]
+    again = [step.emit_again({}, each, part, narrowed) for each, part in zip(taken, parts, strict=True)]
     settled = one_round(step, again, buckets, len(texts))
     edits = step.rework(texts, [""] * len(texts), np.arange(len(texts)), settled)
     return [edits[at].text if at in edits else text for at, text in enumerate(texts)]

@@ -19,6 +19,7 @@ from polyana.corpus.steps.quality import QualityStepConfig
 from polyana.corpus.steps.refinedweb import RefinedWebRule
 from polyana.corpus.steps.repair import RepairConfig
 from polyana.corpus.steps.rules import FineWebRule, GopherQualityRule, GopherRepetitionRule, WordRule
+from polyana.corpus.steps.semantic import SemanticDuplicates
 from polyana.corpus.steps.step import CorpusWide, StepConfig
 from polyana.corpus.steps.substrings import RepeatedSubstrings
 
@@ -28,6 +29,7 @@ __all__ = [
     "ExactDuplicates",
     "Judging",
     "LanguageConfig",
+    "SemanticDuplicates",
     "Step",
     "StepConfig",
     "WordRule",
@@ -53,7 +55,8 @@ Step = Annotated[
     | QualityStepConfig
     | RefinedWebRule
     | RepairConfig
-    | RepeatedSubstrings,
+    | RepeatedSubstrings
+    | SemanticDuplicates,
     Field(discriminator="kind"),
     of_kind("gopher_quality"),
 ]

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from polyana.config import KeyPath
-from polyana.corpus.steps.step import Block, Columns, CorpusWide, Found, Records, Surroundings, Worker, joined
+from polyana.corpus.steps.pairs import Keep, kept_of
+from polyana.corpus.steps.step import Block, Columns, CorpusWide, Found, Records, Surroundings, Worker
 
 __all__ = ["NearDuplicates", "permutations"]
 
@@ -35,7 +36,7 @@ class NearDuplicates(CorpusWide):
     bands: int = Field(14, ge=1, le=1000, description="bands of hashes; documents alike in one of them are near copies")
     rows: int = Field(8, ge=1, le=1000, description="hashes in a band")
     seed: int = Field(1, ge=0, lt=2**32, description="of the hashes")
-    keep: Literal["first", "longest"] = Field(
+    keep: Keep = Field(
         "first", description="which of near copies is kept: the first, in the order of the sources, or the longest"
     )
     counts_words = True
@@ -79,30 +80,4 @@ class NearDuplicates(CorpusWide):
         }  # fmt: skip
 
     def settle(self, met: Sequence[Records], rows: int) -> Records:
-        pairs = {name: np.zeros(0, np.int64) for name in ("one", "other", "one_length", "other_length")}
-        for part in met:
-            pairs = _star(joined([pairs, part]))
-        first, at = np.unique(pairs["one"], return_index=True)
-        members = np.concatenate([first, pairs["other"]])
-        cluster = np.concatenate([first, pairs["one"]])
-        length = np.concatenate([pairs["one_length"][at], pairs["other_length"]])
-        best = np.lexsort([members, -length, cluster] if self.keep == "longest" else [members, cluster])
-        starts = np.flatnonzero(np.diff(cluster[best], prepend=-1))
-        kept = np.repeat(members[best[starts]], np.diff(np.append(starts, len(best))))
-        gone = members[best] != kept
-        return {"dropped": members[best][gone], "kept": kept[gone]}
-
-
-def _star(pairs: Records) -> Records:
-    """The same clusters by fewer pairs: of the first document of each with every other one."""
-    from polyana.corpus import native
-
-    members, at = np.unique(np.concatenate([pairs["one"], pairs["other"]]), return_index=True)
-    length = np.concatenate([pairs["one_length"], pairs["other_length"]])[at]
-    one, other = (np.searchsorted(members, pairs[name]) for name in ("one", "other"))
-    first = native.clusters(one, other, len(members))
-    rest = np.flatnonzero(first != np.arange(len(members)))
-    first = first[rest]
-    return {
-        "one": members[first], "other": members[rest], "one_length": length[first], "other_length": length[rest],
-    }  # fmt: skip
+        return kept_of(met, self.keep)

@@ -154,6 +154,9 @@ class StepConfig(Config):
     counts_words: ClassVar[bool] = False
     """Whether it needs `Surroundings.words`, and so a language."""
 
+    costly: ClassVar[bool] = False
+    """Whether it measures so slowly that it pays to read once more what the steps before have left."""
+
     secret: ClassVar[bool] = False
     """Whether what it takes out may not be shown to anybody."""
 
@@ -209,7 +212,9 @@ class CorpusWide(StepConfig):
         """Whether what is settled first only says where to look; then `emit_again`, `meet` and `settle` follow."""
         return False
 
-    def emit_again(self, texts: Callable[[], list[str]], rows: NDArray[np.int64], settled: Records) -> Records:
+    def emit_again(
+        self, columns: Columns, texts: Callable[[], list[str]], rows: NDArray[np.int64], settled: Records
+    ) -> Records:
         """Records of the second round, by what was settled in the first."""
         raise NotImplementedError  # of those that narrow
 

@@ -66,7 +66,9 @@ class RepeatedSubstrings(CorpusWide):
         third[2:] = keys[2:] == keys[:-2]
         return {"key": keys[~third]}
 
-    def emit_again(self, texts: Callable[[], list[str]], rows: NDArray[np.int64], settled: Records) -> Records:
+    def emit_again(
+        self, columns: Columns, texts: Callable[[], list[str]], rows: NDArray[np.int64], settled: Records
+    ) -> Records:
         """`place`: of a passage's first word in the corpus, in its order."""
         from polyana.corpus.steps import windows
 
