@@ -36,7 +36,7 @@ class Sizes:
     documents: int = 20_000  # or so many documents
     chunk: int = 64 * 10**6  # bytes of text in a chunk: what one task holds of columns and writes again; guess
     rows: int = 200_000  # or so many documents
-    records: int = 1 << 22  # of a corpus-wide step that meet in one task, some 100 MB; guess
+    records: int = 1 << 20  # of a corpus-wide step that meet in one task, 200 MB with what sorting takes: measured
     process: int = 8 * 10**6  # bytes to read that are worth a process: done in the second that one needs to begin
 
 

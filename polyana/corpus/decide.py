@@ -36,19 +36,19 @@ class Decided:
 
     `noted`: what the numbers in a chunk's own columns `gone` and `edits` mean.
 
-    `twins`: by step, of copies, `dropped` and `kept` in its place: rows counted through all chunks. `settled`: for each
-    chunk the file with what a step that reworks documents has to know of them.
+    `twins`: by step, of copies, `dropped`, sorted, and `kept` in its place: rows counted through all chunks; they lie
+    on the disk. `settled`: for each chunk the file with what a step that reworks documents has to know of them.
     """
 
     chunks: list[Chunk]
     noted: list[list[Reason]]
-    fates: list[NDArray[np.int32]] = field(init=False)
+    fates: list[NDArray[np.int16]] = field(init=False)  # all of them are in memory: two bytes for each document
     reasons: list[Reason] = field(default_factory=list)
     twins: dict[int, Records] = field(default_factory=dict)
     settled: list[Path] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.fates = [np.full(len(chunk.column("length")), -1, np.int32) for chunk in self.chunks]
+        self.fates = [np.full(len(chunk.column("length")), -1, np.int16) for chunk in self.chunks]
 
     @cached_property
     def firsts(self) -> list[int]:
@@ -77,9 +77,11 @@ class Decided:
     def kept_for(self, rows: set[int]) -> dict[int, int]:
         """From those of the rows that were dropped as copies to the one that was kept."""
         found: dict[int, int] = {}
+        wanted = np.array(sorted(rows), np.int64)
         for twins in self.twins.values():
-            mine = np.isin(twins["dropped"], np.array(sorted(rows), np.int64))
-            found |= zip(twins["dropped"][mine].tolist(), twins["kept"][mine].tolist(), strict=True)
+            at, ends = (np.searchsorted(twins["dropped"], wanted, side) for side in ("left", "right"))
+            mine = at[ends > at]
+            found |= zip(wanted[ends > at].tolist(), twins["kept"][mine].tolist(), strict=True)
         return found
 
 
@@ -150,11 +152,12 @@ def _compare(step: CorpusWide, place: int, decided: Decided, directory: Path, ex
         decided.settled = [target] * len(decided.chunks)
         return
     reason = decided.number((place, "copy of another document"))
-    rows = np.sort(settled["dropped"])
+    order = np.argsort(settled["dropped"])
+    _save(directory / "twins", {name: settled[name][order] for name in ("dropped", "kept")})
+    twins = decided.twins[place] = _load(directory / "twins")
     for fates, (first, end) in zip(decided.fates, ranges, strict=True):
-        low, high = np.searchsorted(rows, (first, end))
-        fates[rows[low:high] - first] = reason
-    decided.twins[place] = settled
+        low, high = np.searchsorted(twins["dropped"], (first, end))
+        fates[twins["dropped"][low:high] - first] = reason
 
 
 def _meetings(

@@ -21,7 +21,7 @@ from polyana.corpus.readers.books import read_epub, read_pdf
 from polyana.corpus.readers.files import format_of, list_files
 from polyana.corpus.readers.markup import read_html, read_warc
 from polyana.corpus.readers.piece import Item, Notes, Piece
-from polyana.corpus.readers.plain import read_text
+from polyana.corpus.readers.plain import cut_long, read_text
 from polyana.corpus.readers.tables import cut_table, read_table
 from polyana.errors import PolyanaError, UserError
 
@@ -60,7 +60,11 @@ class Part:
                 yield Document(f"{self.source.label}/{identifier}", text)
         yield from self.passed
         for piece in self.pieces:
-            yield from _read(piece, self.source, notes)
+            for item in _read(piece, self.source, notes):
+                if isinstance(item, Document):
+                    yield from cut_long(item)
+                else:
+                    yield item
 
 
 def parts_of(source: SourceConfig, base: Path) -> list[Part]:
@@ -106,8 +110,7 @@ def check_notes(source: SourceConfig, notes: Notes, parts: Iterable[Part], *, en
     Raises PolyanaError when more files than `max_damaged` could not be read to their end, and UserError when no row has
     the column that should hold the text.
     """
-    files = len({piece.id for part in parts for piece in part.pieces})
-    if len(notes.damaged) > source.max_damaged * files:
+    if notes.damaged and len(notes.damaged) > source.max_damaged * (files := _count_files(parts)):
         shown = ", ".join(f"{name} ({reason})" for name, reason in list(notes.damaged.items())[:_SHOWN])
         raise PolyanaError(
             f"{len(notes.damaged):,} of the {files:,} files of `{source.label}` cannot be read to their end, more than "
@@ -118,6 +121,10 @@ def check_notes(source: SourceConfig, notes: Notes, parts: Iterable[Part], *, en
         there = ", ".join(f"`{name}`" for name in notes.columns)
         near = closest(source.text, list(notes.columns)) or "; write `text: NAME` with the one that holds the text"
         raise UserError(f"no row of `{source.path}` has the column `{source.text}`; there are {there}{near}")
+
+
+def _count_files(parts: Iterable[Part]) -> int:
+    return len({piece.id for part in parts for piece in part.pieces})
 
 
 def _read(piece: Piece, source: SourceConfig, notes: Notes) -> Iterator[Item]:

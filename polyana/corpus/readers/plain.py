@@ -10,7 +10,9 @@ from polyana.corpus.decode import decode_stream, lines_of
 from polyana.corpus.document import Document
 from polyana.corpus.readers.piece import Item, Notes, Piece
 
-__all__ = ["documents_of", "read_text"]
+__all__ = ["LONGEST", "cut_long", "documents_of", "read_text"]
+
+LONGEST = 4_000_000  # characters of a document, of which steps hold 40 bytes each; War and Peace has 3 million
 
 
 def read_text(piece: Piece, source: SourceConfig, notes: Notes) -> Iterator[Item]:
@@ -21,7 +23,7 @@ def read_text(piece: Piece, source: SourceConfig, notes: Notes) -> Iterator[Item
 def documents_of(pieces: Iterator[str], identifier: str, source: SourceConfig) -> Iterator[Document]:
     """The documents of one text, which comes in pieces cut anywhere."""
     if source.document in ("file", "chapter"):
-        yield Document(identifier, "".join(pieces))
+        yield from _whole(pieces, identifier)
         return
     lines = lines_of(pieces)
     if source.document == "line":
@@ -33,6 +35,32 @@ def documents_of(pieces: Iterator[str], identifier: str, source: SourceConfig) -
     for number, text in enumerate(texts, 1):
         if text.strip():
             yield Document(f"{identifier}#{number}", text)
+
+
+def cut_long(document: Document) -> Iterator[Document]:
+    """The document, or if it is longer than LONGEST its parts."""
+    text = document.text
+    if len(text) <= LONGEST:
+        yield document
+    else:
+        yield from _whole((text[at : at + LONGEST] for at in range(0, len(text), LONGEST)), document.id)
+
+
+def _whole(pieces: Iterator[str], identifier: str) -> Iterator[Document]:
+    """A text as one document, or as several where it is longer than LONGEST."""
+    text, number = "", 0
+    for piece in pieces:
+        text += piece
+        while len(text) > LONGEST:
+            number += 1
+            borders = (text.rfind(mark, LONGEST // 2, LONGEST) + len(mark) for mark in ("\n\n", "\n", " "))
+            end = next((border for border in borders if border >= LONGEST // 2), LONGEST)
+            yield Document(f"{identifier}#{number}", text[:end])
+            text = text[end:]
+    if not number:
+        yield Document(identifier, text)
+    elif text.strip():
+        yield Document(f"{identifier}#{number + 1}", text)
 
 
 def _paragraphs(lines: Iterator[str]) -> Iterator[str]:
