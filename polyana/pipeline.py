@@ -126,16 +126,13 @@ class Pipeline:
         self.digests.save()
         judges = {stage: self.step(stage) for stage in config.judges}
         inputs |= {f"stages.{stage}": step.making.fingerprint for stage, step in judges.items()}
-<<<<<<< HEAD
         counter = None
         if config.tokenizer is not None:
             counter = tokenizer.TokenCounter(corpus.tokenizer_directory(config.tokenizer, self.recipe.base))
-=======
         embedders = {written: self._embedder(name, place, written) for place, written in config.embedders.items()}
         inputs |= {
             f"steps.{place}.model": embedders[each].making.fingerprint for place, each in config.embedders.items()
         }
->>>>>>> 3a152d2 (semantic_duplicates: documents that say the same in other words (SemDeDup))
 
         def fill(directory: Path) -> None:
             workshop = self.home / "mill" / f"{self.recipe.name}-{name}"
