@@ -28,7 +28,10 @@ from polyana.corpus.steps.rules import published_languages
 
 __all__ = ["CorpusConfig", "WorkConfig"]
 
-_WORKER = 700 * 10**6  # bytes that a process of the mill takes: measured
+# bytes of all processes, what they share counted once, as 2 GB of pages and 10 million lines take them: measured
+_FIRST = 950 * 10**6  # one process, which does everything
+_LEADING = 400 * 10**6  # the one that leads several, and the one they are forked from
+_NEXT = 460 * 10**6  # each of several
 
 
 class WorkConfig(Config):
@@ -41,13 +44,18 @@ class WorkConfig(Config):
         "auto", description="processes; auto: as many as there are cores, on all machines"
     )
     memory: Size | None = Field(
-        None, description="of all processes together, as `2 GB`: fewer of them work where it is short"
+        None, description="of all processes together, as `2 GB`, 950 MB at least: fewer of them work where it is short"
     )
 
     def processes(self) -> int:
         """How many work at once, at most."""
         wanted = self._cores() if self.workers == "auto" else self.workers
-        return wanted if self.memory is None else max(1, min(wanted, self.memory.bytes // _WORKER))
+        return wanted if self.memory is None else max(1, min(wanted, (self.memory.bytes - _LEADING) // _NEXT))
+
+    def problems(self) -> Iterator[tuple[KeyPath, str]]:
+        if self.memory is not None and self.memory.bytes < _FIRST:
+            what = f"`memory: {self.memory}` is too little: one process may take {_FIRST // 10**6} MB"
+            yield ("memory",), what
 
     def _cores(self) -> int:
         elsewhere = self.executor == "ray" and ray_address() != "local"
