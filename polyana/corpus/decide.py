@@ -5,7 +5,7 @@ Nothing here reads text, but for what corpus-wide steps ask for.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import pairwise
@@ -136,7 +136,7 @@ def measured(
 def _compare(step: CorpusWide, place: int, decided: Decided, directory: Path, executor: Executor, sizes: Sizes) -> None:
     met = _meetings(step, place, decided, directory, executor, sizes, None)
     if step.narrows:
-        np.savez(directory / "narrowed.npz", **step.settle(_loaded(met), decided.firsts[-1]))  # type: ignore[arg-type]
+        np.savez(directory / "narrowed.npz", **step.settle(_Met(met), decided.firsts[-1]))  # type: ignore[arg-type]
         met = _meetings(step, place, decided, directory / "again", executor, sizes, directory / "narrowed.npz")
     ranges = list(pairwise(decided.firsts))
     if step.by_row:
@@ -145,7 +145,7 @@ def _compare(step: CorpusWide, place: int, decided: Decided, directory: Path, ex
         executor.run([Task(each[-1].with_suffix(".json"), _settle, each) for each in settling])
         decided.settled = targets
         return
-    settled = step.settle(_loaded(met), decided.firsts[-1])
+    settled = step.settle(_Met(met), decided.firsts[-1])
     if step.reworks:
         target = directory / "settled.npz"
         np.savez(target, **settled)  # type: ignore[arg-type]
@@ -239,8 +239,17 @@ def _save(directory: Path, records: Records) -> list[Path]:
     return [directory / f"{name}.npy" for name in records]
 
 
-def _loaded(directories: list[Path]) -> list[Records]:
-    return [_load(directory) for directory in directories]
+class _Met(Sequence[Records]):
+    """Records on the disk, of which only those that are looked at are in memory."""
+
+    def __init__(self, directories: list[Path]) -> None:
+        self._directories = directories
+
+    def __len__(self) -> int:
+        return len(self._directories)
+
+    def __getitem__(self, at: Any) -> Any:
+        return _Met(self._directories[at]) if isinstance(at, slice) else _load(self._directories[at])
 
 
 def _load(directory: Path) -> Records:

@@ -111,7 +111,6 @@ def test_memory_does_not_follow_the_number_of_documents(tmp_path, least):
         base = tmp_path / str(megabytes)
         write_lines(base, megabytes)
         peaks.append(peak_of(base, work={"workers": 1}))
-    print("PEAKS", peaks, least)
     assert peaks[1] - peaks[0] < 40
     assert peaks[1] - least < 450
 
@@ -121,8 +120,7 @@ def test_a_document_larger_than_all_others_takes_no_more_than_they(tmp_path, lea
     """16 MB as one document took 700 MB more."""
     (tmp_path / "texts").mkdir()
     (tmp_path / "texts" / "a.txt").write_text("\n".join(sentences(350_000, 2)), encoding="utf-8")
-    p = peak_of(tmp_path, work={"workers": 1}); print("PEAK", p, least)
-    assert p - least < 350
+    assert peak_of(tmp_path, work={"workers": 1}) - least < 350
     assert len(list(Corpus(tmp_path / "corpus").documents("train"))) >= 4
 
 
