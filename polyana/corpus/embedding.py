@@ -29,7 +29,8 @@ class Embedder:
         self._tokenizer: Any = AutoTokenizer.from_pretrained(directory, local_files_only=True)
         model: Any = AutoModel.from_pretrained(directory, dtype=torch.float32, local_files_only=True)
         model.config.use_cache = False
-        self._tokens = min(tokens, self._tokenizer.model_max_length, model.config.max_position_embeddings)
+        most = getattr(model.config, "max_position_embeddings", tokens)  # not all know an end
+        self._tokens = min(tokens, self._tokenizer.model_max_length, most)
         self._model = model.eval().to("cuda" if torch.cuda.is_available() else "cpu")
 
     def __call__(self, texts: Sequence[str]) -> NDArray[np.int16]:

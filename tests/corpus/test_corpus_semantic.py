@@ -168,7 +168,7 @@ def place(texts, tmp_path_factory):
     return place
 
 
-@pytest.mark.parametrize("architecture", ["llama", "bert", "gpt2"])
+@pytest.mark.parametrize("architecture", ["llama", "bert", "gpt2", "bloom"])
 def test_vectors_are_means_of_hidden_states_by_transformers(texts, tmp_path, architecture):
     from transformers import pipeline
 
