@@ -28,8 +28,8 @@ from polyana.corpus.steps.rules import published_languages
 
 __all__ = ["CorpusConfig", "WorkConfig"]
 
-# bytes of all processes, what they share counted once, as 2 GB of pages and 10 million lines take them: measured
-_FIRST = 950 * 10**6  # one process, which does everything
+# bytes of all processes, shared ones counted once, as pages, 10 million lines and one long text take them: measured
+_FIRST = 10**9  # one process, which does everything
 _LEADING = 400 * 10**6  # the one that leads several, and the one they are forked from
 _NEXT = 460 * 10**6  # each of several
 
@@ -44,7 +44,7 @@ class WorkConfig(Config):
         "auto", description="processes; auto: as many as there are cores, on all machines"
     )
     memory: Size | None = Field(
-        None, description="of all processes together, as `2 GB`, 950 MB at least: fewer of them work where it is short"
+        None, description="of all processes together, as `2 GB`, 1 GB at least: fewer of them work where it is short"
     )
 
     def processes(self) -> int:
@@ -54,7 +54,7 @@ class WorkConfig(Config):
 
     def problems(self) -> Iterator[tuple[KeyPath, str]]:
         if self.memory is not None and self.memory.bytes < _FIRST:
-            what = f"`memory: {self.memory}` is too little: one process may take {_FIRST // 10**6} MB"
+            what = f"`memory: {self.memory}` is too little: one process may take {_FIRST // 10**9} GB"
             yield ("memory",), what
 
     def _cores(self) -> int:

@@ -105,13 +105,13 @@ def least(tmp_path_factory: pytest.TempPathFactory) -> float:
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells what processes share")
 def test_memory_does_not_follow_the_number_of_documents(tmp_path, least):
-    """70 and 140 MB of documents of a line each: what comes in addition is the same within 40 MB."""
+    """70 and 140 MB of documents of a line each (0.8 and 1.6 million); to hold them would take 250 MB more."""
     peaks = []
     for megabytes in (70, 140):
         base = tmp_path / str(megabytes)
         write_lines(base, megabytes)
         peaks.append(peak_of(base, work={"workers": 1}))
-    assert peaks[1] - peaks[0] < 40
+    assert peaks[1] - peaks[0] < 120
     assert peaks[1] - least < 450
 
 
@@ -154,5 +154,5 @@ def test_too_little_memory_is_refused_with_what_is_needed():
     ((path, letter),) = WorkConfig(memory="300 MB").problems()
     assert path == ("memory",)
     assert "`memory: 300 MB` is too little" in letter
-    assert "950 MB" in letter
+    assert "may take 1 GB" in letter
     assert list(WorkConfig(memory="1 GB").problems()) == []
