@@ -249,7 +249,7 @@ CHANGES: dict[str, tuple[list[str], str]] = {
     ),
     "corpus.work.executor": ([], _set("corpus.work.executor", "ray")),
     "corpus.work.workers": ([ONE_TASK], _set("corpus.work.workers", 3)),
-    "corpus.work.memory": ([ONE_TASK, _set("corpus.work.workers", 3)], _set("corpus.work.memory", "2 GB")),
+    "corpus.work.memory": ([ONE_TASK, _set("corpus.work.workers", 3)], _set("corpus.work.memory", "1.4 GB")),
     "corpus.steps.{contamination}.against.encoding": (
         [_steps(ITEMS)],
         _set("corpus.steps.0.against.0.encoding", "cp1251"),
