@@ -10,7 +10,7 @@ help:
 	@echo "make install    what running and working on Polyana needs, into .venv"
 	@echo "make test       the tests (test-all: with the slow ones)"
 	@echo "make bench-train [ARGS=--quick]   race other libraries (docs/performance.md; makes their environments, 6 GB)"
-	@echo "make bench-corpus [ARGS=--quick]  race datatrove and datasets.map (docs/performance.md; 1 GB of environments)"
+	@echo "make bench-corpus [ARGS=--quick]  race datatrove and datasets.map (docs/corpus.md; 1 GB of environments)"
 	@echo "make bench-plan [ARGS=--quick]    is \`polyana plan\` right about memory and time? on six trainings"
 	@echo "make lint typecheck format"
 
