@@ -21,8 +21,8 @@ __all__ = [
     "SEED",
     "bands",
     "byte_lengths",
-    "clusters",
     "cut_lines",
+    "flatten",
     "hash_end",
     "hash_lines",
     "hash_of",
@@ -35,6 +35,7 @@ __all__ = [
     "sign",
     "slot_of",
     "taken",
+    "unite",
 ]
 
 METRICS = (
@@ -739,9 +740,9 @@ def bands(signatures: NDArray[np.uint64], rows: int) -> NDArray[np.uint64]:
 
 
 @njit(cache=True, nogil=True)
-def clusters(one: NDArray[np.int64], other: NDArray[np.int64], count: int) -> NDArray[np.int64]:
-    """For `count` things, of which pairs belong together, the smallest of each one's cluster (union-find)."""
-    parent = np.arange(count)
+def unite(parent: NDArray[Any], one: NDArray[np.int64], other: NDArray[np.int64]) -> None:
+    """Note pairs that belong together in `parent`, by which each thing leads to the smallest of its cluster
+    (union-find)."""
     for pair in range(len(one)):
         a, b = one[pair], other[pair]
         while parent[a] != a:
@@ -754,9 +755,13 @@ def clusters(one: NDArray[np.int64], other: NDArray[np.int64], count: int) -> ND
             parent[b] = a
         else:
             parent[a] = b
-    for thing in range(count):
+
+
+@njit(cache=True, nogil=True)
+def flatten(parent: NDArray[Any]) -> None:
+    """Each thing at once to the smallest of its cluster."""
+    for thing in range(len(parent)):
         parent[thing] = parent[parent[thing]]  # its parent comes before it and already points at the smallest
-    return parent
 
 
 @njit(cache=True, nogil=True)

@@ -80,4 +80,4 @@ class NearDuplicates(CorpusWide):
         }  # fmt: skip
 
     def settle(self, met: Sequence[Records], rows: int) -> Records:
-        return kept_of(met, self.keep)
+        return kept_of(met, rows, self.keep)

@@ -27,7 +27,9 @@ def fewest(found: Sequence[Records]) -> Records:
     members, at = np.unique(np.concatenate([pairs["one"], pairs["other"]]), return_index=True)
     length = np.concatenate([pairs["one_length"], pairs["other_length"]])[at]
     one, other = (np.searchsorted(members, pairs[name]) for name in ("one", "other"))
-    first = native.clusters(one, other, len(members))
+    first = np.arange(len(members))
+    native.unite(first, one, other)
+    native.flatten(first)
     rest = np.flatnonzero(first != np.arange(len(members)))
     first = first[rest]
     return {
@@ -35,17 +37,29 @@ def fewest(found: Sequence[Records]) -> Records:
     }  # fmt: skip
 
 
-def kept_of(met: Sequence[Records], keep: Keep) -> Records:
-    """`dropped` and the row that was `kept` in its place: of each cluster the first document, or the longest."""
-    pairs: Records = _NONE
+def kept_of(met: Sequence[Records], rows: int, keep: Keep) -> Records:
+    """`dropped` and the row that was `kept` in its place: of each cluster the first document, or the longest.
+
+    It holds one number for each of `rows` documents, however many pairs were met.
+    """
+    from polyana.corpus import native
+
+    first = np.arange(rows, dtype=np.int32 if rows < 2**31 else np.int64)
+    length = np.zeros(rows if keep == "longest" else 0, np.int64)
     for part in met:
-        pairs = fewest([pairs, part])
-    first, at = np.unique(pairs["one"], return_index=True)
-    members = np.concatenate([first, pairs["other"]])
-    cluster = np.concatenate([first, pairs["one"]])
-    length = np.concatenate([pairs["one_length"][at], pairs["other_length"]])
-    best = np.lexsort([members, -length, cluster] if keep == "longest" else [members, cluster])
+        one, other = np.asarray(part["one"], np.int64), np.asarray(part["other"], np.int64)
+        native.unite(first, one, other)
+        if keep == "longest":
+            length[one], length[other] = part["one_length"], part["other_length"]
+    native.flatten(first)
+    gone = np.flatnonzero(first != np.arange(rows, dtype=first.dtype))
+    kept = first[gone].astype(np.int64)
+    if keep == "first":
+        return {"dropped": gone, "kept": kept}
+    heads = np.unique(kept)
+    members, cluster = np.concatenate([heads, gone]), np.concatenate([heads, kept])
+    best = np.lexsort([members, -length[members], cluster])
     starts = np.flatnonzero(np.diff(cluster[best], prepend=-1))
     kept = np.repeat(members[best[starts]], np.diff(np.append(starts, len(best))))
-    gone = members[best] != kept
-    return {"dropped": members[best][gone], "kept": kept[gone]}
+    lost = members[best] != kept
+    return {"dropped": members[best][lost], "kept": kept[lost]}

@@ -132,7 +132,7 @@ class SemanticDuplicates(CorpusWide):
         if "total" in met[0]:
             found = joined(met)
             return {"mean": np.rint(found["total"].sum(0) / max(1, found["count"].sum())).astype(np.int64)}
-        return kept_of(met, self.keep)
+        return kept_of(met, rows, self.keep)
 
 
 def centred(vectors: NDArray[np.int16], mean: NDArray[np.int64]) -> NDArray[np.int8]:
