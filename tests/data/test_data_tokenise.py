@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from polyana.corpus import Corpus, CorpusConfig, SourceConfig, build_corpus
+from polyana.corpus.readers.plain import LONGEST
 from polyana.data import TokenData, tokenise
 from polyana.data.shards import ShardWriter
 from polyana.tokenizer import TextTokenizer, TokenizerConfig, build_tokenizer, text_tokenizer
@@ -137,7 +138,10 @@ def check_one_line(base, size, kind, document):
     assert data.count("train", "documents") == len(documents)
     shards = data.shards("train")
     assert data.count("train", "tokens") == len(shards)
-    if document == "file":
+    if document == "file" and size > LONGEST:
+        assert len(documents) == pytest.approx(size / LONGEST, abs=2, rel=0.01)
+        assert sum(len(document.text) for document in documents) == pytest.approx(size, abs=len(documents))
+    elif document == "file":
         assert len(documents) == 1
         assert documents[0].text == text
         assert data.count("train", "bytes") == size
@@ -151,8 +155,13 @@ def check_one_line(base, size, kind, document):
 
 @pytest.mark.parametrize(
     ("size", "kind", "document"),
-    [(5_000_000, "words", "file"), (1_000_000, "words", "100 KB"), (1_000_000, "base64", "100 KB")],
-)
+    [
+        (3_900_000, "words", "file"),
+        (5_000_000, "words", "file"),
+        (1_000_000, "words", "100 KB"),
+        (1_000_000, "base64", "100 KB"),
+    ],
+)  # fmt: skip
 def test_a_line_without_an_end_goes_all_the_way(tmp_path, size, kind, document):
     check_one_line(tmp_path, size, kind, document)
 
