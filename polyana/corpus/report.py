@@ -187,13 +187,16 @@ class CorpusReport:
         return float((before - then).sum())
 
     def _share_out(self, tokens: float, before: Mapping[str, Count]) -> None:
-        """What the edits of a pass have taken, to their reasons by their bytes."""
-        taken = {label: count.bytes for label, count in self.total().edited.items()}
-        taken = {label: size - before[label].bytes if label in before else size for label, size in taken.items()}
-        whole = sum(taken.values())
-        for label, size in taken.items():
+        """What the edits of a pass have taken, to their reasons by their bytes, or by their documents where no byte
+        went; bytes that came count as those that went, for a sum of both may be nothing."""
+        known, now = Count(), self.total().edited
+        sizes = {label: abs(count.bytes - before.get(label, known).bytes) for label, count in now.items()}
+        if not any(sizes.values()):
+            sizes = {label: count.documents - before.get(label, known).documents for label, count in now.items()}
+        for label, size in sizes.items():
             if size:
-                self._tokens[label] = self._tokens.get(label, 0.0) + tokens * size / whole
+                share = tokens * size / sum(sizes.values())
+                self._tokens[label] = self._tokens.get(label, 0.0) + share
 
     def _count_edits(self, decided: Decided, number: int) -> Any:
         """Bytes taken out of each document of a chunk before it was dropped."""

