@@ -120,7 +120,7 @@ SEED = np.uint64(0x9E3779B97F4A7C15)
 
 @njit(cache=True, inline="always")
 def hashed_on(value: Hash, point: int) -> Hash:
-    """A hash with one character more, begun from SEED and ended by `hash_end`."""
+    """A hash with one character more, or two in one number, begun from SEED and ended by `hash_end`."""
     value = (value ^ uint64(point)) * uint64(0x9FB21C651E98DF25)
     return value ^ (value >> uint64(29))
 
@@ -145,8 +145,7 @@ def _hash_of_line(text_N: NDArray[np.uint32], start: int, end: int) -> Hash:
     """Another one, two characters in the time of one: each step waits for the one before."""
     value, at = SEED ^ uint64(end - start), start
     while at + 1 < end:
-        value = (value ^ (uint64(text_N[at]) | (uint64(text_N[at + 1]) << uint64(32)))) * uint64(0x9FB21C651E98DF25)
-        value ^= value >> uint64(29)
+        value = hashed_on(value, uint64(text_N[at]) | (uint64(text_N[at + 1]) << uint64(32)))
         at += 2
     return hash_end(hashed_on(value, text_N[at]) if at < end else value)
 

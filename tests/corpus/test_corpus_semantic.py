@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from embedders import write_embedder
+from rounds import one_round
 from test_corpus_mill import SMALL, build, paragraphs
 
 from polyana.corpus import CorpusConfig
@@ -36,16 +37,6 @@ def planted(documents=3000, width=96, common=3.0, seed=0):
     found[copies] = found[copies - draws.choice([1, 2], len(copies))] + noise * draws.uniform(0, 1.2, (len(copies), 1))
     found += common * draws.standard_normal(width)
     return np.rint(found * SCALE / np.sqrt((found**2).sum(1, keepdims=True))).astype(np.int16)
-
-
-def one_round(step, emitted, buckets, rows):
-    """What is settled from records that meet in some buckets."""
-    records = {name: np.concatenate([each[name] for each in emitted]) for name in emitted[0]}
-    met = []
-    for bucket in range(buckets):
-        mine = records["key"] % np.uint64(buckets) == bucket
-        met.append(step.meet({name: values[mine] for name, values in records.items()}))
-    return step.settle(met, rows)
 
 
 def settle(step, vectors, chunks=1, buckets=1, lengths=None):

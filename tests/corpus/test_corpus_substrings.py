@@ -9,21 +9,12 @@ import numpy as np
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from rounds import one_round
 
 from polyana.corpus import Corpus, CorpusConfig, build_corpus
 from polyana.corpus.chunks import SIZES, Sizes
 from polyana.corpus.steps.substrings import RepeatedSubstrings, without_words
 from polyana.tracking import Console
-
-
-def one_round(step, emitted, buckets, rows):
-    """What is settled from records that meet in some buckets."""
-    records = {name: np.concatenate([each[name] for each in emitted]) for name in emitted[0]}
-    met = []
-    for bucket in range(buckets):
-        mine = records["key"] % np.uint64(buckets) == bucket
-        met.append(step.meet({name: values[mine] for name, values in records.items()}))
-    return step.settle(met, rows)
 
 
 def cut(texts, words, chunks=1, buckets=1):
