@@ -715,8 +715,8 @@ def sign(
             values[start] = _xxh64(text_E, borders[start], borders[start + n] - 1)
         for permutation in range(permutations):  # outside, so that a processor takes several rows at once
             factor, term, least = factors[permutation], terms[permutation], uint64(0xFFFFFFFFFFFFFFFF)
-            for value in values[:rows]:
-                moved = value * factor + term
+            for row in range(rows):  # by index: numba steps through `for value in values` so that nothing is vectorised
+                moved = values[row] * factor + term
                 moved = (moved & _PRIME) + (moved >> uint64(61))
                 least = min(least, moved, moved - _PRIME)  # below the prime that wraps round to a large number
             found[document, permutation] = least
