@@ -1,8 +1,7 @@
 """What a process holds in memory, and that what torch gives back is kept for the next step.
 
-A training step asks for the same large tensors again and again. glibc maps anything above 32 MB afresh each time and
-gives it back to the system at once; the kernel then clears every page anew at its first touch. Measured on a step of a
-22M GPT-2 (vocabulary 30,000, 4,096 tokens, two cores): 353,181 page faults, 2.8 s; with memory kept, 3 faults, 1.7 s.
+A training step asks for the same large tensors again and again. Measured on a step of a 22M GPT-2 (vocabulary 30,000,
+4,096 tokens, two cores): 353,181 page faults, 2.8 s; with freed memory kept, 3 faults, 1.7 s.
 
 Where texts differ in length, each step leaves holes that the next one's tensors do not fit into, and what is kept grows
 (7M GPT-2, packing documents: 1.45 GB after the first step, 2.25 GB after 55). So now and then the holes are given back.
@@ -10,37 +9,25 @@ Where texts differ in length, each step leaves holes that the next one's tensors
 
 from __future__ import annotations
 
-import ctypes
 import os
 import sys
 from pathlib import Path
 
 import torch
 
+from polyana.heap import give_back, keep_freed_memory
+
 __all__ = [
     "KeptMemory",
     "available_bytes",
     "forget_peak",
     "held_bytes",
-    "keep_freed_memory",
     "peak_bytes",
     "shared_bytes",
     "system_memory",
 ]
 
-_M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # malloc.h of glibc
 _MOST_KEPT = 1.15  # as near as `polyana plan` promises to be
-
-
-def keep_freed_memory() -> bool:
-    """Tell the C library of this process to hand freed memory out again instead of returning it to the system.
-
-    Whether it could: only glibc has these settings (mallopt(3)); elsewhere nothing changes.
-    """
-    if not sys.platform.startswith("linux"):
-        return False
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    return bool(mallopt and mallopt(_M_MMAP_MAX, 0) and mallopt(_M_TRIM_THRESHOLD, 2**31 - 1))
 
 
 class KeptMemory:
@@ -75,7 +62,7 @@ class KeptMemory:
         learned = self._taken >= self._learning
         self._trimmed = self._held > self._bound if learned else self._taken == 2
         if self._trimmed:
-            ctypes.CDLL(None).malloc_trim(0)  # malloc_trim(3)
+            give_back()
 
     def after_step(self) -> None:
         if not self._keeps:
