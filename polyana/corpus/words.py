@@ -22,7 +22,7 @@ from polyana.corpus import native, native_words
 from polyana.corpus.splitter import Splitter, splitter_of
 from polyana.corpus.steps.step import Block
 
-__all__ = ["SENTENCE_ENDS", "Batch", "WordTable", "Words", "plain_text", "warm_up"]
+__all__ = ["SENTENCE_ENDS", "Batch", "WordTable", "Words", "plain_text", "rules_of"]
 
 _BASE = 1_000_003 * 2_147_483_659 % ((1 << 61) - 1)  # of the polynomial hash; any large number: guess
 _POWERS = 1 << 16  # of it that are kept; longer stretches take several
@@ -467,12 +467,6 @@ def _characters_kinds() -> NDArray[np.uint16]:
     kinds[list(map(ord, _sentence_ends()))] |= np.uint16(bit["ender"])
     kinds[_PLAIN_BELOW:] |= np.uint16(bit["strange"])
     return kinds
-
-
-def warm_up() -> None:
-    """Load what any language needs."""
-    _characters_kinds()
-    _hashed([])  # whatever compiled pass comes first loads the compiler
 
 
 @lru_cache(maxsize=8)
