@@ -1,7 +1,7 @@
 """What every process of the mill that counts words needs: loaded by the one that the others are forked from, it takes
-its two seconds and its memory once. English's rules come along, a quarter of a second in each process else: most corpora
-ask for them, and other languages' processes lose nothing by them."""
+its two seconds and its memory once. English's rules come along, a quarter of a second in each process else: most
+corpora ask for them."""
 
 from polyana.corpus.words import rules_of
 
-rules_of("en")  # and whatever any language needs: the classes of all characters, the compiler
+rules_of("en")  # and with it what any language needs: the classes of all characters, the compiler
