@@ -27,6 +27,7 @@ from polyana.corpus.native import (
     hash_of,
     hashed_on,
     joined,
+    leaf,
     slot_of,
 )  # fmt: skip
 
@@ -58,7 +59,7 @@ def _digit(point: int) -> bool:
     return 48 <= point <= 57
 
 
-@njit(cache=True, nogil=True)
+@leaf
 def _is_address(text_N: NDArray[np.uint32], low: int, high: int, kinds: NDArray[np.uint16]) -> int:
     """1 for what spaCy takes for an address of the web, 0 for what it does not, -1 for what is left to it."""
     # a host has a dot, and begins the stretch, or stands behind a protocol that does, or behind somebody's name and @
@@ -80,7 +81,7 @@ def _is_address(text_N: NDArray[np.uint32], low: int, high: int, kinds: NDArray[
     return found
 
 
-@njit(cache=True, nogil=True)
+@leaf
 def _is_host(text_N: NDArray[np.uint32], low: int, high: int, kinds: NDArray[np.uint16]) -> int:
     """As `_is_address`, of what is a host, a port and a path."""
     end = low
@@ -135,7 +136,7 @@ def _dots_before(text_N: NDArray[np.uint32], low: int, high: int) -> int:
     return high - start
 
 
-@njit(cache=True, nogil=True)
+@leaf
 def _suffix(
     text_N: NDArray[np.uint32], low: int, high: int, kinds: NDArray[np.uint16], units: NDArray[np.uint64]
 ) -> int:
@@ -166,7 +167,7 @@ def _suffix(
     return 0
 
 
-@njit(cache=True, nogil=True)
+@leaf
 def _inside(
     text_N: NDArray[np.uint32], low: int, at: int, high: int, kinds: NDArray[np.uint16], digits_hyphen: bool
 ) -> int:
@@ -202,7 +203,7 @@ def _is_special(text_N: NDArray[np.uint32], low: int, high: int, longest: int, s
     return low < high <= low + longest and _known(special, hash_of(text_N, low, high))
 
 
-@njit(cache=True, nogil=True)
+@leaf
 def split(  # noqa: PLR0912, PLR0915  the rules in spaCy's order
     text_N: NDArray[np.uint32], low: int, high: int, key: Hash, longest: int, kinds: NDArray[np.uint16],
     special: NDArray[np.uint64], units: NDArray[np.uint64], pairs: NDArray[np.uint64], merges: NDArray[np.uint64],
@@ -292,7 +293,7 @@ def split(  # noqa: PLR0912, PLR0915  the rules in spaCy's order
     return _merged(text_N, longest, pairs, merges, found, count)
 
 
-@njit(cache=True, nogil=True)
+@leaf
 def _merged(
     text_N: NDArray[np.uint32], longest: int, pairs: NDArray[np.uint64], merges: NDArray[np.uint64],
     found: NDArray[np.int64], count: int,
@@ -338,7 +339,7 @@ def _merged(
     return kept
 
 
-@njit(cache=True, nogil=True)
+@leaf
 def _flags(
     text_N: NDArray[np.uint32], low: int, high: int, key: Hash, kinds: NDArray[np.uint16], stops: NDArray[np.uint64]
 ) -> int:
@@ -354,7 +355,7 @@ def _flags(
     return flags + STOP if _known(stops, key) else flags
 
 
-@njit(cache=True, nogil=True)
+@leaf
 def add_words(
     text_N: NDArray[np.uint32], bounds: NDArray[np.int64], count: int, keys: NDArray[np.uint64],
     values: NDArray[np.int32], words: int, length_W: NDArray[np.int32], hash_W: NDArray[np.uint64],
