@@ -33,7 +33,7 @@ from polyana.tracking import Console
 
 __all__ = ["VERSION", "build_corpus", "corpus_inputs", "split_of", "tokenizer_directory"]
 
-VERSION = 2
+VERSION = 3
 
 
 def corpus_inputs(

@@ -12,6 +12,8 @@ __all__ = ["normalise", "normalise_all", "not_text"]
 
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ufeff]")
 _CONTROLS = re.compile(f"\x1b\\[[0-9;?]*[A-Za-z]|{_CONTROL.pattern}")  # with terminals' colours (ECMA-48) as a whole
+_BETWEEN = re.compile(r"(?<=\S)[\x1c-\x1f\x7f](?=\S)")  # DEL was a no-break space: all of 138 in Tolstoy's prose
+_PAGE_END = re.compile(r"(?<=[^\n\x0c])[\x0b\x0c]+(?=[^\n\x0c])")
 _LINE_END = re.compile(r"\r\n?|\u2028")
 _TRAILING = re.compile(r"(?<![ \t\u00a0])[ \t\u00a0]+$", re.MULTILINE)  # looks behind: else quadratic in a long run
 _BLANKS = (" ", "\t", "\u00a0")
@@ -21,7 +23,8 @@ _NOISE = 0.01  # share of undecodable or control characters above which somethin
 
 
 def normalise(text: str) -> str:
-    """`text` in Unicode NFC with \\n line ends; paragraphs (one blank line) and indentation are kept.
+    """`text` in Unicode NFC with \\n line ends; paragraphs (one blank line) and indentation are kept. Of control
+    characters those that part words or pages leave a space or a line's end.
 
     The characters U+0080 to U+009F stay: in mojibake they are letters, and the step `repair` takes the rest out.
     """
@@ -31,7 +34,7 @@ def normalise(text: str) -> str:
     if "\r" in text or "\u2028" in text:
         text = _LINE_END.sub("\n", text)
     if _CONTROL.search(text):
-        text = _CONTROLS.sub("", text)
+        text = _CONTROLS.sub("", _PAGE_END.sub("\n", _BETWEEN.sub(" ", text)))
     text = unicodedata.normalize("NFC", text)
     if text.endswith(_BLANKS) or any(f"{blank}\n" in text for blank in _BLANKS):
         text = _TRAILING.sub("", text)

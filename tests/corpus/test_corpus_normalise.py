@@ -21,13 +21,15 @@ from polyana.corpus.normalise import normalise, normalise_all, not_text
         ("one\n\n\n\n\ntwo\n \n\t\nthree", "one\n\ntwo\n\nthree"),
         ("\n\n    def f():\n        pass\n", "    def f():\n        pass"),
         ("tab\tinside", "tab\tinside"),
+        ("в\x7fСовет, и т.\x7fд. \x7f–", "в Совет, и т. д. –"),
+        ("one page\x0canother.\n\x0cThe third", "one page\nanother.\nThe third"),
     ],
 )
 def test_spelling_is_made_one(before, after):
     assert normalise(before) == after
 
 
-HARD = st.text(st.one_of(st.characters(), st.sampled_from("\r\n\t \u00a0\u0085\u2028\ufeff\ufffd\x00и\u0306a\ud800")))
+HARD = st.text(st.one_of(st.characters(), st.sampled_from("\r\n\t \x0c\x7f\u00a0\u0085\u2028\ufeff\ufffd\x00и\u0306a\ud800")))
 
 
 @given(HARD)
