@@ -232,6 +232,33 @@ def _runs_table(directory: Path, width: int) -> Table | str:
 
 
 @app.command()
+def ui(
+    home: Annotated[
+        Path | None, typer.Option(help="The directory with the runs; default: $POLYANA_HOME, else .polyana/.")
+    ] = None,
+    host: Annotated[
+        str, typer.Option(help="Where to listen; what others can reach, as 0.0.0.0, asks for a token.")
+    ] = "127.0.0.1",
+    port: Annotated[int | None, typer.Option(min=0, max=65535, help="Default: the first free one from 8018 on.")] = None,
+    no_browser: Annotated[bool, typer.Option("--no-browser", help="Print the address alone.")] = False,
+) -> None:
+    """Watch runs in the browser, live: curves, samples, saves, reports. Ctrl-C ends it."""
+    from polyana.dashboard import open_server
+
+    directory = (home or home_directory()).absolute()
+    if not directory.is_dir():
+        raise UserError(f"there is no {_relative(directory)} yet; `polyana run RECIPE` makes it, or name it with --home")
+    address, server = open_server(directory, host, port)
+    _print(address.url)
+    sys.stdout.flush()
+    if not no_browser:
+        import webbrowser
+
+        webbrowser.open(address.url)
+    server.serve_until_stopped()
+
+
+@app.command()
 def doctor(as_json: AsJson = False) -> None:
     """Try what this machine and installation can do; exit code 1 when something is broken, with what mends it."""
     from polyana import doctor as examination

@@ -12,10 +12,10 @@ from polyana.distributed import World, choose_strategy
 from polyana.errors import Interrupted, PolyanaError
 from polyana.recipe import Recipe
 from polyana.registry import Repository
-from polyana.storage import Making, changes, disk_used
+from polyana.storage import Making, changes, disk_used, write_json
 from polyana.tasks import LanguageModelTask, TrainingStageConfig, make_task
 from polyana.tracking import Console, RunDirectory, find_runs
-from polyana.train import Trainer, TrainingPlan, choose_precision
+from polyana.train import Trainer, TrainingPlan, choose_precision, sampled_schedule
 
 __all__ = ["Ingredients", "Runs", "train", "train_along"]
 
@@ -124,7 +124,8 @@ def train(
         trainer = _trainer(run, recipe, ingredients.stage, task, world, console)
         repository = trainer.repository
         about = {"strategy": str(trainer.strategy), "recomputed_layers": trainer.checkpointing.recomputed}
-        run.note(**about, start=ingredients.start.name)
+        run.note(**about, start=ingredients.start.name, planned_steps=trainer.plan.steps)
+        write_json(run.path / "schedule.json", sampled_schedule(trainer.config, trainer.plan))
         trigram = baseline.get("trigram_bits_per_byte")
         bar = [] if trigram is None else [f"to beat: {trigram:.3f} bits per byte, a character trigram's"]
         spread = [str(trainer.strategy)] if world.size > 1 else []

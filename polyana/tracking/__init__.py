@@ -2,16 +2,33 @@
 
 from polyana.tracking.console import Console, Gauge, show_clock, sparkline
 from polyana.tracking.environment import describe_environment
-from polyana.tracking.metrics import Attempt, MetricLog, SilentMetricLog, read_attempts, read_curves, read_events
+from polyana.tracking.index import Index
+from polyana.tracking.metrics import (
+    Attempt,
+    Histogram,
+    MetricLog,
+    SilentMetricLog,
+    read_attempts,
+    read_curves,
+    read_events,
+)
 from polyana.tracking.run_directory import RunDirectory, as_text, find_runs, name_run
+from polyana.tracking.series import AXES, Axis, Curves, Drawn, View
 
 __all__ = [
+    "AXES",
     "Attempt",
+    "Axis",
     "Console",
+    "Curves",
+    "Drawn",
     "Gauge",
+    "Histogram",
+    "Index",
     "MetricLog",
     "RunDirectory",
     "SilentMetricLog",
+    "View",
     "as_text",
     "describe_environment",
     "find_runs",

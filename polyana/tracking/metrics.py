@@ -3,6 +3,10 @@
     metrics/attempt-0001.jsonl    {"attempt": 1, "parent": null, "resumes_at": 0, "time": ...}
                                   {"step": 1, "time": ..., "train/loss": 9.01, ...}
                                   {"step": 100, "time": ..., "event": "save", ...}
+                                  {"step": 100, "time": ..., "histograms": {"weights/head": {"low": -0.1, ...}}}
+                                  {"step": 100, "time": ..., "text": NAME, "value": "..."}
+                                  {"step": 100, "time": ..., "table": NAME, "columns": [...], "rows": [[...]]}
+                                  {"step": 100, "time": ..., "image": NAME, "file": "media/..."}
 
 An attempt is one process's work on a run. It covers every step after the one it resumes at; where two attempts cover
 a step, the newer one is the curve and the older one's tail is what was lost and done again.
@@ -11,17 +15,42 @@ a step, the newer one is the curve and the older one's tail is what was lost and
 from __future__ import annotations
 
 import json
-import math
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from polyana.storage import retry_when_full
 
-__all__ = ["Attempt", "MetricLog", "SilentMetricLog", "read_attempts", "read_curves", "read_events"]
+__all__ = [
+    "RECORDS",
+    "Attempt",
+    "Histogram",
+    "MetricLog",
+    "SilentMetricLog",
+    "read_attempts",
+    "read_curves",
+    "read_events",
+]
+
+RECORDS = ("event", "histograms", "text", "table", "image")
+"""A row with one of these keys is a record of that kind; any other is scalars."""
+
+
+@dataclass(frozen=True)
+class Histogram:
+    """How the numbers of a tensor are spread: `counts` of equal bins from `low` to `high`, the share of exact zeros,
+    the L2 norm."""
+
+    low: float
+    high: float
+    counts: Sequence[int]
+    zeros: float
+    norm: float
 
 
 class MetricLog:
@@ -36,19 +65,37 @@ class MetricLog:
         self.path = directory / f"attempt-{self.attempt:04d}.jsonl"
         self._file = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL, 0o644)
         self._say = say
+        self._encode = msgspec.json.Encoder(enc_hook=float).encode  # of the standard json, 1/13 of the time; the hook: numpy
         parent = self.attempt - 1 or None
         header = {"attempt": self.attempt, "parent": parent, "resumes_at": resumes_at, "recipe": recipe_hash}
         self._pending = b""
         self._append(header)
 
     def log(self, step: int, values: Mapping[str, float]) -> None:
-        """Numbers of one step under the field's names (`train/loss`). Not-finite ones are written as null."""
-        finite = {name: value if math.isfinite(value) else None for name, value in values.items()}
-        self._append({"step": step, **finite})
+        """Numbers of one step under the field's names (`train/loss`). Not-finite ones are written as null.
+
+        20 of them cost 5 microseconds of the calling thread's processor time, the write to the file included.
+        """
+        self._append({"step": step, **values})
 
     def event(self, step: int, event: str, **about: Any) -> None:
         """Something that happened: save, best, eval, sample, stop, warning."""
         self._append({"step": step, "event": event, **about})
+
+    def histograms(self, step: int, histograms: Mapping[str, Histogram]) -> None:
+        """Spreads of one step, named `weights/GROUP`, `gradients/GROUP` or `updates/GROUP`."""
+        self._append({"step": step, "histograms": dict(histograms)})
+
+    def text(self, step: int, name: str, value: str) -> None:
+        self._append({"step": step, "text": name, "value": value})
+
+    def table(self, step: int, name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+        """`rows` of numbers, texts and None, each as long as `columns`."""
+        self._append({"step": step, "table": name, "columns": list(columns), "rows": [list(row) for row in rows]})
+
+    def image(self, step: int, name: str, file: str) -> None:
+        """A picture that lies in the run's directory; `file` is its path from there, as `media/attention-100.png`."""
+        self._append({"step": step, "image": name, "file": file})
 
     def sync(self) -> None:
         os.fsync(self._file)
@@ -58,7 +105,7 @@ class MetricLog:
 
     def _append(self, row: dict[str, Any]) -> None:
         row["time"] = round(time.time(), 3)
-        self._pending += json.dumps(row, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
+        self._pending += self._encode(row) + b"\n"
         retry_when_full(self._write_pending, self.path.parent, self._say)
 
     def _write_pending(self) -> None:
@@ -106,7 +153,7 @@ def read_curves(directory: Path) -> dict[str, list[tuple[int, float]]]:
     """For each metric its (step, value) points, steps strictly increasing, the newest attempt of each step."""
     curves: dict[str, dict[int, float]] = {}
     for attempt in read_attempts(directory):
-        numbers = [row for row in attempt.rows if "event" not in row]
+        numbers = [row for row in attempt.rows if not any(kind in row for kind in RECORDS)]
         if not numbers:
             continue  # died before it did anything: it covers nothing
         for points in curves.values():

@@ -4,6 +4,8 @@ HOME/runs/RUN/
     run.json            which recipe and stage, its fingerprint, how it ended
     recipe.yaml         the resolved recipe; `polyana run` repeats it
     environment.json    versions, hardware
+    schedule.json       the learning rate from the first step to the last
+    notes.json          tags, notes and group that the user has given it
     metrics/            see metrics.py
     samples/            what the model wrote, one JSON file a step
     translations/       what it made of the held-out text, one file a step (written by tasks/translate.py)

@@ -8,7 +8,7 @@ from polyana.train.plan import Cadence, TrainingPlan, micro_batch_of, sequences_
 from polyana.train.precision import DeviceFacts, Precision, choose_precision, this_device
 from polyana.train.probe import probe
 from polyana.train.rehearsal import Costs, Rehearsal, cut_short
-from polyana.train.schedule import learning_rate
+from polyana.train.schedule import learning_rate, sampled_schedule
 from polyana.train.state import Position
 from polyana.train.task import LossOutput, SumOver, Task
 from polyana.train.trainer import Trainer
@@ -40,6 +40,7 @@ __all__ = [
     "micro_batch_of",
     "optimizer_bytes",
     "probe",
+    "sampled_schedule",
     "sequences_in",
     "shared_bytes",
     "system_memory",

@@ -7,7 +7,9 @@ import math
 from polyana.train.config import TrainConfig
 from polyana.train.plan import TrainingPlan
 
-__all__ = ["learning_rate"]
+__all__ = ["learning_rate", "sampled_schedule"]
+
+_POINTS = 500  # as many as a chart of a schedule needs; guess
 
 
 def learning_rate(step: int, config: TrainConfig, plan: TrainingPlan) -> float:
@@ -34,3 +36,10 @@ def learning_rate(step: int, config: TrainConfig, plan: TrainingPlan) -> float:
     progress = (step - begin + 1) / (end - begin)
     falling = 1 - progress if config.schedule in ("linear", "wsd") else (1 + math.cos(math.pi * progress)) / 2
     return config.lr * (config.final_lr + (1 - config.final_lr) * falling)
+
+
+def sampled_schedule(config: TrainConfig, plan: TrainingPlan) -> dict[str, list[float]]:
+    """The whole schedule to draw: {"steps", "lr"}, the rate that each of these steps is taken with, as it is logged."""
+    count = min(_POINTS, plan.steps)
+    steps = sorted({1 + round(place * (plan.steps - 1) / max(count - 1, 1)) for place in range(count)})
+    return {"steps": [*steps], "lr": [learning_rate(step - 1, config, plan) for step in steps]}

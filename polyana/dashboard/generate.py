@@ -1,0 +1,124 @@
+"""POST /api/runs/NAME/generate: a save writes, as server-sent events, in a process of its own.
+
+The process runs at the lowest priority and on one thread, so training is not slowed; one at a time, and it ends when
+the browser goes. `python -m polyana.dashboard.generate` is that process: a JSON request on stdin, on stdout a JSON line
+for each piece of text.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+from polyana.dashboard.errors import Refused
+from polyana.dashboard.runs import Catalogue
+from polyana.errors import PolyanaError
+
+__all__ = ["Writer"]
+
+_LEAST = 19  # the priority that everything else goes before
+_DEFAULTS: dict[str, Any] = {"max_tokens": 100, "temperature": 0.8, "top_p": 1.0, "seed": 0}  # as `polyana generate`
+
+
+class Writer:
+    """Lets saves write, one at a time."""
+
+    def __init__(self, catalogue: Catalogue) -> None:
+        self._catalogue = catalogue
+        self._writing: str | None = None
+
+    def begin(self, name: str, body: Any) -> AsyncIterator[bytes]:
+        """The events of one request. Raises Refused when it is not understood or another save is writing."""
+        request = self._read(name, body)
+        if self._writing is not None:
+            raise Refused(409, f"{self._writing} is writing; wait for it or stop it")
+        self._writing = request["model"]
+        return self._events(request)
+
+    def _read(self, name: str, body: Any) -> dict[str, Any]:
+        self._catalogue.run(name)
+        if not isinstance(body, dict) or not isinstance(body.get("prompt"), str):
+            raise Refused(400, "`prompt` should be a text")
+        if not isinstance(body.get("revision", "main"), str):
+            raise Refused(400, "`revision` should be a text, as best or step-500")
+        settings = {key: body[key] for key in _DEFAULTS if body.get(key) is not None}
+        if any(isinstance(value, bool) or not isinstance(value, int | float) for value in settings.values()):
+            raise Refused(400, f"{', '.join(_DEFAULTS)} should be numbers")
+        return {
+            "home": str(self._catalogue.home),
+            "model": f"{name}@{body.get('revision') or 'main'}",
+            "prompt": body["prompt"],
+            "settings": _DEFAULTS | settings,
+        }
+
+    async def _events(self, request: dict[str, Any]) -> AsyncIterator[bytes]:
+        began, process = time.monotonic(), None
+        try:
+            process = await asyncio.create_subprocess_exec(
+                sys.executable, "-m", "polyana.dashboard.generate", stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+                env=os.environ | {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}, limit=1 << 20,
+            )  # fmt: skip
+            assert process.stdin is not None and process.stdout is not None and process.stderr is not None  # noqa: PT018
+            process.stdin.write(json.dumps(request).encode())
+            process.stdin.close()
+            complaint = asyncio.create_task(process.stderr.read())
+            ended = False
+            async for line in process.stdout:
+                kind, data = json.loads(line)
+                ended = kind in ("done", "error")
+                if kind == "done":
+                    data["seconds"] = round(time.monotonic() - began, 3)
+                yield f"event: {kind}\ndata: {json.dumps(data)}\n\n".encode()
+            if not ended:
+                said = (await complaint).decode("utf-8", "replace").strip().splitlines() or ["it was killed"]
+                data = {"error": f"the process that writes has died: {said[-1]}"}
+                yield f"event: error\ndata: {json.dumps(data)}\n\n".encode()
+        finally:
+            self._writing = None
+            if process is not None and process.returncode is None:
+                process.kill()
+
+
+def main() -> None:
+    """The process that writes."""
+    if hasattr(os, "nice"):
+        os.nice(_LEAST)
+    request = json.loads(sys.stdin.read())
+    out, sys.stdout = sys.stdout, sys.stderr  # libraries that print must not be taken for the model
+
+    def tell(kind: str, data: dict[str, Any]) -> None:
+        out.write(json.dumps([kind, data]) + "\n")
+        out.flush()
+
+    try:
+        os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+        from pydantic import ValidationError
+
+        from polyana.evaluate import GenerationConfig, as_question, generate, load_for_generation
+        from polyana.revisions import find_revision
+        from polyana.tracking import Console
+
+        try:
+            settings = GenerationConfig(**request["settings"])
+        except ValidationError as error:
+            tell("error", {"error": "; ".join(f"`{each['loc'][0]}`: {each['msg']}" for each in error.errors())})
+            return
+        revision = find_revision(request["model"], Path(request["home"]))
+        model, tokenizer = load_for_generation(revision.directory, revision.base(Console()))
+        asked = as_question(tokenizer, request["prompt"])
+        generate(model, tokenizer, asked, settings, lambda text: tell("token", {"text": text}) if text else None)
+    except PolyanaError as error:
+        tell("error", {"error": str(error)})
+        return
+    tell("done", {})
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,85 @@
+"""GET /api/live: what has changed, as server-sent events. Nothing is looked at while no browser is connected.
+
+    event update   {"runs": [{"name", "step", "last", "status", and what else has changed}], "cursor"}
+    event reading  {"run", "share"}: the index is reading a long run for the first time
+    event gone     {"run"}
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import time
+from collections.abc import AsyncIterator
+
+import msgspec
+
+from polyana.dashboard.runs import Catalogue
+
+__all__ = ["Live"]
+
+_LOOK = 1.0  # seconds between two looks at all runs
+_GLANCE = 0.2  # seconds between two looks at those in training: a new point is on its way so soon
+_HEARTBEAT = 15.0  # seconds without an event after which a comment keeps the connection open
+
+
+class Live:
+    """Looks at the runs for all browsers that are connected, and tells each what it has not heard yet."""
+
+    def __init__(self, catalogue: Catalogue) -> None:
+        self._catalogue = catalogue
+        self._start = secrets.token_hex(4)  # of this server: another one has counted other changes
+        self._looked = 0.0
+        self._turn = asyncio.Lock()
+
+    def cursor(self) -> str:
+        """Where somebody stands who knows everything now."""
+        return f"{self._start}-{self._catalogue.version}"
+
+    async def events(self, cursor: str) -> AsyncIterator[bytes]:
+        """Events for one browser that knows everything up to `cursor`; ends when the browser goes."""
+        start, _, version = cursor.rpartition("-")
+        known = int(version) if start == self._start and version.isdigit() else 0
+        spoke, shares = time.monotonic(), dict[str, float]()
+        told = dict[str, float]()  # run -> when it was last mentioned
+        yield b": connected\n\n"
+        while True:
+            await self._look()
+            version_now = self._catalogue.version
+            if version_now > known:
+                changed, gone = self._catalogue.news(known)
+                now = time.monotonic()
+                if any(now - told.get(row["name"], -1.0) >= _LOOK for row in changed) or gone:
+                    told |= {row["name"]: now for row in changed}
+                    known, spoke = version_now, now
+                    for run in gone:
+                        yield _event("gone", {"run": run})
+                    if changed:
+                        yield _event("update", {"runs": changed, "cursor": f"{self._start}-{known}"})
+            if shares != (reading := dict(self._catalogue.reading)):
+                for run, share in reading.items():
+                    if shares.get(run) != share:
+                        yield _event("reading", {"run": run, "share": share})
+                for run in shares.keys() - reading.keys():
+                    yield _event("reading", {"run": run, "share": 1.0})
+                shares, spoke = reading, time.monotonic()
+            if time.monotonic() - spoke >= _HEARTBEAT:
+                spoke = time.monotonic()
+                yield b": still here\n\n"
+            await asyncio.sleep(_GLANCE)
+
+    async def _look(self) -> None:
+        """Look, unless another browser's turn has just done so."""
+        async with self._turn:
+            now = time.monotonic()
+            if now - self._looked >= _LOOK:
+                await asyncio.to_thread(self._catalogue.look)
+                self._looked = time.monotonic()
+                self._glanced = self._looked
+            elif now - self._glanced >= _GLANCE / 2:
+                await asyncio.to_thread(self._catalogue.look, True)
+                self._glanced = time.monotonic()
+
+
+def _event(kind: str, data: object) -> bytes:
+    return b"event: " + kind.encode() + b"\ndata: " + msgspec.json.encode(data) + b"\n\n"

@@ -1,0 +1,420 @@
+"""What the table and a run's own page say of it, from its files.
+
+The table needs no index: run.json, the end of the newest attempt's file and `best` are enough, and are read again only
+when one of them has changed. So 500 runs are there at once, and an idle one costs a few `stat`s a look.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import threading
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from polyana.dashboard.errors import Refused
+from polyana.errors import Damaged
+from polyana.registry import NAMESPACE, Commit, Repository
+from polyana.storage import is_held, read_json, write_json
+from polyana.tracking import Index, RunDirectory
+from polyana.tracking.metrics import RECORDS
+
+__all__ = ["Catalogue", "flat"]
+
+_TAIL = 16 << 10  # bytes at a file's end that hold its last rows: some 25 steps of 20 numbers
+_EVALUATION_WITHIN = 4 << 20  # bytes from the end within which the last evaluation is looked for; guess
+_NOTED = {"tags": list, "notes": str, "group": str}
+_BLANK: dict[str, Any] = {"tags": [], "notes": "", "group": ""}
+_MOST_HISTOGRAMS = 200  # steps: as many columns as a heat map shows
+_decoder = msgspec.json.Decoder()
+
+
+@dataclass
+class _Known:
+    """A run as it was last seen. versions: the catalogue's version when each field got its value."""
+
+    signature: tuple[Any, ...]
+    summary: dict[str, Any]
+    versions: dict[str, int] = field(default_factory=dict)
+
+
+class Catalogue:
+    """The runs below HOME/runs; every change of what is said of one gets a number, so that a page can ask for news."""
+
+    def __init__(self, home: Path, index: Index) -> None:
+        self.home, self.index = home, index
+        self.version = 0
+        self.reading: dict[str, float] = {}  # run -> share of its files that the index has read, while it reads
+        self._known: dict[str, _Known] = {}
+        self._gone: dict[str, int] = {}
+        self._damaged: dict[str, str] = {}
+        self._lock = threading.Lock()
+
+    # The table
+
+    def look(self, only_training: bool = False) -> None:
+        """See what has changed; `only_training`: of the runs that were being trained at the last look."""
+        with self._lock:
+            if only_training:
+                names = [name for name, known in self._known.items() if known.summary["status"] == "training"]
+            else:
+                names = self._listed()
+                for name in self._known.keys() - set(names):
+                    del self._known[name]
+                    self.version += 1
+                    self._gone[name] = self.version
+            for name in names:
+                self._look_at(name)
+
+    def summaries(self) -> list[dict[str, Any]]:
+        """All runs, newest first."""
+        with self._lock:
+            rows = [known.summary for known in self._known.values()]
+        return sorted(rows, key=lambda row: (-row["started"], row["name"]))
+
+    def troubles(self) -> list[str]:
+        """Runs that cannot be shown, and why."""
+        with self._lock:
+            return [f"{name}: {what}" for name, what in sorted(self._damaged.items())]
+
+    def news(self, since: int) -> tuple[list[dict[str, Any]], list[str]]:
+        """(runs with the fields that changed after version `since`, runs that are gone)."""
+        changed = []
+        with self._lock:
+            for name, known in self._known.items():
+                fields = {key for key, version in known.versions.items() if version > since}
+                if fields:
+                    always = {"name", "step", "last", "status"}
+                    changed.append({key: known.summary[key] for key in known.summary if key in fields | always})
+            return changed, [name for name, version in self._gone.items() if version > since]
+
+    def run(self, name: str) -> RunDirectory:
+        """A run by its name. Raises Refused when there is none."""
+        path = self.home / "runs" / name
+        if name in ("", ".", "..") or Path(name).name != name or not (path / "run.json").is_file():
+            raise Refused(404, f"there is no run `{name}` in {self.home / 'runs'}; it may have been deleted")
+        return RunDirectory(path)
+
+    def _listed(self) -> list[str]:
+        try:
+            with os.scandir(self.home / "runs") as entries:
+                names = [entry.name for entry in entries if entry.is_dir() and not entry.name.startswith(".")]
+        except FileNotFoundError:
+            return []
+        for name in self._damaged.keys() - set(names):
+            del self._damaged[name]
+        return names
+
+    def _look_at(self, name: str) -> None:
+        run = RunDirectory(self.home / "runs" / name)
+        try:
+            signature = _signature(run, Repository(self.home / "hub", name).path)
+            known = self._known.get(name)
+            if known is not None and known.signature == signature:
+                return
+            summary = self._summary(run, signature)
+        except FileNotFoundError:
+            return  # half-made or deleted this very moment
+        except Damaged as error:
+            self._damaged[name] = str(error)
+            return
+        except (KeyError, TypeError, ValueError) as error:
+            self._damaged[name] = f"{run.path / 'run.json'} is damaged: {error!r}"
+            return
+        self._damaged.pop(name, None)
+        self._gone.pop(name, None)
+        versions = dict(known.versions) if known else {}
+        changed = [key for key in summary if known is None or known.summary.get(key) != summary[key]]
+        if changed:
+            self.version += 1
+            versions |= dict.fromkeys(changed, self.version)
+        self._known[name] = _Known(signature, summary, versions)
+
+    def _summary(self, run: RunDirectory, signature: tuple[Any, ...]) -> dict[str, Any]:
+        about = run.about()
+        attempts = _attempt_files(run)
+        last = _last_rows(attempts)
+        moved = [path.stat().st_mtime for path in attempts[-1:]]
+        settings = about.get("settings")
+        return {
+            "name": run.name,
+            "recipe": str(about["recipe"]),
+            "stage": str(about["stage"]),
+            "status": "training" if signature[-1] else str(about.get("outcome", "interrupted")),
+            "started": float(about["started"]),
+            "updated": max([float(about.get("finished") or about["started"]), *moved]),
+            "step": int(last.pop("step", 0)),
+            "steps": about.get("planned_steps") or about.get("steps"),
+            "tokens": last.get("train/tokens"),
+            "attempts": len(attempts),
+            "last": last,
+            "best": self._best(run.name),
+            "config": flat(settings if isinstance(settings, dict) else {}),
+            "why": str(about.get("why", "")),
+            **read_notes(run),
+        }
+
+    def _best(self, name: str) -> dict[str, Any] | None:
+        repository = Repository(self.home / "hub", name)
+        try:
+            commit = (repository.path / "refs" / "best").read_text().strip()
+            saved = read_json(repository.path / "snapshots" / commit / "commit.json")
+        except (OSError, Damaged):
+            return None
+        return {"step": saved["step"], "eval/loss": saved["metrics"].get("eval/loss")}
+
+    # One run
+
+    def catch_up(self, name: str) -> None:
+        """Let the index read what a run has written since; `reading` tells how far it is."""
+
+        def progress(share: float) -> None:
+            self.reading[name] = share
+
+        try:
+            self.index.catch_up(name, self.run(name).metrics, progress)
+        finally:
+            self.reading.pop(name, None)
+
+    def detail(self, name: str) -> dict[str, Any]:
+        """All of a run's page but its curves."""
+        run = self.run(name)
+        with self._lock:
+            self._look_at(name)
+            known = self._known.get(name)
+        if known is None:
+            raise Refused(404, self._damaged.get(name, f"the run `{name}` has just been deleted"))
+        self.catch_up(name)
+        attempts = self.index.all_attempts(name)
+        return {
+            **known.summary,
+            "metrics": self.index.metrics(name),
+            "events": self.index.records(name, "event"),
+            "resumed": attempts[1:],
+            "checkpoints": self._checkpoints(name),
+            "schedule": _read_or(run.path / "schedule.json", None),
+            "histograms": self.index.names(name, "histograms"),
+            "images": self.index.names(name, "image"),
+            "tables": self.index.names(name, "table"),
+            "texts": self.index.names(name, "text"),
+            "pages": self._pages(run),
+            "troubles": self.index.troubles(name),
+            "advice": [],
+        }
+
+    def histograms(self, name: str, histogram: str) -> dict[str, list[Any]]:
+        """A histogram's columns over the steps, at most 200 of them, evenly."""
+        self.run(name)
+        self.catch_up(name)
+        rows = {row["step"]: row for row in self.index.records(name, "histograms", histogram)}
+        steps = sorted(rows)
+        if len(steps) > _MOST_HISTOGRAMS:
+            last = len(steps) - 1
+            steps = [steps[place * last // (_MOST_HISTOGRAMS - 1)] for place in range(_MOST_HISTOGRAMS)]
+        fields = ("low", "high", "counts", "zeros", "norm")
+        return {"steps": steps, **{key: [rows[step].get(key) for step in steps] for key in fields}}
+
+    def records(self, name: str, kind: str, record: str) -> list[dict[str, Any]]:
+        """The texts, tables or images of one name."""
+        self.run(name)
+        self.catch_up(name)
+        return self.index.records(name, kind, record)
+
+    def note(self, name: str, given: dict[str, Any]) -> dict[str, Any]:
+        """Change tags, notes or group; all of them as they are then."""
+        run = self.run(name)
+        for key, value in given.items():
+            if key not in _NOTED or not isinstance(value, _NOTED[key]):
+                raise Refused(400, f"`{key}`: only tags (a list of texts), notes and group (texts) can be changed")
+            if key == "tags" and not all(isinstance(tag, str) for tag in value):
+                raise Refused(400, "`tags` should be texts")
+        notes = read_notes(run) | given
+        write_json(run.path / "notes.json", notes)
+        return notes
+
+    def move_best(self, name: str, step: Any) -> dict[str, Any]:
+        """Let `best` name the save of a step."""
+        self.run(name)
+        repository = Repository(self.home / "hub", name)
+        for commit in repository.commits():
+            if commit.step == step:
+                repository.set_ref("best", commit.id)
+                return {"step": commit.step, "eval/loss": commit.metrics.get("eval/loss")}
+        raise Refused(404, f"{name} has no save of step {step}")
+
+    def _checkpoints(self, name: str) -> list[dict[str, Any]]:
+        repository = Repository(self.home / "hub", name)
+        if not repository.exists():
+            return []
+        refs = repository.refs()
+        found = []
+        for commit in repository.commits():
+            revision = f"step-{commit.step}"
+            sizes = [0]
+            with suppress(OSError):
+                sizes = [repository.blob(commit, file).stat().st_size for file in commit.files]
+            found.append(
+                {
+                    "step": commit.step,
+                    "commit": commit.id,
+                    "epoch": commit.epoch,
+                    "tokens": commit.tokens,
+                    "message": commit.message,
+                    "metrics": commit.metrics,
+                    "time": commit.time,
+                    "bytes": sum(sizes),
+                    "refs": [ref for ref, identifier in refs.items() if identifier == commit.id],
+                    "load": self._load(name, commit, revision),
+                }
+            )
+        return found
+
+    def _load(self, name: str, commit: Commit, revision: str) -> dict[str, str]:
+        hub = shlex.quote(str(self.home / "hub"))
+        code = (
+            f"from transformers import AutoModelForCausalLM; "
+            f"model = AutoModelForCausalLM.from_pretrained('{NAMESPACE}/{name}', revision='{revision}')"
+        )
+        home = shlex.quote(str(self.home))
+        return {
+            "transformers": f'HF_HUB_CACHE={hub} HF_HUB_OFFLINE=1 python -c "{code}"',
+            "polyana": f'POLYANA_HOME={home} polyana generate {name}@{revision} "Once"',
+        }
+
+    def _pages(self, run: RunDirectory) -> list[dict[str, str]]:
+        pages = [
+            {"title": path.stem, "url": f"/files/{run.name}/{path.name}"} for path in sorted(run.path.glob("*.html"))
+        ]
+        for stage in self.stages_below(run):
+            pages += [
+                {"title": f"{stage.name.partition('-')[0]} {path.stem}", "url": f"/reports/{run.name}/{stage.name}/{path.name}"}
+                for path in sorted(stage.glob("*.html"))
+            ]
+        return pages
+
+    def stages_below(self, run: RunDirectory) -> list[Path]:
+        """The directories of the finished stages that a run was made from: its corpus, its tokenizer, ..."""
+        about = run.about()
+        directories = {path.name.rpartition("-")[2]: path for path in (self.home / "stages").glob("*-*")}
+        start = str(about.get("start", "")).rpartition("-")[2]
+        waiting, found = [start, str(about.get("fingerprint", ""))[:16]], dict[str, Path]()
+        while waiting:
+            fingerprint = waiting.pop()
+            directory = directories.get(fingerprint)
+            if directory is None or fingerprint in found:
+                continue
+            found[fingerprint] = directory
+            with suppress(OSError, Damaged):
+                inputs = read_json(directory / "artifact.json").get("inputs", {})
+                waiting += [text[:16] for text in _texts(inputs) if len(text) == 64]
+        return sorted(found.values())
+
+
+def flat(settings: dict[str, Any], before: str = "") -> dict[str, Any]:
+    """Nested settings as one level of dotted keys."""
+    rows: dict[str, Any] = {}
+    for key, value in settings.items():
+        if isinstance(value, dict) and value:
+            rows |= flat(value, f"{before}{key}.")
+        else:
+            rows[f"{before}{key}"] = value
+    return rows
+
+
+def read_notes(run: RunDirectory) -> dict[str, Any]:
+    """Tags, notes and group; blank where there are none or the file is damaged."""
+    notes = _read_or(run.path / "notes.json", {})
+    return {key: notes[key] if isinstance(notes.get(key), kind) else _BLANK[key] for key, kind in _NOTED.items()}
+
+
+def _read_or(path: Path, otherwise: Any) -> Any:
+    try:
+        return read_json(path)
+    except (OSError, Damaged):
+        return otherwise
+
+
+def _texts(nested: Any) -> Iterator[str]:
+    if isinstance(nested, str):
+        yield nested
+    elif isinstance(nested, dict):
+        for value in nested.values():
+            yield from _texts(value)
+
+
+def _signature(run: RunDirectory, repository: Path) -> tuple[Any, ...]:
+    """Changes when anything in a summary may have; the last part: is it being trained now? Raises FileNotFoundError."""
+    about = _stamp(run.path / "run.json")
+    if about is None:
+        raise FileNotFoundError(run.path)
+    attempts = _attempt_files(run)
+    newest = _stamp(attempts[-1]) if attempts else None
+    notes, refs = _stamp(run.path / "notes.json"), _stamp(repository / "refs")
+    return about, len(attempts), newest, notes, refs, is_held(run.lock_path)
+
+
+def _stamp(path: Path) -> tuple[int, int, int] | None:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_size, found.st_ino
+
+
+def _attempt_files(run: RunDirectory) -> list[Path]:
+    try:
+        with os.scandir(run.metrics) as entries:
+            names = sorted(entry.name for entry in entries)
+    except OSError:
+        return []
+    return [run.metrics / name for name in names if name.startswith("attempt-") and name.endswith(".jsonl")]
+
+
+def _last_rows(attempts: list[Path]) -> dict[str, Any]:
+    """{"step": of the last row, metric: its last value} from the ends of the files, the newest first."""
+    last: dict[str, Any] = {}
+    for path in reversed(attempts):
+        with suppress(OSError):
+            for row in _rows_backwards(path):
+                if "step" not in row or any(kind in row for kind in RECORDS):
+                    continue
+                for key, value in row.items():
+                    if key != "time":
+                        last.setdefault(key, value)
+        if len(last) > 1:
+            break
+    return last
+
+
+def _rows_backwards(path: Path) -> Iterator[dict[str, Any]]:
+    """The last rows of a file, then that of its last evaluation, where that lies further up."""
+    with path.open("rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        begin = max(0, size - _TAIL)
+        file.seek(begin)
+        tail = file.read(size - begin)
+        lines = tail.splitlines()
+        yield from _decoded(reversed(lines[1:] if begin else lines))
+        if begin and b'"eval/' not in tail:
+            begin = max(0, size - _EVALUATION_WITHIN)
+            file.seek(begin)
+            wider = file.read(size - begin)
+            at = wider.rfind(b'"eval/')
+            if at >= 0:
+                start = wider.rfind(b"\n", 0, at) + 1
+                yield from _decoded([wider[start:].partition(b"\n")[0]])
+
+
+def _decoded(lines: Any) -> Iterator[dict[str, Any]]:
+    for line in lines:
+        try:
+            row = _decoder.decode(line)
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            continue
+        if isinstance(row, dict):
+            yield row

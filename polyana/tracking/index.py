@@ -1,0 +1,640 @@
+"""The reader's index of all runs' metrics: HOME/index.sqlite, made from the JSONL files and made again when it is lost.
+
+Training never touches it. `catch_up` reads on in a run's files from where it stopped; whoever draws then reads a few
+blobs instead of the files. Rows with the same metrics have the same *shape*, and 1,024 of them are a *block*:
+
+    attempts    one file: how far it is read, what its header says, what is wrong with it
+    shapes      the metrics that stand together in a row of an attempt
+    series      one metric of a shape
+    blocks      1,024 rows of a shape: how many, their first and last step       id = shape << 24 | number
+    positions   their steps and times                                            same id
+    chunks      the lowest and the highest of each 64 points of one metric       id = series << 24 | number
+    points      the values themselves                                            same id
+    records     events, histograms, texts, tables, images
+
+Several servers may use one home: what is read on is decided and stored within one transaction.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from itertools import chain
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from polyana.storage import locked
+from polyana.tracking.metrics import RECORDS
+
+__all__ = ["BLOCK", "PEAK", "PEAKS", "Floats", "Index", "IndexedAttempt", "Integers", "Strip"]
+
+T = TypeVar("T")
+Floats = NDArray[np.float64]
+Integers = NDArray[np.int64]
+
+BLOCK = 1024
+"""Rows in a block. 8 KB a blob: rows of a database at 590 ms are 16 ms as blobs of this size (20 x 50,000 points)."""
+PEAK = 64
+"""Points that one lowest and highest stand for: a summary is then 1/25 of the values. Guess."""
+PEAKS = np.dtype([("low_at", "<u2"), ("high_at", "<u2"), ("low", "<f8"), ("high", "<f8")])
+
+_VERSION = 1  # of the tables; a file with another is thrown away
+_SLICE = 1 << 19  # bytes parsed at once: what comes of it stays in the processor's cache; twice as fast as 8 MB
+_TRANSACTION = 32 << 20  # bytes of a file behind which the index is stored and another server may have its turn; guess
+_MOST_SHAPES = 64  # of an attempt, then each metric of a new one is by itself: whoever logs at random fills no blocks; guess
+_CLOCK = 1.0  # seconds that the clock may go back unmentioned; guess
+_DAMAGE = {sqlite3.SQLITE_ERROR, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
+
+_TABLES = """
+CREATE TABLE attempts(
+    id INTEGER PRIMARY KEY, run TEXT NOT NULL, number INTEGER NOT NULL, inode INTEGER NOT NULL, beginning BLOB NOT NULL,
+    resumes_at INTEGER, started REAL, size INTEGER NOT NULL, offset INTEGER NOT NULL, scalars INTEGER NOT NULL,
+    damaged INTEGER NOT NULL, damaged_at INTEGER, jumps INTEGER NOT NULL, UNIQUE(run, number));
+CREATE TABLE shapes(id INTEGER PRIMARY KEY, attempt INTEGER NOT NULL, metrics TEXT NOT NULL, UNIQUE(attempt, metrics));
+CREATE TABLE series(id INTEGER PRIMARY KEY, attempt INTEGER NOT NULL, shape INTEGER NOT NULL, metric TEXT NOT NULL);
+CREATE INDEX series_by_metric ON series(attempt, metric);
+CREATE INDEX series_by_shape ON series(shape);
+CREATE TABLE blocks(id INTEGER PRIMARY KEY, count INTEGER NOT NULL, first_step INTEGER NOT NULL, last_step INTEGER NOT NULL);
+CREATE TABLE positions(id INTEGER PRIMARY KEY, steps BLOB NOT NULL, times BLOB NOT NULL);
+CREATE TABLE chunks(id INTEGER PRIMARY KEY, peaks BLOB NOT NULL);
+CREATE TABLE points(id INTEGER PRIMARY KEY, "values" BLOB NOT NULL);
+CREATE TABLE records(
+    id INTEGER PRIMARY KEY, attempt INTEGER NOT NULL, kind TEXT NOT NULL, name TEXT NOT NULL, step INTEGER NOT NULL,
+    time REAL, content TEXT NOT NULL);
+CREATE INDEX records_by_name ON records(attempt, kind, name, step);
+"""
+
+
+@dataclass(frozen=True)
+class IndexedAttempt:
+    """One attempt. `covers_to`: the last step that no later attempt did again; infinity where none did."""
+
+    id: int
+    number: int
+    resumes_at: int
+    started: float
+    covers_to: float
+
+
+@dataclass(frozen=True)
+class Strip:
+    """The points of one metric in the rows of one shape. numbers_B, counts_B, firsts_B, lasts_B: of its B blocks the
+    number, how many points, the lowest and the highest step."""
+
+    series: int
+    shape: int
+    numbers_B: Integers
+    counts_B: Integers
+    firsts_B: Integers
+    lasts_B: Integers
+
+
+@dataclass
+class _Rows:
+    """What a piece of a file says: matrices (step, time, metrics) x rows by the shape's metrics; records; damage."""
+
+    matrices: dict[tuple[str, ...], list[Floats]] = field(default_factory=dict)
+    records: list[tuple[str, str, int, float | None, str]] = field(default_factory=list)
+    header: dict[str, Any] | None = None
+    damaged: int = 0
+    damaged_at: int | None = None
+
+
+class Index:
+    """One index file, used by any number of threads and processes. `place` is deleted at will."""
+
+    def __init__(self, place: Path) -> None:
+        self.place = place
+        self._local = threading.local()
+        self._generation = 0
+
+    # The file
+
+    def use(self, work: Callable[[], T]) -> T:
+        """The result of `work`, done again with a new file when this one turns out to be damaged."""
+        generation = self._generation
+        try:
+            return work()
+        except sqlite3.DatabaseError as error:
+            if not _is_damage(error):
+                raise
+        with self._alone():
+            if generation == self._generation:  # else another thread has done it
+                _delete(self.place)
+                self._generation += 1
+        return work()
+
+    def close(self) -> None:
+        """Close this thread's connection."""
+        if opened := getattr(self._local, "opened", None):
+            opened[1].close()
+            del self._local.opened
+
+    def _connection(self) -> sqlite3.Connection:
+        generation, connection = getattr(self._local, "opened", (-1, None))
+        if connection is None or generation != self._generation:
+            self.close()
+            with self._alone():
+                connection = self._open()
+            self._local.opened = self._generation, connection
+        assert isinstance(connection, sqlite3.Connection)
+        return connection
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Nobody else makes or deletes the file meanwhile."""
+        self.place.parent.mkdir(parents=True, exist_ok=True)
+        with locked(self.place.with_suffix(".lock"), f"{self.place} is being opened"):
+            yield
+
+    def _open(self) -> sqlite3.Connection:
+        for _ in range(2):
+            connection = sqlite3.connect(self.place, timeout=60, isolation_level=None)
+            try:
+                # The log is there before the file's name can be given to another, so nobody mixes two files' logs.
+                connection.execute("PRAGMA page_size = 16384")
+                connection.execute("PRAGMA journal_mode = WAL")
+                connection.execute("PRAGMA synchronous = NORMAL")
+                connection.execute("PRAGMA cache_size = -65536")
+                (version,) = connection.execute("PRAGMA user_version").fetchone()
+                (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+                if version == _VERSION:
+                    return connection
+                if not tables:
+                    connection.executescript(f"BEGIN IMMEDIATE; {_TABLES} PRAGMA user_version = {_VERSION}; COMMIT;")
+                    return connection
+            except sqlite3.DatabaseError as error:
+                if not _is_damage(error):
+                    connection.close()
+                    raise
+            connection.close()
+            _delete(self.place)
+        raise sqlite3.DatabaseError(f"{self.place} cannot be made")
+
+    @contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        connection = self._connection()
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            yield connection
+        except BaseException:
+            with suppress(sqlite3.Error):
+                connection.execute("ROLLBACK")
+            raise
+        connection.execute("COMMIT")
+
+    # Reading on
+
+    def catch_up(self, run: str, metrics: Path, progress: Callable[[float], None] | None = None) -> None:
+        """Read what has been written to the files in `metrics` since the last time.
+
+        `progress` is told the share of the bytes that are read, now and then, when they are many. A file that is gone
+        or was replaced takes along what was read of it.
+        """
+        files = {int(path.stem.removeprefix("attempt-")): path for path in metrics.glob("attempt-*.jsonl")}
+        known = {
+            number: (inode, size)
+            for number, inode, size in self._connection().execute(
+                "SELECT number, inode, size FROM attempts WHERE run = ?", (run,)
+            )
+        }
+        for number in known.keys() - files.keys():
+            with self._transaction() as connection:
+                _forget(connection, run, number)
+        moved = {}
+        for number, path in sorted(files.items()):
+            with suppress(FileNotFoundError):  # deleted this very moment
+                found = path.stat()
+                if known.get(number) != (found.st_ino, found.st_size):
+                    moved[number] = found.st_size
+        done, total = 0, sum(moved.values())
+        for number, size in moved.items():
+            with suppress(FileNotFoundError), files[number].open("rb") as file:
+                while True:
+                    with self._transaction() as connection:
+                        offset, more = _read_on(connection, run, number, file.fileno())
+                    if progress is not None and total > _TRANSACTION:
+                        progress((done + min(offset, size)) / total)
+                    if not more:
+                        break
+            done += size
+
+    def forget(self, run: str) -> None:
+        """Drop what is known of a run."""
+        with self._transaction() as connection:
+            for (number,) in connection.execute("SELECT number FROM attempts WHERE run = ?", (run,)).fetchall():
+                _forget(connection, run, number)
+
+    # What is there
+
+    def attempts(self, run: str) -> list[IndexedAttempt]:
+        """The attempts that have logged numbers, oldest first."""
+        rows = self._connection().execute(
+            "SELECT id, number, resumes_at, started FROM attempts WHERE run = ? AND scalars > 0 ORDER BY number", (run,)
+        )
+        found: list[IndexedAttempt] = []
+        for identifier, number, resumes_at, started in reversed(rows.fetchall()):
+            if resumes_at is None:  # its header is damaged
+                resumes_at = self._first_step(identifier) - 1 if number > 1 else 0
+            covers_to = min((later.resumes_at for later in found), default=float("inf"))
+            found.append(IndexedAttempt(identifier, number, resumes_at, started or 0.0, covers_to))
+        return found[::-1]
+
+    def all_attempts(self, run: str) -> list[dict[str, Any]]:
+        """{"attempt", "step" (resumed at), "time"} of each, also of those that died before they did anything."""
+        rows = self._connection().execute(
+            "SELECT number, resumes_at, started FROM attempts WHERE run = ? ORDER BY number", (run,)
+        )
+        return [{"attempt": number, "step": step, "time": time} for number, step, time in rows]
+
+    def metrics(self, run: str) -> list[str]:
+        """The names of all metrics, sorted."""
+        rows = self._connection().execute(
+            "SELECT DISTINCT metric FROM series JOIN attempts ON attempts.id = attempt WHERE run = ? ORDER BY metric",
+            (run,),
+        )
+        return [metric for (metric,) in rows]
+
+    def troubles(self, run: str) -> list[str]:
+        """What is wrong with a run's files, in words."""
+        said = []
+        rows = self._connection().execute(
+            "SELECT number, resumes_at, size, offset, damaged, damaged_at, jumps FROM attempts WHERE run = ? "
+            "ORDER BY number",
+            (run,),
+        )
+        for number, resumes_at, size, offset, damaged, damaged_at, jumps in rows:
+            name = f"attempt-{number:04d}.jsonl"
+            if damaged:
+                lines = "one line is damaged" if damaged == 1 else f"{damaged:,} lines are damaged"
+                said.append(f"{name}: {lines} and left out, the first at byte {damaged_at:,}")
+            if resumes_at is None and offset:
+                said.append(f"{name}: its header is damaged; it is taken to go on where its first row stands")
+            if size > offset:
+                said.append(f"{name}: the last line is torn, {size - offset:,} bytes: at most one step is missing")
+            if jumps:
+                said.append(f"{name}: the clock went back {jumps:,} times; curves over time stand still there")
+        return said
+
+    def strips(self, attempt: int, metric: str) -> list[Strip]:
+        """Where an attempt's points of `metric` are."""
+        connection = self._connection()
+        found = []
+        for series, shape in connection.execute(
+            "SELECT id, shape FROM series WHERE attempt = ? AND metric = ? ORDER BY id", (attempt, metric)
+        ).fetchall():
+            rows = connection.execute(
+                "SELECT id & 16777215, count, first_step, last_step FROM blocks WHERE id BETWEEN ? AND ? ORDER BY id",
+                (shape << 24, shape << 24 | 0xFFFFFF),
+            ).fetchall()
+            numbers, counts, firsts, lasts = np.array(rows, dtype=np.int64).reshape(-1, 4).T
+            found.append(Strip(series, shape, numbers, counts, firsts, lasts))
+        return found
+
+    def positions(self, shape: int, first: int, last: int) -> tuple[Integers, Floats]:
+        """Steps and times (seconds since 1970) of the rows in the blocks from number `first` to `last`."""
+        rows = self._connection().execute(
+            "SELECT steps, times FROM positions WHERE id BETWEEN ? AND ? ORDER BY id", _between(shape, first, last)
+        ).fetchall()  # fmt: skip
+        steps = np.frombuffer(b"".join([steps for steps, _ in rows]), dtype=np.int64)
+        return steps, np.frombuffer(b"".join([times for _, times in rows]), dtype=np.float64)
+
+    def values(self, series: int, first: int, last: int) -> Floats:
+        """The values beside them; NaN: not finite."""
+        rows = self._connection().execute(
+            'SELECT "values" FROM points WHERE id BETWEEN ? AND ? ORDER BY id', _between(series, first, last)
+        )
+        return np.frombuffer(b"".join([values for (values,) in rows]), dtype=np.float64)
+
+    def peaks(self, series: int, first: int, last: int) -> NDArray[np.void]:
+        """PEAKS x [blocks, BLOCK / PEAK]: the lowest and the highest of each 64 points, and where in the block."""
+        rows = self._connection().execute(
+            "SELECT peaks FROM chunks WHERE id BETWEEN ? AND ? ORDER BY id", _between(series, first, last)
+        )
+        return np.frombuffer(b"".join([peaks for (peaks,) in rows]), dtype=PEAKS).reshape(-1, BLOCK // PEAK)
+
+    def records(self, run: str, kind: str, name: str | None = None) -> list[dict[str, Any]]:
+        """Rows of a kind, oldest first, {"step", "time", "attempt", ...}; without what a later attempt did again,
+        but for events."""
+        found = []
+        rows = self._connection().execute(
+            "SELECT number, step, time, content FROM records JOIN attempts ON attempts.id = attempt "
+            "WHERE run = ?1 AND kind = ?2 AND (?3 IS NULL OR name = ?3) ORDER BY number, records.id",
+            (run, kind, name),
+        )
+        ends = {attempt.number: attempt.covers_to for attempt in self.attempts(run)}
+        for number, step, time, content in rows:
+            if kind == "event" or step <= ends.get(number, float("inf")):
+                found.append({"step": step, "time": time, "attempt": number, **msgspec.json.decode(content)})
+        return found
+
+    def names(self, run: str, kind: str) -> list[str]:
+        """The names of the records of a kind, sorted."""
+        rows = self._connection().execute(
+            "SELECT DISTINCT name FROM records JOIN attempts ON attempts.id = attempt WHERE run = ? AND kind = ? "
+            "ORDER BY name",
+            (run, kind),
+        )
+        return [name for (name,) in rows]
+
+    def time_of(self, attempt: int, step: int) -> float:
+        """When an attempt was done with `step`, in seconds since 1970; 0 where it has nothing so early."""
+        newest = 0.0
+        connection = self._connection()
+        for (shape,) in connection.execute("SELECT id FROM shapes WHERE attempt = ?", (attempt,)).fetchall():
+            row = connection.execute(
+                "SELECT max(id) FROM blocks WHERE id BETWEEN ? AND ? AND first_step <= ?",
+                (*_between(shape, 0, 0xFFFFFF), step),
+            ).fetchone()
+            if row[0] is not None:
+                steps, times = self.positions(shape, row[0] & 0xFFFFFF, row[0] & 0xFFFFFF)
+                newest = max(newest, float(times[steps <= step].max()))
+        return newest
+
+    def _first_step(self, attempt: int) -> int:
+        (step,) = self._connection().execute(
+            "SELECT min(first_step) FROM shapes JOIN blocks ON blocks.id BETWEEN shapes.id << 24 AND shapes.id << 24 | "
+            "16777215 WHERE attempt = ?",
+            (attempt,),
+        ).fetchone()  # fmt: skip
+        return int(step)
+
+
+def _between(identifier: int, first: int, last: int) -> tuple[int, int]:
+    return int(identifier) << 24 | int(first), int(identifier) << 24 | int(last)
+
+
+def _is_damage(error: sqlite3.DatabaseError) -> bool:
+    return (getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT) & 0xFF) in _DAMAGE  # the rest: kinds of it
+
+
+def _delete(place: Path) -> None:
+    for suffix in ("", "-wal", "-shm"):
+        place.with_name(place.name + suffix).unlink(missing_ok=True)
+
+
+# One file
+
+
+def _read_on(connection: sqlite3.Connection, run: str, number: int, file: int) -> tuple[int, bool]:
+    """Take in the next part of an attempt's file; how far it is read now, and whether there is more."""
+    found, beginning = os.fstat(file), os.pread(file, 512, 0)
+    row = connection.execute(
+        "SELECT id, inode, beginning, offset FROM attempts WHERE run = ? AND number = ?", (run, number)
+    ).fetchone()
+    if row is not None and not (
+        row[1] == found.st_ino and beginning.startswith(row[2]) and found.st_size >= row[3]
+    ):  # another file, or a shorter one
+        _forget(connection, run, number)
+        row = None
+    if row is None:
+        cursor = connection.execute(
+            "INSERT INTO attempts(run, number, inode, beginning, size, offset, scalars, damaged, jumps) "
+            "VALUES (?, ?, ?, '', 0, 0, 0, 0, 0)",
+            (run, number, found.st_ino),
+        )
+        attempt, offset = cursor.lastrowid, 0
+    else:
+        attempt, offset = row[0], row[3]
+    assert attempt is not None
+    rows, end, torn = _Rows(), min(found.st_size, offset + _TRANSACTION), False
+    while offset < end and not torn:
+        piece = os.pread(file, _SLICE, offset)
+        whole = piece.rfind(b"\n") + 1
+        while not whole and offset + len(piece) < found.st_size:  # a line longer than a slice
+            piece += os.pread(file, max(_SLICE, len(piece)), offset + len(piece))
+            whole = piece.rfind(b"\n") + 1
+        torn = not whole
+        if whole:
+            _parse(piece[:whole], offset, rows)
+        offset += whole
+    jumps = _store(connection, attempt, rows)
+    header = rows.header or {}
+    scalars = sum(matrix.shape[1] for matrices in rows.matrices.values() for matrix in matrices)
+    connection.execute(
+        "UPDATE attempts SET resumes_at = coalesce(resumes_at, ?), started = coalesce(started, ?), beginning = ?, "
+        "size = ?, offset = ?, scalars = scalars + ?, damaged = damaged + ?, damaged_at = coalesce(damaged_at, ?), "
+        "jumps = jumps + ? WHERE id = ?",
+        (header.get("resumes_at"), header.get("time"), beginning[:offset], found.st_size, offset, scalars,
+         rows.damaged, rows.damaged_at, jumps, attempt),
+    )  # fmt: skip
+    return offset, offset < found.st_size and not torn
+
+
+def _forget(connection: sqlite3.Connection, run: str, number: int) -> None:
+    row = connection.execute("SELECT id FROM attempts WHERE run = ? AND number = ?", (run, number)).fetchone()
+    if row is None:
+        return
+    for (shape,) in connection.execute("SELECT id FROM shapes WHERE attempt = ?", row).fetchall():
+        for table in ("blocks", "positions"):
+            connection.execute(f"DELETE FROM {table} WHERE id BETWEEN ? AND ?", _between(shape, 0, 0xFFFFFF))
+    for (series,) in connection.execute("SELECT id FROM series WHERE attempt = ?", row).fetchall():
+        for table in ("chunks", "points"):
+            connection.execute(f"DELETE FROM {table} WHERE id BETWEEN ? AND ?", _between(series, 0, 0xFFFFFF))
+    for table in ("shapes", "series", "records"):
+        connection.execute(f"DELETE FROM {table} WHERE attempt = ?", row)
+    connection.execute("DELETE FROM attempts WHERE id = ?", row)
+
+
+_decoder = msgspec.json.Decoder()
+
+
+def _parse(piece: bytes, offset: int, into: _Rows) -> None:
+    """Sort whole lines, which begin at byte `offset` of the file, into scalars and records."""
+    try:
+        found = _decoder.decode_lines(piece)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        found = list(_readable(piece, offset, into))
+    if offset == 0 and found and isinstance(found[0], dict) and "resumes_at" in found[0]:
+        into.header = _header(found.pop(0))
+    by_keys: dict[tuple[str, ...], list[dict[str, Any]]] = {}
+    for row in found:
+        if isinstance(row, dict):
+            by_keys.setdefault(tuple(row), []).append(row)
+        else:
+            _damage(into, 1, offset)
+    for keys, rows in by_keys.items():
+        kind = next((kind for kind in RECORDS if kind in keys), None)
+        if kind is not None:
+            for row in rows:
+                _take_record(kind, row, offset, into)
+            continue
+        matrix = _matrix(keys, rows)
+        if matrix is None:
+            whole = [row for row in rows if _is_scalars(row)]
+            _damage(into, len(rows) - len(whole), offset)
+            matrix = _matrix(keys, [{name: _number(value) for name, value in row.items()} for row in whole])
+        if matrix is not None and matrix.shape[1]:
+            names = [name for name in keys if name not in ("step", "time")]
+            places = [keys.index("step"), keys.index("time"), *(keys.index(name) for name in names)]
+            into.matrices.setdefault(tuple(names), []).append(matrix[places])
+
+
+def _readable(piece: bytes, offset: int, into: _Rows) -> Iterator[Any]:
+    for line in piece.splitlines(keepends=True):
+        try:
+            yield _decoder.decode(line)
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            _damage(into, 1, offset)
+        offset += len(line)
+
+
+def _damage(into: _Rows, lines: int, offset: int) -> None:
+    into.damaged += lines
+    if lines and into.damaged_at is None:
+        into.damaged_at = offset
+
+
+def _header(row: dict[str, Any]) -> dict[str, Any]:
+    whole = isinstance(row["resumes_at"], int) and isinstance(row.get("time"), int | float)
+    return row if whole else {}
+
+
+def _matrix(keys: tuple[str, ...], rows: Sequence[dict[str, Any]]) -> Floats | None:
+    """[keys, rows]; None unless all are numbers and each row has a step and a time."""
+    if "step" not in keys or "time" not in keys:
+        return None
+    try:
+        flat = np.fromiter(chain.from_iterable(map(dict.values, rows)), np.float64, len(keys) * len(rows))
+    except (TypeError, ValueError):
+        return None
+    matrix = flat.reshape(len(rows), len(keys)).T
+    steps = matrix[keys.index("step")]
+    return matrix if bool(np.all((steps >= 0) & (steps == np.floor(steps)) & (steps < 2**53))) else None
+
+
+def _is_scalars(row: dict[str, Any]) -> bool:
+    step = row.get("step")
+    numbers = all(value is None or isinstance(value, int | float) for value in row.values())
+    return isinstance(step, int) and 0 <= step < 2**53 and isinstance(row.get("time"), int | float) and numbers
+
+
+def _number(value: float | None) -> float:
+    return float("nan") if value is None else value
+
+
+def _take_record(kind: str, row: dict[str, Any], offset: int, into: _Rows) -> None:
+    step, time, about = row.get("step"), row.get("time"), row[kind]
+    named = about if kind == "histograms" and isinstance(about, dict) else {about: row} if isinstance(about, str) else None
+    if not isinstance(step, int) or named is None:
+        _damage(into, 1, offset)
+        return
+    for name, content in named.items():
+        text = msgspec.json.encode(content).decode()
+        into.records.append((kind, name, step, time if isinstance(time, int | float) else None, text))
+
+
+# Storing
+
+
+def _store(connection: sqlite3.Connection, attempt: int, rows: _Rows) -> int:
+    """Add what was parsed; how often the clock went back."""
+    connection.executemany(
+        f"INSERT INTO records(attempt, kind, name, step, time, content) VALUES ({attempt}, ?, ?, ?, ?, ?)", rows.records
+    )
+    jumps = 0
+    for metrics, matrices in rows.matrices.items():
+        matrix = np.concatenate(matrices, axis=1)
+        jumps += int(np.sum(np.diff(matrix[1]) < -_CLOCK))
+        for shape, series, places in _shapes(connection, attempt, metrics):
+            _append(connection, shape, series, matrix[[0, 1, *places]])
+    return jumps
+
+
+def _shapes(
+    connection: sqlite3.Connection, attempt: int, metrics: tuple[str, ...]
+) -> list[tuple[int, list[int], list[int]]]:
+    """(shape, its series, the rows of a matrix that hold them) for rows with these metrics."""
+    name = msgspec.json.encode(metrics).decode()
+    known = connection.execute("SELECT id FROM shapes WHERE attempt = ? AND metrics = ?", (attempt, name)).fetchone()
+    if known is None:
+        (count,) = connection.execute("SELECT count(*) FROM shapes WHERE attempt = ?", (attempt,)).fetchone()
+        if count >= _MOST_SHAPES and len(metrics) > 1:
+            single = [_shapes(connection, attempt, (metric,)) for metric in metrics]
+            return [(shape, series, [place + 2]) for place, ((shape, series, _),) in enumerate(single)]
+        known = (connection.execute("INSERT INTO shapes(attempt, metrics) VALUES (?, ?)", (attempt, name)).lastrowid,)
+        connection.executemany(
+            "INSERT INTO series(attempt, shape, metric) VALUES (?, ?, ?)",
+            [(attempt, known[0], metric) for metric in metrics],
+        )
+    listed = connection.execute("SELECT id FROM series WHERE shape = ? ORDER BY id", known).fetchall()
+    return [(known[0], [series for (series,) in listed], list(range(2, 2 + len(metrics))))]
+
+
+def _append(connection: sqlite3.Connection, shape: int, series: list[int], matrix: Floats) -> None:
+    """Add rows to a shape. matrix: [2 + series, rows], steps and times first."""
+    last = connection.execute(
+        "SELECT id & 16777215, count FROM blocks WHERE id BETWEEN ? AND ? ORDER BY id DESC LIMIT 1",
+        _between(shape, 0, 0xFFFFFF),
+    ).fetchone()
+    number = 0
+    if last is not None:
+        number, count = last
+        if count < BLOCK:
+            matrix = np.concatenate([_block(connection, shape, series, number), matrix], axis=1)
+        else:
+            number += 1
+    steps, times = matrix[0].astype(np.int64), np.ascontiguousarray(matrix[1])
+    starts = range(0, len(steps), BLOCK)
+    identifiers = [shape << 24 | number + place for place in range(len(starts))]
+    parts = [slice(start, start + BLOCK) for start in starts]
+    connection.executemany(
+        "INSERT OR REPLACE INTO blocks VALUES (?, ?, ?, ?)",
+        [
+            (identifier, len(steps[part]), int(steps[part].min()), int(steps[part].max()))
+            for identifier, part in zip(identifiers, parts, strict=True)
+        ],
+    )
+    connection.executemany(
+        "INSERT OR REPLACE INTO positions VALUES (?, ?, ?)",
+        [
+            (identifier, memoryview(steps[part]), memoryview(times[part]))
+            for identifier, part in zip(identifiers, parts, strict=True)
+        ],
+    )
+    for one, row in zip(series, matrix[2:], strict=True):
+        values = np.ascontiguousarray(row)
+        peaks = find_peaks(values)
+        names = [one << 24 | number + place for place in range(len(parts))]
+        connection.executemany(
+            "INSERT OR REPLACE INTO chunks VALUES (?, ?)", list(zip(names, map(bytes, peaks), strict=True))
+        )
+        connection.executemany(
+            "INSERT OR REPLACE INTO points VALUES (?, ?)",
+            [(identifier, memoryview(values[part])) for identifier, part in zip(names, parts, strict=True)],
+        )
+
+
+def _block(connection: sqlite3.Connection, shape: int, series: list[int], number: int) -> Floats:
+    """A stored block as the matrix that it came from."""
+    steps, times = connection.execute("SELECT steps, times FROM positions WHERE id = ?", (shape << 24 | number,)).fetchone()
+    rows = [np.frombuffer(steps, dtype=np.int64).astype(np.float64), np.frombuffer(times, dtype=np.float64)]
+    for one in series:
+        (values,) = connection.execute('SELECT "values" FROM points WHERE id = ?', (one << 24 | number,)).fetchone()
+        rows.append(np.frombuffer(values, dtype=np.float64))
+    return np.stack(rows)
+
+
+def find_peaks(values: Floats) -> NDArray[np.void]:
+    """PEAKS x [blocks, BLOCK / PEAK] of values [points]; where a part has no finite value, or no point, NaN."""
+    blocks = -(-len(values) // BLOCK)
+    padded = np.full(blocks * BLOCK, np.nan)
+    padded[: len(values)] = values
+    parts = padded.reshape(blocks, BLOCK // PEAK, PEAK)
+    missing = np.isnan(parts)
+    some = bool(missing.any())
+    peaks = np.zeros((blocks, BLOCK // PEAK), dtype=PEAKS)
+    begin = np.arange(BLOCK // PEAK) * PEAK
+    for name, worst, find in (("low", np.inf, np.argmin), ("high", -np.inf, np.argmax)):
+        at = find(np.where(missing, worst, parts) if some else parts, axis=2)
+        peaks[name] = np.take_along_axis(parts, at[..., None], axis=2)[..., 0]
+        peaks[f"{name}_at"] = at + begin
+    return peaks

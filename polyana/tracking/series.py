@@ -1,0 +1,407 @@
+"""A metric as a chart needs it: the attempts put together, smoothed over all points, then as few as there are pixels.
+
+For each step the newest attempt that covers it is the curve; what an earlier one had logged behind the step that the
+next went on from is its *ghost*. Where a chart shows millions of points, the lowest and the highest of each 64 stand
+for them, so no spike is lost.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import numpy as np
+
+from polyana.tracking.index import BLOCK, PEAK, Floats, Index, IndexedAttempt, Integers, Strip
+
+__all__ = ["AXES", "Axis", "Curves", "Drawn", "View", "pick_extremes", "smooth"]
+
+Axis = Literal["step", "tokens", "epoch", "time", "relative"]
+"""`time`: seconds since 1970; `relative`: seconds of training that led here, without pauses and work done again."""
+AXES: tuple[str, ...] = get_args(Axis)
+
+_FORGOTTEN = 1e-12  # a weight below which an earlier point no longer counts in a smoothed one: below any pixel
+_ROW = 32  # points that are smoothed by one product of matrices; 16 to 128 are equally fast
+_PARTS_A_BUCKET = 2  # 64-point parts, at least, for a bucket to be drawn from them: else each is drawn from all points
+
+
+@dataclass(frozen=True)
+class View:
+    """What part of a curve is drawn, and how.
+
+    low, high: of x, both within; None: where the curve begins and ends. width: buckets. smoothing: 0 to below 1.
+    """
+
+    x: Axis = "step"
+    low: float | None = None
+    high: float | None = None
+    width: int = 1000
+    smoothing: float = 0.0
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """Points to draw, x increasing in each curve; y NaN: not finite. The attempts of the ghost are parted by NaN.
+
+    total: points of the curve in view. marks: x where an attempt has gone on.
+    """
+
+    raw: tuple[Floats, Floats]
+    smooth: tuple[Floats, Floats]
+    ghost: tuple[Floats, Floats]
+    total: int
+    marks: list[float]
+
+
+@dataclass(frozen=True)
+class _Points:
+    """N points of one attempt, steps strictly increasing."""
+
+    attempt: IndexedAttempt
+    steps_N: Integers
+    times_N: Floats
+    values_N: Floats
+
+    def where(self, mask_N: np.ndarray) -> _Points:
+        return _Points(self.attempt, self.steps_N[mask_N], self.times_N[mask_N], self.values_N[mask_N])
+
+
+class Curves:
+    """The curves of one run as they are now; what several of them share is read once."""
+
+    def __init__(self, index: Index, run: str) -> None:
+        self._index, self._run = index, run
+        self.attempts = index.attempts(run)
+        self._positions: dict[tuple[int, int, int], tuple[Integers, Floats]] = {}
+        self._references: dict[str, tuple[Floats, Floats]] = {}
+        self._offsets = self._before_each()
+
+    def points(self, metric: str) -> tuple[Integers, Floats]:
+        """(steps, values) of the whole curve, steps strictly increasing."""
+        kept, _ = self._read(self._strips(metric), None, None)
+        steps, _, values = _joined(kept, [points.times_N for points in kept])
+        return steps, values
+
+    def draw(self, metric: str, view: View) -> Drawn:
+        """A curve in a view. Without points where the run has no such metric, or none to tell its x by."""
+        strips = self._strips(metric)
+        first, last = self._steps_in(strips, view)
+        blocks = self._in_reach(strips, first, last)
+        parts = sum(int(strip.counts_B[chosen].sum()) for _, strip, chosen in blocks) / PEAK
+        summarised = view.smoothing == 0 and parts >= _PARTS_A_BUCKET * view.width
+        begin = first if view.smoothing == 0 else self._reach_back(strips, first, view.smoothing)
+        kept, lost = self._read(strips, begin, last, summarised)
+        each_x = [self._x(view.x, points.attempt, points.steps_N, points.times_N) for points in kept]
+        _, x, values = _joined(kept, each_x)
+        inside = _inside(x, view)
+        smoothed = smooth(values, view.smoothing)[inside] if view.smoothing else np.empty(0)
+        x, values = x[inside], values[inside]
+        total = self._count(blocks, first, last, view) if summarised else len(x)
+        return Drawn(
+            _thinned(x, values, view),
+            _thinned(x, smoothed, view) if view.smoothing else (np.empty(0), np.empty(0)),
+            self._ghost(lost, view),
+            total,
+            self._marks(view),
+        )
+
+    # Reading
+
+    def _strips(self, metric: str) -> list[tuple[IndexedAttempt, Strip]]:
+        return [(attempt, strip) for attempt in self.attempts for strip in self._index.strips(attempt.id, metric)]
+
+    def _in_reach(
+        self, strips: list[tuple[IndexedAttempt, Strip]], first: float | None, last: float | None
+    ) -> list[tuple[IndexedAttempt, Strip, slice]]:
+        """The blocks of each strip that may hold steps from `first` to `last`."""
+        found = []
+        for attempt, strip in strips:
+            reach = np.ones(len(strip.counts_B), dtype=bool)
+            if first is not None:
+                reach &= strip.lasts_B >= first
+            if last is not None:
+                reach &= strip.firsts_B <= last
+            places = np.flatnonzero(reach)
+            if len(places):
+                found.append((attempt, strip, slice(int(places[0]), int(places[-1]) + 1)))
+        return found
+
+    def _read(
+        self,
+        strips: list[tuple[IndexedAttempt, Strip]],
+        first: float | None,
+        last: float | None,
+        summarised: bool = False,
+    ) -> tuple[list[_Points], list[_Points]]:
+        """(curve, ghost) between two steps, by attempts; `summarised`: the extremes of each 64 points alone."""
+        by_attempt: dict[int, list[_Points]] = {}
+        for attempt, strip, chosen in self._in_reach(strips, first, last):
+            numbers = strip.numbers_B[chosen]
+            steps, times = self._places(strip.shape, int(numbers[0]), int(numbers[-1]))
+            if summarised:
+                at, values = self._extremes(strip, chosen, len(steps))
+                steps, times = steps[at], times[at]
+            else:
+                values = self._index.values(strip.series, int(numbers[0]), int(numbers[-1]))
+            points = _Points(attempt, steps, times, values)
+            if first is not None or last is not None:
+                points = points.where((steps >= _or(first, -math.inf)) & (steps <= _or(last, math.inf)))
+            by_attempt.setdefault(attempt.number, []).append(points)
+        kept: list[_Points] = []
+        lost: list[_Points] = []
+        for number in sorted(by_attempt):
+            points = _in_order(by_attempt[number])
+            if not len(points.steps_N):
+                continue
+            if points.steps_N[-1] > points.attempt.covers_to:
+                lost.append(points.where(points.steps_N > points.attempt.covers_to))
+                points = points.where(points.steps_N <= points.attempt.covers_to)
+            kept.append(points)
+        return kept, lost
+
+    def _places(self, shape: int, first: int, last: int) -> tuple[Integers, Floats]:
+        key = (shape, first, last)
+        if key not in self._positions:
+            self._positions[key] = self._index.positions(*key)
+        return self._positions[key]
+
+    def _extremes(self, strip: Strip, chosen: slice, count: int) -> tuple[Integers, Floats]:
+        """(where, what) the lowest and the highest of each 64 points are, and the first and the last point."""
+        numbers = strip.numbers_B[chosen]
+        peaks = self._index.peaks(strip.series, int(numbers[0]), int(numbers[-1]))
+        begins = (np.arange(len(peaks)) * BLOCK)[:, None]
+        at = np.concatenate([(peaks["low_at"] + begins).ravel(), (peaks["high_at"] + begins).ravel()])
+        values = np.concatenate([peaks["low"].ravel(), peaks["high"].ravel()])
+        ends = self._index.values(strip.series, int(numbers[0]), int(numbers[0])), self._index.values(
+            strip.series, int(numbers[-1]), int(numbers[-1])
+        )
+        at = np.concatenate([[0, count - 1], at])
+        values = np.concatenate([[ends[0][0], ends[1][-1]], values])
+        at, places = np.unique(at, return_index=True)
+        there = at < count  # parts of the last block that no point has reached
+        return at[there], values[places][there]
+
+    def _reach_back(
+        self, strips: list[tuple[IndexedAttempt, Strip]], first: float | None, smoothing: float
+    ) -> float | None:
+        """The step to read from, so that points from `first` on are smoothed as if all were read."""
+        if first is None:
+            return None
+        wanted = math.log(_FORGOTTEN) / math.log(smoothing)
+        before = [
+            (int(start), int(count))
+            for _, strip in strips
+            for start, end, count in zip(strip.firsts_B, strip.lasts_B, strip.counts_B, strict=True)
+            if end < first
+        ]
+        for start, count in sorted(before, reverse=True):
+            wanted -= count
+            if wanted <= 0:
+                return start
+        return None
+
+    def _count(
+        self, blocks: list[tuple[IndexedAttempt, Strip, slice]], first: float | None, last: float | None, view: View
+    ) -> int:
+        """How many points of the curve are in view; one where a step was logged twice counts twice."""
+        total = 0
+        for attempt, strip, chosen in blocks:
+            numbers = strip.numbers_B[chosen]
+            steps, times = self._places(strip.shape, int(numbers[0]), int(numbers[-1]))
+            inside = steps <= min(_or(last, math.inf), attempt.covers_to)
+            if first is not None:
+                inside &= steps >= first
+            if view.x != "step" and (view.low is not None or view.high is not None):
+                inside &= _inside(self._x(view.x, attempt, steps, times), view)
+            total += int(np.count_nonzero(inside))
+        return total
+
+    # x
+
+    def _steps_in(self, strips: list[tuple[IndexedAttempt, Strip]], view: View) -> tuple[float | None, float | None]:
+        """Steps between which everything in view lies."""
+        if view.low is None and view.high is None:
+            return None, None
+        if view.x == "step":
+            return view.low, view.high
+        if view.x in ("tokens", "epoch"):
+            steps, x = self._reference(view.x)
+        else:
+            every: list[tuple[Floats, Floats]] = []
+            for attempt, strip in strips:
+                if len(strip.numbers_B):
+                    steps_N, times = self._places(strip.shape, int(strip.numbers_B[0]), int(strip.numbers_B[-1]))
+                    every.append((steps_N.astype(float), self._x(view.x, attempt, steps_N, times)))
+            steps, x = (np.concatenate(each) for each in zip(*every, strict=True)) if every else (np.empty(0),) * 2
+        inside = np.flatnonzero(_inside(x, view))
+        if not len(inside):
+            return (0.0, -1.0) if view.x in ("time", "relative") else self._between_references(steps, x, view)
+        if view.x in ("time", "relative"):
+            return float(steps[inside].min()), float(steps[inside].max())
+        # a point between two of the reference's may be in view, too
+        return float(steps[max(inside[0] - 1, 0)]), float(steps[min(inside[-1] + 1, len(steps) - 1)])
+
+    @staticmethod
+    def _between_references(steps: Floats, x: Floats, view: View) -> tuple[float, float]:
+        """The two steps of the reference curve between which the view lies."""
+        if not len(x):
+            return 0.0, -1.0
+        place = int(np.searchsorted(x, _or(view.low, -math.inf)))
+        return float(steps[max(place - 1, 0)]), float(steps[min(place, len(steps) - 1)])
+
+    def _x(self, axis: Axis, attempt: IndexedAttempt, steps: Integers, times: Floats) -> Floats:
+        """x of points of one attempt; never falling, even where the clock does."""
+        if axis == "step":
+            return steps.astype(np.float64)
+        if axis in ("tokens", "epoch"):
+            reference_steps, reference = self._reference(axis)
+            if not len(reference):
+                return np.full(len(steps), np.nan)
+            if len(steps) == len(reference_steps) and np.array_equal(steps, reference_steps):
+                return reference
+            return np.interp(steps, reference_steps, reference)
+        if axis == "relative":
+            times = times + (self._offsets[attempt.number] - attempt.started)
+        return np.maximum.accumulate(times) if len(times) else times
+
+    def _reference(self, axis: str) -> tuple[Floats, Floats]:
+        """(steps, x) of the curve that says how far training was at each step; begins at step 0, where x is 0."""
+        if axis not in self._references:
+            steps, x = self.points(f"train/{axis}")
+            known = ~np.isnan(x)
+            steps, x = steps[known], x[known]
+            if len(steps) and steps[0] > 0:
+                steps, x = np.concatenate([[0], steps]), np.concatenate([[0.0], x])
+            rising = np.maximum.accumulate(x) if len(x) else x
+            self._references[axis] = steps.astype(np.float64), rising
+        return self._references[axis]
+
+    def _before_each(self) -> dict[int, float]:
+        """Attempt -> seconds of training that led to where it went on."""
+        offsets: dict[int, float] = {}
+        for place, attempt in enumerate(self.attempts):
+            earlier = [one for one in self.attempts[:place] if one.resumes_at < attempt.resumes_at]
+            offsets[attempt.number] = 0.0
+            if earlier:
+                # the newest one before it that has come so far is what it went on from
+                moment = self._index.time_of(earlier[-1].id, attempt.resumes_at)
+                offsets[attempt.number] = offsets[earlier[-1].number] + max(moment - earlier[-1].started, 0.0)
+        return offsets
+
+    def _marks(self, view: View) -> list[float]:
+        marks = []
+        for attempt in self.attempts[1:]:
+            at = np.array([attempt.resumes_at])
+            x = float(self._x(view.x, attempt, at, np.array([attempt.started]))[0])
+            if not math.isnan(x) and _or(view.low, -math.inf) <= x <= _or(view.high, math.inf):
+                marks.append(x)
+        return marks
+
+    def _ghost(self, lost: list[_Points], view: View) -> tuple[Floats, Floats]:
+        """The pieces that were done again, NaN between two."""
+        pieces: list[tuple[Floats, Floats]] = []
+        for points in lost:
+            x = self._x(view.x, points.attempt, points.steps_N, points.times_N)
+            inside = _inside(x, view)
+            piece = _thinned(x[inside], points.values_N[inside], view)
+            if len(piece[0]):
+                pieces += [(np.array([np.nan]), np.array([np.nan]))] if pieces else []
+                pieces.append(piece)
+        if not pieces:
+            return np.empty(0), np.empty(0)
+        x, y = (np.concatenate(each) for each in zip(*pieces, strict=True))
+        return x, y
+
+
+def _or(value: float | None, otherwise: float) -> float:
+    return otherwise if value is None else value
+
+
+def _inside(x: Floats, view: View) -> np.ndarray:
+    return np.asarray((x >= _or(view.low, -math.inf)) & (x <= _or(view.high, math.inf)))
+
+
+def _in_order(strips: list[_Points]) -> _Points:
+    """The points of one attempt by step; of several at one step what was written last."""
+    if len(strips) == 1 and bool(np.all(np.diff(strips[0].steps_N) > 0)):
+        return strips[0]
+    steps, times, values = (
+        np.concatenate([getattr(points, name) for points in strips]) for name in ("steps_N", "times_N", "values_N")
+    )
+    order = np.lexsort((times, steps)) if len(strips) > 1 else np.argsort(steps, kind="stable")
+    final = order[np.append(np.diff(steps[order]) > 0, True)] if len(order) else order
+    return _Points(strips[0].attempt, steps[final], times[final], values[final])
+
+
+def _joined(attempts: list[_Points], x: list[Floats]) -> tuple[Integers, Floats, Floats]:
+    """(steps, x, values) of a curve from its attempts and their x; where two have a step, the newer one's."""
+    if not attempts:
+        return np.empty(0, dtype=np.int64), np.empty(0), np.empty(0)
+    if len(attempts) == 1:
+        return attempts[0].steps_N, x[0], attempts[0].values_N
+    steps = np.concatenate([points.steps_N for points in attempts])
+    joined_x, values = np.concatenate(x), np.concatenate([points.values_N for points in attempts])
+    if bool(np.any(np.diff(steps) <= 0)):
+        order = np.argsort(steps, kind="stable")
+        order = order[np.append(np.diff(steps[order]) > 0, True)]
+        steps, joined_x, values = steps[order], joined_x[order], values[order]
+    return steps, np.maximum.accumulate(joined_x), values
+
+
+def _thinned(x: Floats, y: Floats, view: View) -> tuple[Floats, Floats]:
+    chosen = pick_extremes(x, y, view.width, view.low, view.high)
+    return x[chosen], y[chosen]
+
+
+def pick_extremes(x: Floats, y: Floats, width: int, low: float | None = None, high: float | None = None) -> Integers:
+    """Which points to draw: of each of `width` equal stretches of x from `low` to `high` the lowest and the highest,
+    where they are, and the first and the last point of all.
+
+    x never falls. A stretch without a finite y gives its first point.
+    """
+    count = len(x)
+    if count <= 2 * width:
+        return np.arange(count)
+    begin, end = _or(low, float(x[0])), _or(high, float(x[-1]))
+    starts = np.searchsorted(x, np.linspace(begin, end, width + 1)[1:-1])
+    starts = np.unique(np.concatenate([[0], starts[starts < count]]))
+    lengths = np.diff(np.append(starts, count))
+    chosen = [np.array([0, count - 1])]
+    for extreme in (np.fmin.reduceat(y, starts), np.fmax.reduceat(y, starts)):
+        at = np.flatnonzero(y == np.repeat(extreme, lengths))
+        stretch = np.searchsorted(starts, at, side="right")
+        chosen.append(at[np.flatnonzero(np.diff(stretch, prepend=0))])
+        chosen.append(starts[np.isnan(extreme)])
+    return np.unique(np.concatenate(chosen))
+
+
+def smooth(values: Floats, factor: float) -> Floats:
+    """The exponential moving average of values [N], weight `factor` for what came before, 0 <= factor < 1, divided by
+    the sum of the weights so far (Kingma and Ba 2015, section 3). NaN stays NaN and does not count."""
+    finite = ~np.isnan(values)
+    known = values if bool(finite.all()) else values[finite]
+    averaged = _recurrence((1 - factor) * known, factor)
+    if factor > 0:
+        averaged /= -np.expm1(math.log(factor) * np.arange(1, len(known) + 1))
+    if known is values:
+        return averaged
+    spread = np.full(len(values), np.nan)
+    spread[finite] = averaged
+    return spread
+
+
+def _recurrence(added: Floats, factor: float) -> Floats:
+    """y[i] = factor * y[i - 1] + added[i] with y[-1] = 0: rows of 32 by one product of matrices, then the ends of the
+    rows in the same way. Only sums of positive weights below one, so rounding does not grow."""
+    count = len(added)
+    rows = -(-count // _ROW)
+    padded = np.zeros(rows * _ROW)
+    padded[:count] = added
+    powers = np.arange(_ROW)
+    weights = np.tril(factor ** np.maximum(powers[:, None] - powers[None, :], 0).astype(np.float64))
+    within = padded.reshape(rows, _ROW) @ weights.T
+    if rows > 1:
+        ends = _recurrence(within[:, -1], factor**_ROW)
+        within[1:] += ends[:-1, None] * factor ** (powers + 1.0)
+    return within.reshape(-1)[:count]
