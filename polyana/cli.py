@@ -239,7 +239,9 @@ def ui(
     host: Annotated[
         str, typer.Option(help="Where to listen; what others can reach, as 0.0.0.0, asks for a token.")
     ] = "127.0.0.1",
-    port: Annotated[int | None, typer.Option(min=0, max=65535, help="Default: the first free one from 8018 on.")] = None,
+    port: Annotated[
+        int | None, typer.Option(min=0, max=65535, help="Default: the first free one from 8018 on.")
+    ] = None,
     no_browser: Annotated[bool, typer.Option("--no-browser", help="Print the address alone.")] = False,
 ) -> None:
     """Watch runs in the browser, live: curves, samples, saves, reports. Ctrl-C ends it."""
@@ -247,7 +249,9 @@ def ui(
 
     directory = (home or home_directory()).absolute()
     if not directory.is_dir():
-        raise UserError(f"there is no {_relative(directory)} yet; `polyana run RECIPE` makes it, or name it with --home")
+        raise UserError(
+            f"there is no {_relative(directory)} yet; `polyana run RECIPE` makes it, or name it with --home"
+        )
     address, server = open_server(directory, host, port)
     _print(address.url)
     sys.stdout.flush()

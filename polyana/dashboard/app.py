@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import sqlite3
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -38,124 +38,36 @@ _NOT_BUILT = """<!doctype html><html lang="en"><meta charset="utf-8"><title>Poly
 <p>This is a git checkout. Build the page once with <code>make ui</code> (it needs Node and npm) and load this again; a
 wheel has it built in. The server itself is well: <a href="/api/runs">/api/runs</a>.</p></html>"""
 _STREAM = {"content-type": "text/event-stream", "cache-control": "no-store", "x-accel-buffering": "no"}
+_RUN = "/api/runs/{name}"
 
 T = TypeVar("T")
 
 
 def make_app(home: Path, guard: Guard, static: Path = STATIC) -> ASGIApp:
-    """The dashboard of a home."""
-    catalogue = Catalogue(home, Index(home / "index.sqlite"))
-    live, writer = Live(catalogue), Writer(catalogue)
-
-    async def aside(work: Callable[[], T]) -> T:
-        return await asyncio.to_thread(catalogue.index.use, work)
-
-    async def runs(_: Request) -> Response:
-        await asyncio.to_thread(catalogue.look)
-        cursor = live.cursor()
-        return _json({"runs": catalogue.summaries(), "cursor": cursor, "troubles": catalogue.troubles()})
-
-    async def run(request: Request) -> Response:
-        name = request.path_params["name"]
-        if request.method == "PATCH":
-            given = await _body(request)
-            if not isinstance(given, dict):
-                raise Refused(400, "tags, notes or group are wanted")
-            return _json(await aside(lambda: catalogue.note(name, given)))
-        return _json(await aside(lambda: catalogue.detail(name)))
-
-    async def series(request: Request) -> Response:
-        body = await _body(request)
-        return Response(await asyncio.to_thread(draw_series, catalogue, body), media_type="application/octet-stream")
-
-    async def events(request: Request) -> Response:
-        cursor = request.query_params.get("cursor", request.headers.get("last-event-id", ""))
-        return StreamingResponse(live.events(cursor), headers=_STREAM)
-
-    async def generate(request: Request) -> Response:
-        body = await _body(request)
-        return StreamingResponse(writer.begin(request.path_params["name"], body), headers=_STREAM)
-
-    async def best(request: Request) -> Response:
-        body = await _body(request)
-        step = body.get("step") if isinstance(body, dict) else None
-        return _json(await aside(lambda: catalogue.move_best(request.path_params["name"], step)))
-
-    async def diff(request: Request) -> Response:
-        names = [request.query_params.get(key, "") for key in ("a", "b")]
-        a, b = await aside(lambda: [flat(catalogue.run(name).about().get("settings", {})) for name in names])
-        keys = [key for key in {**a, **b} if a.get(key) != b.get(key)]
-        return _json([{"key": key, "a": a.get(key), "b": b.get(key)} for key in keys])
-
-    def reading(read: Callable[[Request], Any], answer: Callable[[Any], Response]) -> Callable[[Request], Awaitable[Response]]:
-        async def route(request: Request) -> Response:
-            return answer(await aside(lambda: read(request)))
-
-        return route
-
-    def of_run(read: Callable[..., Any], *queries: str) -> Callable[[Request], Any]:
-        def work(request: Request) -> Any:
-            asked = [request.query_params.get(query, "") for query in queries]
-            return read(catalogue, request.path_params["name"], *asked)
-
-        return work
-
-    def log(request: Request) -> Any:
-        begin = request.query_params.get("from", "0")
-        return files.read_log(catalogue, request.path_params["name"], int(begin) if begin.isdigit() else 0)
-
-    def records(kind: str) -> Callable[[Request], Any]:
-        return lambda request: catalogue.records(
-            request.path_params["name"], kind, request.query_params.get("name", "")
-        )
-
-    def attached(content: Any, kind: str, request: Request, ending: str) -> Response:
-        headers = {"content-disposition": f'attachment; filename="{request.path_params["name"]}{ending}"'}
-        if isinstance(content, str):
-            headers["content-security-policy"] = files.SANDBOX_POLICY
-            return Response(content, media_type=kind, headers=headers)
-        return StreamingResponse(content, media_type=kind, headers=headers)
-
-    async def whole(request: Request) -> Response:
-        page = await aside(lambda: export.export_html(catalogue, request.path_params["name"]))
-        return attached(page, "text/html", request, ".html")
-
-    async def table(request: Request) -> Response:
-        lines = await aside(lambda: export.export_csv(catalogue, request.path_params["name"]))
-        return attached(lines, "text/csv", request, ".csv")
-
-    async def page(request: Request) -> Response:
-        path = request.path_params.get("path", "")
-        found = (static / path).resolve()
-        if path and found.is_relative_to(static.resolve()) and found.is_file():
-            lasting = {"cache-control": "max-age=31536000, immutable"} if path.startswith("assets/") else {}
-            return FileResponse(found, headers=lasting)
-        if path.startswith(("api/", "files/", "reports/", "assets/")):
-            raise Refused(404, f"there is nothing at /{path}")
-        index = static / "index.html"  # any other address is a view of the page
-        return FileResponse(index) if index.is_file() else HTMLResponse(_NOT_BUILT)
-
-    base = "/api/runs/{name}"
+    """The dashboard of a home. `static`: the directory of the built page."""
+    answers = _Answers(home, static)
     routes = [
-        Route("/api/runs", runs),
-        Route(base, run, methods=["GET", "PATCH"]),
-        Route("/api/series", series, methods=["POST"]),
-        Route("/api/live", events),
-        Route("/api/diff", diff),
-        Route(f"{base}/generate", generate, methods=["POST"]),
-        Route(f"{base}/best", best, methods=["POST"]),
-        Route(f"{base}/histograms", reading(of_run(Catalogue.histograms, "name"), _json)),
-        Route(f"{base}/samples", reading(of_run(files.read_samples), _json)),
-        Route(f"{base}/log", reading(log, _json)),
-        Route(f"{base}/recipe", reading(of_run(files.read_recipe), PlainTextResponse)),
-        Route(f"{base}/environment", reading(of_run(files.read_environment), _json)),
-        *(Route(f"{base}/{kind}s", reading(records(kind), _json)) for kind in ("text", "table", "image")),
-        Route(f"{base}/export.html", whole),
-        Route(f"{base}/metrics.csv", table),
-        Route("/files/{name}/{path:path}", reading(lambda r: files.run_file(catalogue, **r.path_params), lambda r: r)),
-        Route("/reports/{name}/{stage}/{path:path}", reading(lambda r: files.report(catalogue, **r.path_params), lambda r: r)),
-        Route("/", page),
-        Route("/{path:path}", page),
+        Route("/api/runs", answers.runs),
+        Route("/api/live", answers.live),
+        Route("/api/series", answers.series, methods=["POST"]),
+        Route("/api/diff", answers.diff),
+        Route(_RUN, answers.run),
+        Route(_RUN, answers.note, methods=["PATCH"]),
+        Route(f"{_RUN}/best", answers.best, methods=["POST"]),
+        Route(f"{_RUN}/generate", answers.generate, methods=["POST"]),
+        Route(f"{_RUN}/log", answers.log),
+        Route(f"{_RUN}/recipe", answers.recipe),
+        Route(f"{_RUN}/environment", answers.environment),
+        Route(f"{_RUN}/samples", answers.samples),
+        Route(f"{_RUN}/histograms", answers.histograms),
+        Route(f"{_RUN}/texts", answers.texts),
+        Route(f"{_RUN}/tables", answers.tables),
+        Route(f"{_RUN}/images", answers.images),
+        Route(f"{_RUN}/export.html", answers.export_html),
+        Route(f"{_RUN}/metrics.csv", answers.export_csv),
+        Route("/files/{name}/{path:path}", answers.file),
+        Route("/reports/{name}/{stage}/{path:path}", answers.report),
+        Route("/{path:path}", answers.page),
     ]
     handlers: dict[Any, Any] = {
         Refused: lambda _, error: letter(error.status, error.what),
@@ -165,6 +77,119 @@ def make_app(home: Path, guard: Guard, static: Path = STATIC) -> ASGIApp:
         OSError: lambda _, error: letter(503, f"{error.filename or home}: {error.strerror or error}"),
     }
     return guard.around(Starlette(routes=routes, exception_handlers=handlers))
+
+
+class _Answers:
+    """One method a route."""
+
+    def __init__(self, home: Path, static: Path) -> None:
+        self._catalogue = Catalogue(home, Index(home / "index.sqlite"))
+        self._live, self._writer, self._static = Live(self._catalogue), Writer(self._catalogue), static
+
+    async def _aside(self, work: Callable[[], T]) -> T:
+        return await asyncio.to_thread(self._catalogue.index.use, work)
+
+    async def runs(self, _: Request) -> Response:
+        await asyncio.to_thread(self._catalogue.look)
+        cursor = self._live.cursor()  # first: what changes meanwhile is told again rather than not at all
+        return _json({"runs": self._catalogue.summaries(), "cursor": cursor, "troubles": self._catalogue.troubles()})
+
+    async def live(self, request: Request) -> Response:
+        cursor = request.headers.get("last-event-id") or request.query_params.get("cursor", "")
+        return StreamingResponse(self._live.events(cursor), headers=_STREAM)
+
+    async def series(self, request: Request) -> Response:
+        body = await _body(request)
+        drawn = await asyncio.to_thread(draw_series, self._catalogue, body)
+        return Response(drawn, media_type="application/octet-stream")
+
+    async def diff(self, request: Request) -> Response:
+        runs = [self._catalogue.run(request.query_params.get(key, "")) for key in ("a", "b")]
+        a, b = await self._aside(lambda: [flat(run.about().get("settings") or {}) for run in runs])
+        keys = [key for key in {**a, **b} if a.get(key) != b.get(key)]
+        return _json([{"key": key, "a": a.get(key), "b": b.get(key)} for key in keys])
+
+    async def run(self, request: Request) -> Response:
+        return _json(await self._aside(lambda: self._catalogue.detail(_name(request))))
+
+    async def note(self, request: Request) -> Response:
+        given = await _body(request)
+        return _json(await self._aside(lambda: self._catalogue.note(_name(request), given)))
+
+    async def best(self, request: Request) -> Response:
+        body = await _body(request)
+        step = body.get("step") if isinstance(body, dict) else None
+        return _json(await self._aside(lambda: self._catalogue.move_best(_name(request), step)))
+
+    async def generate(self, request: Request) -> Response:
+        return StreamingResponse(self._writer.begin(_name(request), await _body(request)), headers=_STREAM)
+
+    async def log(self, request: Request) -> Response:
+        begin = request.query_params.get("from", "0")
+        first = int(begin) if begin.isdigit() else 0
+        return _json(await self._aside(lambda: files.read_log(self._catalogue, _name(request), first)))
+
+    async def recipe(self, request: Request) -> Response:
+        return PlainTextResponse(await self._aside(lambda: files.read_recipe(self._catalogue, _name(request))))
+
+    async def environment(self, request: Request) -> Response:
+        return _json(await self._aside(lambda: files.read_environment(self._catalogue, _name(request))))
+
+    async def samples(self, request: Request) -> Response:
+        return _json(await self._aside(lambda: files.read_samples(self._catalogue, _name(request))))
+
+    async def histograms(self, request: Request) -> Response:
+        histogram = request.query_params.get("name", "")
+        return _json(await self._aside(lambda: self._catalogue.histograms(_name(request), histogram)))
+
+    async def texts(self, request: Request) -> Response:
+        return await self._records("text", request)
+
+    async def tables(self, request: Request) -> Response:
+        return await self._records("table", request)
+
+    async def images(self, request: Request) -> Response:
+        return await self._records("image", request)
+
+    async def _records(self, kind: str, request: Request) -> Response:
+        record = request.query_params.get("name", "")
+        return _json(await self._aside(lambda: self._catalogue.records(_name(request), kind, record)))
+
+    async def export_html(self, request: Request) -> Response:
+        page = await self._aside(lambda: export.export_html(self._catalogue, _name(request)))
+        headers = _attached(request, "html") | {"content-security-policy": files.SANDBOX_POLICY}
+        return HTMLResponse(page, headers=headers)
+
+    async def export_csv(self, request: Request) -> Response:
+        lines = await self._aside(lambda: export.export_csv(self._catalogue, _name(request)))
+        return StreamingResponse(lines, media_type="text/csv", headers=_attached(request, "csv"))
+
+    async def file(self, request: Request) -> Response:
+        path = request.path_params["path"]
+        return await self._aside(lambda: files.run_file(self._catalogue, _name(request), path))
+
+    async def report(self, request: Request) -> Response:
+        stage, path = request.path_params["stage"], request.path_params["path"]
+        return await self._aside(lambda: files.report(self._catalogue, _name(request), stage, path))
+
+    async def page(self, request: Request) -> Response:
+        path = request.path_params["path"]
+        found = (self._static / path).resolve()
+        if found.is_relative_to(self._static.resolve()) and found.is_file():
+            lasting = {"cache-control": "max-age=31536000, immutable"}  # its name carries a hash of its content
+            return FileResponse(found, headers=lasting if path.startswith("assets/") else None)
+        if path.startswith(("api/", "files/", "reports/", "assets/")):
+            raise Refused(404, f"there is nothing at /{path}")
+        index = self._static / "index.html"  # any other address is a view of the page
+        return FileResponse(index) if index.is_file() else HTMLResponse(_NOT_BUILT)
+
+
+def _name(request: Request) -> str:
+    return str(request.path_params["name"])
+
+
+def _attached(request: Request, ending: str) -> dict[str, str]:
+    return {"content-disposition": f'attachment; filename="{_name(request)}.{ending}"'}
 
 
 def _json(content: Any) -> Response:

@@ -38,7 +38,6 @@ class Writer:
         request = self._read(name, body)
         if self._writing is not None:
             raise Refused(409, f"{self._writing} is writing; wait for it or stop it")
-        self._writing = request["model"]
         return self._events(request)
 
     def _read(self, name: str, body: Any) -> dict[str, Any]:
@@ -58,7 +57,10 @@ class Writer:
         }
 
     async def _events(self, request: dict[str, Any]) -> AsyncIterator[bytes]:
-        began, process = time.monotonic(), None
+        if self._writing is not None:  # another one has been quicker
+            yield _event("error", {"error": f"{self._writing} is writing; wait for it or stop it"})
+            return
+        self._writing, began, process = request["model"], time.monotonic(), None
         try:
             process = await asyncio.create_subprocess_exec(
                 sys.executable, "-m", "polyana.dashboard.generate", stdin=asyncio.subprocess.PIPE,
@@ -75,15 +77,18 @@ class Writer:
                 ended = kind in ("done", "error")
                 if kind == "done":
                     data["seconds"] = round(time.monotonic() - began, 3)
-                yield f"event: {kind}\ndata: {json.dumps(data)}\n\n".encode()
+                yield _event(kind, data)
             if not ended:
                 said = (await complaint).decode("utf-8", "replace").strip().splitlines() or ["it was killed"]
-                data = {"error": f"the process that writes has died: {said[-1]}"}
-                yield f"event: error\ndata: {json.dumps(data)}\n\n".encode()
+                yield _event("error", {"error": f"the process that writes has died: {said[-1]}"})
         finally:
             self._writing = None
             if process is not None and process.returncode is None:
                 process.kill()
+
+
+def _event(kind: str, data: dict[str, Any]) -> bytes:
+    return f"event: {kind}\ndata: {json.dumps(data)}\n\n".encode()
 
 
 def main() -> None:

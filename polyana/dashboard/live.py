@@ -1,8 +1,8 @@
 """GET /api/live: what has changed, as server-sent events. Nothing is looked at while no browser is connected.
 
-    event update   {"runs": [{"name", "step", "last", "status", and what else has changed}], "cursor"}
-    event reading  {"run", "share"}: the index is reading a long run for the first time
-    event gone     {"run"}
+event update   {"runs": [{"name", "step", "last", "status", and what else has changed}], "cursor"}
+event reading  {"run", "share"}: the index is reading a long run for the first time
+event gone     {"run"}
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class Live:
     def __init__(self, catalogue: Catalogue) -> None:
         self._catalogue = catalogue
         self._start = secrets.token_hex(4)  # of this server: another one has counted other changes
-        self._looked = 0.0
+        self._looked = self._glanced = -_LOOK
         self._turn = asyncio.Lock()
 
     def cursor(self) -> str:
@@ -55,7 +55,8 @@ class Live:
                     for run in gone:
                         yield _event("gone", {"run": run})
                     if changed:
-                        yield _event("update", {"runs": changed, "cursor": f"{self._start}-{known}"})
+                        here = f"{self._start}-{known}"
+                        yield f"id: {here}\n".encode() + _event("update", {"runs": changed, "cursor": here})
             if shares != (reading := dict(self._catalogue.reading)):
                 for run, share in reading.items():
                     if shares.get(run) != share:

@@ -19,7 +19,7 @@ import msgspec
 
 from polyana.dashboard.errors import Refused
 from polyana.errors import Damaged
-from polyana.registry import NAMESPACE, Commit, Repository
+from polyana.registry import NAMESPACE, Repository
 from polyana.storage import is_held, read_json, write_json
 from polyana.tracking import Index, RunDirectory
 from polyana.tracking.metrics import RECORDS
@@ -28,7 +28,7 @@ __all__ = ["Catalogue", "flat"]
 
 _TAIL = 16 << 10  # bytes at a file's end that hold its last rows: some 25 steps of 20 numbers
 _EVALUATION_WITHIN = 4 << 20  # bytes from the end within which the last evaluation is looked for; guess
-_NOTED = {"tags": list, "notes": str, "group": str}
+_NOTED: dict[str, type] = {"tags": list, "notes": str, "group": str}
 _BLANK: dict[str, Any] = {"tags": [], "notes": "", "group": ""}
 _MOST_HISTOGRAMS = 200  # steps: as many columns as a heat map shows
 _decoder = msgspec.json.Decoder()
@@ -86,7 +86,7 @@ class Catalogue:
         """(runs with the fields that changed after version `since`, runs that are gone)."""
         changed = []
         with self._lock:
-            for name, known in self._known.items():
+            for known in self._known.values():
                 fields = {key for key, version in known.versions.items() if version > since}
                 if fields:
                     always = {"name", "step", "last", "status"}
@@ -225,9 +225,11 @@ class Catalogue:
         self.catch_up(name)
         return self.index.records(name, kind, record)
 
-    def note(self, name: str, given: dict[str, Any]) -> dict[str, Any]:
+    def note(self, name: str, given: Any) -> dict[str, Any]:
         """Change tags, notes or group; all of them as they are then."""
         run = self.run(name)
+        if not isinstance(given, dict):
+            raise Refused(400, "tags, notes or group are wanted")
         for key, value in given.items():
             if key not in _NOTED or not isinstance(value, _NOTED[key]):
                 raise Refused(400, f"`{key}`: only tags (a list of texts), notes and group (texts) can be changed")
@@ -269,12 +271,12 @@ class Catalogue:
                     "time": commit.time,
                     "bytes": sum(sizes),
                     "refs": [ref for ref, identifier in refs.items() if identifier == commit.id],
-                    "load": self._load(name, commit, revision),
+                    "load": self._load(name, revision),
                 }
             )
         return found
 
-    def _load(self, name: str, commit: Commit, revision: str) -> dict[str, str]:
+    def _load(self, name: str, revision: str) -> dict[str, str]:
         hub = shlex.quote(str(self.home / "hub"))
         code = (
             f"from transformers import AutoModelForCausalLM; "
@@ -292,7 +294,10 @@ class Catalogue:
         ]
         for stage in self.stages_below(run):
             pages += [
-                {"title": f"{stage.name.partition('-')[0]} {path.stem}", "url": f"/reports/{run.name}/{stage.name}/{path.name}"}
+                {
+                    "title": f"{stage.name.partition('-')[0]} {path.stem}",
+                    "url": f"/reports/{run.name}/{stage.name}/{path.name}",
+                }
                 for path in sorted(stage.glob("*.html"))
             ]
         return pages

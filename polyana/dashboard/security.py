@@ -37,7 +37,7 @@ def is_loopback(host: str) -> bool:
 
 @dataclass(frozen=True)
 class Guard:
-    """Which requests are answered. `host`: the address that the server listens on. `token`: None where it needs none."""
+    """Which requests are answered. `host`: where the server listens. `token`: None where it needs none."""
 
     host: str
     token: str | None = None
@@ -59,7 +59,10 @@ class Guard:
         host = headers.get("host", "")
         name = urlsplit(f"//{host}").hostname or ""
         if not self.knows(name):
-            return 403, f"this server is not called {name or 'nothing'}; open it at the address that `polyana ui` printed"
+            return (
+                403,
+                f"this server is not called {name or 'nothing'}; open it at the address that `polyana ui` printed",
+            )
         origin = headers.get("origin")
         if origin is not None and urlsplit(origin).netloc != host:
             return 403, "this request came from another site's page"

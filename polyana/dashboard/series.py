@@ -1,10 +1,10 @@
 """POST /api/series: curves as binary, ready to be drawn.
 
-    request   {"series": [{"run", "metric"}], "x", "from", "to", "width", "smoothing"}
-    answer    uint32 LE length of a JSON header, the header, zero bytes up to a multiple of 8; then for each series
-              float64 LE arrays: x and y of the raw curve, of the smoothed one, of the ghost
-    header    [{"run", "metric", "raw": points, "smooth": points, "ghost": points, "total": points in view,
-              "marks": [x where an attempt went on]}]
+request   {"series": [{"run", "metric"}], "x", "from", "to", "width", "smoothing"}
+answer    uint32 LE length of a JSON header, the header, zero bytes up to a multiple of 8; then for each series
+          float64 LE arrays: x and y of the raw curve, of the smoothed one, of the ghost
+header    [{"run", "metric", "raw": points, "smooth": points, "ghost": points, "total": points in view,
+          "marks": [x where an attempt went on]}]
 """
 
 from __future__ import annotations

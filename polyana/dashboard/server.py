@@ -31,7 +31,7 @@ class Address:
     @property
     def url(self) -> str:
         host = f"[{self.host}]" if ":" in self.host else self.host
-        if self.host in ("0.0.0.0", "::"):  # noqa: S104
+        if self.host in ("0.0.0.0", "::"):
             host = socket.gethostname()
         return f"http://{host}:{self.port}/" + (f"?token={self.token}" if self.token else "")
 
@@ -57,8 +57,8 @@ def open_server(home: Path, host: str = "127.0.0.1", port: int | None = None) ->
     listening = _listen(host, port)
     address = Address(host, listening.getsockname()[1], None if is_loopback(host) else secrets.token_urlsafe(24))
     config = uvicorn.Config(
-        make_app(home, Guard(host, address.token)), log_level="critical", access_log=False, lifespan="off", loop="asyncio",
-        http="h11", ws="none", server_header=False, proxy_headers=False, timeout_graceful_shutdown=1,
+        make_app(home, Guard(host, address.token)), log_level="critical", access_log=False, lifespan="off",
+        loop="asyncio", http="h11", ws="none", server_header=False, proxy_headers=False, timeout_graceful_shutdown=1,
     )  # fmt: skip
     return address, Server(config, listening)
 

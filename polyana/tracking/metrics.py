@@ -65,7 +65,7 @@ class MetricLog:
         self.path = directory / f"attempt-{self.attempt:04d}.jsonl"
         self._file = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL, 0o644)
         self._say = say
-        self._encode = msgspec.json.Encoder(enc_hook=float).encode  # of the standard json, 1/13 of the time; the hook: numpy
+        self._encode = msgspec.json.Encoder(enc_hook=float).encode  # the hook: numbers of numpy and torch
         parent = self.attempt - 1 or None
         header = {"attempt": self.attempt, "parent": parent, "resumes_at": resumes_at, "recipe": recipe_hash}
         self._pending = b""

@@ -13,7 +13,8 @@ from typing import Literal, get_args
 
 import numpy as np
 
-from polyana.tracking.index import BLOCK, PEAK, Floats, Index, IndexedAttempt, Integers, Strip
+from polyana.tracking.index import BLOCK, PEAK, Index, IndexedAttempt, Integers, Strip
+from polyana.tracking.rows import Floats
 
 __all__ = ["AXES", "Axis", "Curves", "Drawn", "View", "pick_extremes", "smooth"]
 
@@ -173,8 +174,9 @@ class Curves:
         begins = (np.arange(len(peaks)) * BLOCK)[:, None]
         at = np.concatenate([(peaks["low_at"] + begins).ravel(), (peaks["high_at"] + begins).ravel()])
         values = np.concatenate([peaks["low"].ravel(), peaks["high"].ravel()])
-        ends = self._index.values(strip.series, int(numbers[0]), int(numbers[0])), self._index.values(
-            strip.series, int(numbers[-1]), int(numbers[-1])
+        ends = (
+            self._index.values(strip.series, int(numbers[0]), int(numbers[0])),
+            self._index.values(strip.series, int(numbers[-1]), int(numbers[-1])),
         )
         at = np.concatenate([[0, count - 1], at])
         values = np.concatenate([[ends[0][0], ends[1][-1]], values])
@@ -227,28 +229,17 @@ class Curves:
             return view.low, view.high
         if view.x in ("tokens", "epoch"):
             steps, x = self._reference(view.x)
-        else:
-            every: list[tuple[Floats, Floats]] = []
-            for attempt, strip in strips:
-                if len(strip.numbers_B):
-                    steps_N, times = self._places(strip.shape, int(strip.numbers_B[0]), int(strip.numbers_B[-1]))
-                    every.append((steps_N.astype(float), self._x(view.x, attempt, steps_N, times)))
-            steps, x = (np.concatenate(each) for each in zip(*every, strict=True)) if every else (np.empty(0),) * 2
-        inside = np.flatnonzero(_inside(x, view))
-        if not len(inside):
-            return (0.0, -1.0) if view.x in ("time", "relative") else self._between_references(steps, x, view)
-        if view.x in ("time", "relative"):
-            return float(steps[inside].min()), float(steps[inside].max())
-        # a point between two of the reference's may be in view, too
-        return float(steps[max(inside[0] - 1, 0)]), float(steps[min(inside[-1] + 1, len(steps) - 1)])
-
-    @staticmethod
-    def _between_references(steps: Floats, x: Floats, view: View) -> tuple[float, float]:
-        """The two steps of the reference curve between which the view lies."""
-        if not len(x):
-            return 0.0, -1.0
-        place = int(np.searchsorted(x, _or(view.low, -math.inf)))
-        return float(steps[max(place - 1, 0)]), float(steps[min(place, len(steps) - 1)])
+            before = int(np.searchsorted(x, _or(view.low, -math.inf), side="left")) - 1
+            behind = int(np.searchsorted(x, _or(view.high, math.inf), side="right"))
+            return float(steps[before]) if before >= 0 else None, float(steps[behind]) if behind < len(x) else None
+        first, last = math.inf, -math.inf
+        for attempt, strip in strips:
+            if len(strip.numbers_B):
+                steps_N, times = self._places(strip.shape, int(strip.numbers_B[0]), int(strip.numbers_B[-1]))
+                inside = steps_N[_inside(self._x(view.x, attempt, steps_N, times), view)]
+                first = min([first, *inside[:1], *inside[-1:]])
+                last = max([last, *inside[:1], *inside[-1:]])
+        return first, last
 
     def _x(self, axis: Axis, attempt: IndexedAttempt, steps: Integers, times: Floats) -> Floats:
         """x of points of one attempt; never falling, even where the clock does."""
@@ -404,4 +395,4 @@ def _recurrence(added: Floats, factor: float) -> Floats:
     if rows > 1:
         ends = _recurrence(within[:, -1], factor**_ROW)
         within[1:] += ends[:-1, None] * factor ** (powers + 1.0)
-    return within.reshape(-1)[:count]
+    return np.asarray(within.reshape(-1)[:count], dtype=np.float64)

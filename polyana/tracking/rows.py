@@ -1,0 +1,121 @@
+"""The lines of an attempt's file sorted into matrices of numbers and records, damaged ones counted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import chain
+from typing import Any
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from polyana.tracking.metrics import RECORDS
+
+__all__ = ["Floats", "Rows", "parse"]
+
+Floats = NDArray[np.float64]
+
+_LARGEST_STEP = 2**53  # beyond it a float64, as steps are while they are parsed, skips numbers
+_decoder = msgspec.json.Decoder()
+
+
+@dataclass
+class Rows:
+    """What a piece of a file says.
+
+    matrices: by the metrics of the rows, [2 + metrics, rows] with steps and times first. records: (kind, name, step,
+    time, JSON). header: of the file, {} when it is damaged. damaged: lines, damaged_at: a byte not behind the first.
+    """
+
+    matrices: dict[tuple[str, ...], list[Floats]] = field(default_factory=dict)
+    records: list[tuple[str, str, int, float | None, str]] = field(default_factory=list)
+    header: dict[str, Any] | None = None
+    damaged: int = 0
+    damaged_at: int | None = None
+
+
+def parse(piece: bytes, offset: int, into: Rows) -> None:
+    """Sort whole lines, which begin at byte `offset` of the file, into scalars and records."""
+    try:
+        found = _decoder.decode_lines(piece)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        found = list(_readable(piece, offset, into))
+    if offset == 0 and found and isinstance(found[0], dict) and "resumes_at" in found[0]:
+        into.header = _header(found.pop(0))
+    by_keys: dict[tuple[str, ...], list[dict[str, Any]]] = {}
+    for row in found:
+        if isinstance(row, dict):
+            by_keys.setdefault(tuple(row), []).append(row)
+        else:
+            _damage(into, 1, offset)
+    for keys, rows in by_keys.items():
+        kind = next((kind for kind in RECORDS if kind in keys), None)
+        if kind is not None:
+            for row in rows:
+                _take_record(kind, row, offset, into)
+            continue
+        matrix = _matrix(keys, rows)
+        if matrix is None:
+            whole = [row for row in rows if _is_scalars(row)]
+            _damage(into, len(rows) - len(whole), offset)
+            matrix = _matrix(keys, [{name: _number(value) for name, value in row.items()} for row in whole])
+        if matrix is not None and matrix.shape[1]:
+            names = [name for name in keys if name not in ("step", "time")]
+            places = [keys.index("step"), keys.index("time"), *(keys.index(name) for name in names)]
+            into.matrices.setdefault(tuple(names), []).append(matrix[places])
+
+
+def _readable(piece: bytes, offset: int, into: Rows) -> Iterator[Any]:
+    for line in piece.splitlines(keepends=True):
+        try:
+            yield _decoder.decode(line)
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            _damage(into, 1, offset)
+        offset += len(line)
+
+
+def _damage(into: Rows, lines: int, offset: int) -> None:
+    into.damaged += lines
+    if lines and into.damaged_at is None:
+        into.damaged_at = offset
+
+
+def _header(row: dict[str, Any]) -> dict[str, Any]:
+    whole = isinstance(row["resumes_at"], int) and isinstance(row.get("time"), int | float)
+    return row if whole else {}
+
+
+def _matrix(keys: tuple[str, ...], rows: Sequence[dict[str, Any]]) -> Floats | None:
+    """[keys, rows]; None unless all are numbers and each row has a step and a time."""
+    if "step" not in keys or "time" not in keys:
+        return None
+    try:
+        flat = np.fromiter(chain.from_iterable(map(dict.values, rows)), np.float64, len(keys) * len(rows))
+    except (TypeError, ValueError):
+        return None
+    matrix = flat.reshape(len(rows), len(keys)).T
+    steps = matrix[keys.index("step")]
+    return matrix if bool(np.all((steps >= 0) & (steps == np.floor(steps)) & (steps < _LARGEST_STEP))) else None
+
+
+def _is_scalars(row: dict[str, Any]) -> bool:
+    step = row.get("step")
+    numbers = all(value is None or isinstance(value, int | float) for value in row.values())
+    return isinstance(step, int) and 0 <= step < _LARGEST_STEP and isinstance(row.get("time"), int | float) and numbers
+
+
+def _number(value: float | None) -> float:
+    return float("nan") if value is None else value
+
+
+def _take_record(kind: str, row: dict[str, Any], offset: int, into: Rows) -> None:
+    step, time, about = row.get("step"), row.get("time"), row[kind]
+    named = about if kind == "histograms" else {about: row} if isinstance(about, str) else None
+    if not isinstance(step, int) or not isinstance(named, dict):
+        _damage(into, 1, offset)
+        return
+    for name, content in named.items():
+        text = msgspec.json.encode(content).decode()
+        into.records.append((kind, name, step, time if isinstance(time, int | float) else None, text))
