@@ -233,8 +233,8 @@ class Catalogue:
         for key, value in given.items():
             if key not in _NOTED or not isinstance(value, _NOTED[key]):
                 raise Refused(400, f"`{key}`: only tags (a list of texts), notes and group (texts) can be changed")
-            if key == "tags" and not all(isinstance(tag, str) for tag in value):
-                raise Refused(400, "`tags` should be texts")
+        if not all(isinstance(tag, str) for tag in given.get("tags", [])):
+            raise Refused(400, "`tags` should be texts")
         notes = read_notes(run) | given
         write_json(run.path / "notes.json", notes)
         return notes

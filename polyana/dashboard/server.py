@@ -17,6 +17,7 @@ __all__ = ["PORT", "Address", "open_server"]
 
 PORT = 8018
 """Where the dashboard is looked for; registered for nothing in particular."""
+_WAITING = 128  # connections that the system keeps until the server takes them; Python's default
 _NEXT = 20  # ports tried when it is taken: by dashboards of other homes
 
 
@@ -71,6 +72,7 @@ def _listen(host: str, port: int | None) -> socket.socket:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             listening.bind((host, number))
+            listening.listen(_WAITING)
         except OSError as error:
             listening.close()
             if number == tried[-1]:

@@ -141,7 +141,7 @@ class Curves:
             numbers = strip.numbers_B[chosen]
             steps, times = self._places(strip.shape, int(numbers[0]), int(numbers[-1]))
             if summarised:
-                at, values = self._extremes(strip, chosen, len(steps))
+                at, values = self._extremes(attempt, strip, chosen)
                 steps, times = steps[at], times[at]
             else:
                 values = self._index.values(strip.series, int(numbers[0]), int(numbers[-1]))
@@ -167,22 +167,22 @@ class Curves:
             self._positions[key] = self._index.positions(*key)
         return self._positions[key]
 
-    def _extremes(self, strip: Strip, chosen: slice, count: int) -> tuple[Integers, Floats]:
-        """(where, what) the lowest and the highest of each 64 points are, and the first and the last point."""
-        numbers = strip.numbers_B[chosen]
+    def _extremes(self, attempt: IndexedAttempt, strip: Strip, chosen: slice) -> tuple[Integers, Floats]:
+        """(where, what) the lowest and the highest of each 64 points are; all points of the first and the last block,
+        and of that in which the curve becomes a ghost."""
+        numbers, counts = strip.numbers_B[chosen], strip.counts_B[chosen]
         peaks = self._index.peaks(strip.series, int(numbers[0]), int(numbers[-1]))
-        begins = (np.arange(len(peaks)) * BLOCK)[:, None]
-        at = np.concatenate([(peaks["low_at"] + begins).ravel(), (peaks["high_at"] + begins).ravel()])
-        values = np.concatenate([peaks["low"].ravel(), peaks["high"].ravel()])
-        ends = (
-            self._index.values(strip.series, int(numbers[0]), int(numbers[0])),
-            self._index.values(strip.series, int(numbers[-1]), int(numbers[-1])),
-        )
-        at = np.concatenate([[0, count - 1], at])
-        values = np.concatenate([[ends[0][0], ends[1][-1]], values])
-        at, places = np.unique(at, return_index=True)
-        there = at < count  # parts of the last block that no point has reached
-        return at[there], values[places][there]
+        begins = np.arange(len(numbers)) * BLOCK
+        whole = (strip.firsts_B[chosen] <= attempt.covers_to) & (strip.lasts_B[chosen] >= attempt.covers_to)
+        whole[[0, -1]] = True
+        summed = peaks[~whole]
+        at = [(summed[name] + begins[~whole, None]).ravel() for name in ("low_at", "high_at")]
+        values = [summed[name].ravel() for name in ("low", "high")]
+        for place in np.flatnonzero(whole):
+            at.append(begins[place] + np.arange(counts[place]))
+            values.append(self._index.values(strip.series, int(numbers[place]), int(numbers[place])))
+        where, places = np.unique(np.concatenate(at), return_index=True)
+        return where, np.concatenate(values)[places]
 
     def _reach_back(
         self, strips: list[tuple[IndexedAttempt, Strip]], first: float | None, smoothing: float
