@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -28,17 +28,33 @@ __all__ = ["Catalogue", "flat"]
 
 _TAIL = 16 << 10  # bytes at a file's end that hold its last rows: some 25 steps of 20 numbers
 _EVALUATION_WITHIN = 4 << 20  # bytes from the end within which the last evaluation is looked for; guess
+_OVER = ("finished", "failed")
 _NOTED: dict[str, type] = {"tags": list, "notes": str, "group": str}
 _BLANK: dict[str, Any] = {"tags": [], "notes": "", "group": ""}
 _MOST_HISTOGRAMS = 200  # steps: as many columns as a heat map shows
 _decoder = msgspec.json.Decoder()
 
 
+_Stamp = tuple[int, int, int] | None  # of a file: when it was changed, how long it is, which one it is
+
+
+class _Signature(NamedTuple):
+    """What changes when anything in a run's summary may have."""
+
+    about: _Stamp
+    metrics: _Stamp
+    newest: _Stamp
+    notes: _Stamp
+    refs: _Stamp
+    is_training: bool
+
+
 @dataclass
 class _Known:
-    """A run as it was last seen. versions: the catalogue's version when each field got its value."""
+    """A run as it was last seen. attempts: its files; versions: the catalogue's when each field got its value."""
 
-    signature: tuple[Any, ...]
+    signature: _Signature
+    attempts: list[Path]
     summary: dict[str, Any]
     versions: dict[str, int] = field(default_factory=dict)
 
@@ -111,13 +127,12 @@ class Catalogue:
         return names
 
     def _look_at(self, name: str) -> None:
-        run = RunDirectory(self.home / "runs" / name)
+        run, known = RunDirectory(self.home / "runs" / name), self._known.get(name)
         try:
-            signature = _signature(run, Repository(self.home / "hub", name).path)
-            known = self._known.get(name)
+            signature, attempts = self._signature(run.path, known)
             if known is not None and known.signature == signature:
                 return
-            summary = self._summary(run, signature)
+            summary = self._summary(run, attempts, signature.is_training)
         except FileNotFoundError:
             return  # half-made or deleted this very moment
         except Damaged as error:
@@ -133,11 +148,27 @@ class Catalogue:
         if changed:
             self.version += 1
             versions |= dict.fromkeys(changed, self.version)
-        self._known[name] = _Known(signature, summary, versions)
+        self._known[name] = _Known(signature, attempts, summary, versions)
 
-    def _summary(self, run: RunDirectory, signature: tuple[Any, ...]) -> dict[str, Any]:
+    def _signature(self, path: Path, known: _Known | None) -> tuple[_Signature, list[Path]]:
+        """(signature, files of attempts) as they are now, from six `stat`s. Raises FileNotFoundError."""
+        here = str(path)
+        about = _stamp(f"{here}/run.json")
+        if about is None:
+            raise FileNotFoundError(here)
+        metrics = _stamp(f"{here}/metrics")
+        same = known is not None and known.signature.metrics == metrics
+        attempts = known.attempts if known is not None and same else _attempt_files(path / "metrics")
+        newest = _stamp(str(attempts[-1])) if attempts else None
+        notes = _stamp(f"{here}/notes.json")
+        refs = _stamp(f"{self.home}/hub/models--{NAMESPACE}--{path.name}/refs")
+        # Whoever goes on with a run that has come to an end writes that into run.json first.
+        over = known is not None and known.signature.about == about and known.summary["status"] in _OVER
+        is_training = not over and is_held(RunDirectory(path).lock_path)
+        return _Signature(about, metrics, newest, notes, refs, is_training), attempts
+
+    def _summary(self, run: RunDirectory, attempts: list[Path], is_training: bool) -> dict[str, Any]:
         about = run.about()
-        attempts = _attempt_files(run)
         last = _last_rows(attempts)
         moved = [path.stat().st_mtime for path in attempts[-1:]]
         settings = about.get("settings")
@@ -145,7 +176,7 @@ class Catalogue:
             "name": run.name,
             "recipe": str(about["recipe"]),
             "stage": str(about["stage"]),
-            "status": "training" if signature[-1] else str(about.get("outcome", "interrupted")),
+            "status": "training" if is_training else str(about.get("outcome", "interrupted")),
             "started": float(about["started"]),
             "updated": max([float(about.get("finished") or about["started"]), *moved]),
             "step": int(last.pop("step", 0)),
@@ -352,32 +383,22 @@ def _texts(nested: Any) -> Iterator[str]:
             yield from _texts(value)
 
 
-def _signature(run: RunDirectory, repository: Path) -> tuple[Any, ...]:
-    """Changes when anything in a summary may have; the last part: is it being trained now? Raises FileNotFoundError."""
-    about = _stamp(run.path / "run.json")
-    if about is None:
-        raise FileNotFoundError(run.path)
-    attempts = _attempt_files(run)
-    newest = _stamp(attempts[-1]) if attempts else None
-    notes, refs = _stamp(run.path / "notes.json"), _stamp(repository / "refs")
-    return about, len(attempts), newest, notes, refs, is_held(run.lock_path)
-
-
-def _stamp(path: Path) -> tuple[int, int, int] | None:
+def _stamp(path: str) -> _Stamp:
+    """Thousands of times a second, so without pathlib."""
     try:
-        found = path.stat()
+        found = os.stat(path)  # noqa: PTH116
     except OSError:
         return None
     return found.st_mtime_ns, found.st_size, found.st_ino
 
 
-def _attempt_files(run: RunDirectory) -> list[Path]:
+def _attempt_files(metrics: Path) -> list[Path]:
     try:
-        with os.scandir(run.metrics) as entries:
+        with os.scandir(metrics) as entries:
             names = sorted(entry.name for entry in entries)
     except OSError:
         return []
-    return [run.metrics / name for name in names if name.startswith("attempt-") and name.endswith(".jsonl")]
+    return [metrics / name for name in names if name.startswith("attempt-") and name.endswith(".jsonl")]
 
 
 def _last_rows(attempts: list[Path]) -> dict[str, Any]:

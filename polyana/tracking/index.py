@@ -50,14 +50,13 @@ _TRANSACTION = 32 << 20  # bytes of a file behind which the index is stored and 
 _MOST_SHAPES = (
     64  # of an attempt; then each metric is by itself, for whoever logs now this, now that fills no block; guess
 )
-_CLOCK = 1.0  # seconds that the clock may go back unmentioned; guess
 _DAMAGE = {sqlite3.SQLITE_ERROR, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
 
 _TABLES = """
 CREATE TABLE attempts(
     id INTEGER PRIMARY KEY, run TEXT NOT NULL, number INTEGER NOT NULL, inode INTEGER NOT NULL, beginning BLOB NOT NULL,
     resumes_at INTEGER, started REAL, size INTEGER NOT NULL, offset INTEGER NOT NULL, scalars INTEGER NOT NULL,
-    damaged INTEGER NOT NULL, damaged_at INTEGER, jumps INTEGER NOT NULL, UNIQUE(run, number));
+    damaged INTEGER NOT NULL, damaged_at INTEGER, jumps INTEGER NOT NULL, moment REAL NOT NULL, UNIQUE(run, number));
 CREATE TABLE shapes(id INTEGER PRIMARY KEY, attempt INTEGER NOT NULL, metrics TEXT NOT NULL, UNIQUE(attempt, metrics));
 CREATE TABLE series(id INTEGER PRIMARY KEY, attempt INTEGER NOT NULL, shape INTEGER NOT NULL, metric TEXT NOT NULL);
 CREATE INDEX series_by_metric ON series(attempt, metric);
@@ -379,7 +378,7 @@ def _read_on(connection: sqlite3.Connection, run: str, number: int, file: int) -
     """Take in the next part of an attempt's file; how far it is read now, and whether there is more."""
     found, beginning = os.fstat(file), os.pread(file, 512, 0)
     row = connection.execute(
-        "SELECT id, inode, beginning, offset FROM attempts WHERE run = ? AND number = ?", (run, number)
+        "SELECT id, inode, beginning, offset, moment FROM attempts WHERE run = ? AND number = ?", (run, number)
     ).fetchone()
     if row is not None and not (
         row[1] == found.st_ino and beginning.startswith(row[2]) and found.st_size >= row[3]
@@ -388,15 +387,15 @@ def _read_on(connection: sqlite3.Connection, run: str, number: int, file: int) -
         row = None
     if row is None:
         cursor = connection.execute(
-            "INSERT INTO attempts(run, number, inode, beginning, size, offset, scalars, damaged, jumps) "
-            "VALUES (?, ?, ?, '', 0, 0, 0, 0, 0)",
+            "INSERT INTO attempts(run, number, inode, beginning, size, offset, scalars, damaged, jumps, moment) "
+            "VALUES (?, ?, ?, '', 0, 0, 0, 0, 0, 0)",
             (run, number, found.st_ino),
         )
         attempt, offset = cursor.lastrowid, 0
     else:
         attempt, offset = row[0], row[3]
     assert attempt is not None
-    rows, end, torn = Rows(), min(found.st_size, offset + _TRANSACTION), False
+    rows, end, torn = Rows(moment=row[4] if row else 0.0), min(found.st_size, offset + _TRANSACTION), False
     while offset < end and not torn:
         piece = os.pread(file, _SLICE, offset)
         whole = piece.rfind(b"\n") + 1
@@ -407,15 +406,15 @@ def _read_on(connection: sqlite3.Connection, run: str, number: int, file: int) -
         if whole:
             parse(piece[:whole], offset, rows)
         offset += whole
-    jumps = _store(connection, attempt, rows)
+    _store(connection, attempt, rows)
     header = rows.header or {}
     scalars = sum(matrix.shape[1] for matrices in rows.matrices.values() for matrix in matrices)
     connection.execute(
         "UPDATE attempts SET resumes_at = coalesce(resumes_at, ?), started = coalesce(started, ?), beginning = ?, "
         "size = ?, offset = ?, scalars = scalars + ?, damaged = damaged + ?, damaged_at = coalesce(damaged_at, ?), "
-        "jumps = jumps + ? WHERE id = ?",
+        "jumps = jumps + ?, moment = ? WHERE id = ?",
         (header.get("resumes_at"), header.get("time"), beginning[:offset], found.st_size, offset, scalars,
-         rows.damaged, rows.damaged_at, jumps, attempt),
+         rows.damaged, rows.damaged_at, rows.jumps, rows.moment, attempt),
     )  # fmt: skip
     return offset, offset < found.st_size and not torn
 
@@ -438,18 +437,14 @@ def _forget(connection: sqlite3.Connection, run: str, number: int) -> None:
 # Storing
 
 
-def _store(connection: sqlite3.Connection, attempt: int, rows: Rows) -> int:
-    """Add what was parsed; how often the clock went back."""
+def _store(connection: sqlite3.Connection, attempt: int, rows: Rows) -> None:
     connection.executemany(
         f"INSERT INTO records(attempt, kind, name, step, time, content) VALUES ({attempt}, ?, ?, ?, ?, ?)", rows.records
     )
-    jumps = 0
     for metrics, matrices in rows.matrices.items():
         matrix = np.concatenate(matrices, axis=1)
-        jumps += int(np.sum(np.diff(matrix[1]) < -_CLOCK))
         for shape, series, places in _shapes(connection, attempt, metrics):
             _append(connection, shape, series, matrix[[0, 1, *places]])
-    return jumps
 
 
 def _shapes(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import chain
+from itertools import chain, compress
 from typing import Any
 
 import msgspec
@@ -18,6 +18,7 @@ __all__ = ["Floats", "Rows", "parse"]
 Floats = NDArray[np.float64]
 
 _LARGEST_STEP = 2**53  # beyond it a float64, as steps are while they are parsed, skips numbers
+_CLOCK = 1.0  # seconds that the clock may go back unmentioned; guess
 _decoder = msgspec.json.Decoder()
 
 
@@ -27,6 +28,7 @@ class Rows:
 
     matrices: by the metrics of the rows, [2 + metrics, rows] with steps and times first. records: (kind, name, step,
     time, JSON). header: of the file, {} when it is damaged. damaged: lines, damaged_at: a byte not behind the first.
+    moment: the last row's time; jumps: how often the clock went back.
     """
 
     matrices: dict[tuple[str, ...], list[Floats]] = field(default_factory=dict)
@@ -34,6 +36,8 @@ class Rows:
     header: dict[str, Any] | None = None
     damaged: int = 0
     damaged_at: int | None = None
+    moment: float = 0.0
+    jumps: int = 0
 
 
 def parse(piece: bytes, offset: int, into: Rows) -> None:
@@ -44,13 +48,14 @@ def parse(piece: bytes, offset: int, into: Rows) -> None:
         found = list(_readable(piece, offset, into))
     if offset == 0 and found and isinstance(found[0], dict) and "resumes_at" in found[0]:
         into.header = _header(found.pop(0))
-    by_keys: dict[tuple[str, ...], list[dict[str, Any]]] = {}
-    for row in found:
-        if isinstance(row, dict):
-            by_keys.setdefault(tuple(row), []).append(row)
-        else:
-            _damage(into, 1, offset)
-    for keys, rows in by_keys.items():
+    if set(map(type, found)) - {dict}:
+        rows = [row for row in found if isinstance(row, dict)]
+        _damage(into, len(found) - len(rows), offset)
+        found = rows
+    shapes = list(map(tuple, found))
+    moments: list[Floats] = []
+    for keys in dict.fromkeys(shapes):
+        rows = list(compress(found, map(keys.__eq__, shapes)))  # no line of Python for each row
         kind = next((kind for kind in RECORDS if kind in keys), None)
         if kind is not None:
             for row in rows:
@@ -65,6 +70,17 @@ def parse(piece: bytes, offset: int, into: Rows) -> None:
             names = [name for name in keys if name not in ("step", "time")]
             places = [keys.index("step"), keys.index("time"), *(keys.index(name) for name in names)]
             into.matrices.setdefault(tuple(names), []).append(matrix[places])
+            moments.append(matrix[places[1]])
+    if moments:
+        _watch_clock(moments, found[-1].get("time"), into)
+
+
+def _watch_clock(moments: list[Floats], last: Any, into: Rows) -> None:
+    """Count where the clock went back; `moments`: the times of each set of rows, `last`: of the last row of all."""
+    before, newest = into.moment, max(float(times.max()) for times in moments)
+    jumps = sum(int(np.sum(np.diff(times) < -_CLOCK)) for times in moments)
+    into.moment = float(last) if isinstance(last, int | float) else newest
+    into.jumps += jumps or int(into.moment < max(before, newest) - _CLOCK)
 
 
 def _readable(piece: bytes, offset: int, into: Rows) -> Iterator[Any]:

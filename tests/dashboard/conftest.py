@@ -59,7 +59,9 @@ class Browser:
         assert len(numbers) == 0
         return found
 
-    def events(self, path: str, seconds: float, method: str = "GET", body: Any = None) -> Iterator[tuple[str, Any, float]]:
+    def events(
+        self, path: str, seconds: float, method: str = "GET", body: Any = None
+    ) -> Iterator[tuple[str, Any, float]]:
         """(event, data, when) as they come, for so long."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=seconds)
         content, end, kind = None if body is None else json.dumps(body).encode(), time.monotonic() + seconds, ""
@@ -106,7 +108,9 @@ def make_run(home: Path) -> Callable[..., RunDirectory]:
 
     def make(steps: int = 10, recipe: str = "demo", **about: Any) -> RunDirectory:
         settings = {"train": {"lr": 0.01, "optimizer": {"kind": "adamw"}}, "seed": 7}
-        run = RunDirectory.create(home / "runs", recipe, "pretrain", {"settings": settings, "fingerprint": "0" * 64} | about)
+        run = RunDirectory.create(
+            home / "runs", recipe, "pretrain", {"settings": settings, "fingerprint": "0" * 64} | about
+        )
         run.note(outcome="finished", planned_steps=steps)
         log = MetricLog(run.metrics, 0, "", print)
         for step in range(1, steps + 1):

@@ -33,7 +33,7 @@ def test_a_new_point_is_told_within_a_second_while_it_trains(make_run, serve):
         cursor = browser.get("/api/runs")["cursor"]
         log = MetricLog(run.metrics, 10, "", print)
         events = browser.events(f"/api/live?cursor={cursor}", 20)
-        until(events, lambda kind, data: kind == "update")  # it is being trained, by its lock, in attempt 2
+        until(events, lambda kind, _: kind == "update")  # it is being trained, by its lock, in attempt 2
         for step in (11, 12, 13):
             time.sleep(1.1)
             written = time.time()
@@ -53,11 +53,11 @@ def test_runs_that_come_and_go(make_run, serve):
     cursor = browser.get("/api/runs")["cursor"]
     events = browser.events(f"/api/live?cursor={cursor}", 20)
     second = make_run(20)
-    data, _ = until(events, lambda kind, data: kind == "update")
+    data, _ = until(events, lambda kind, _: kind == "update")
     assert names(data) == [second.name]
     assert data["runs"][0]["config"]["train.lr"] == 0.01  # all of it: the page has not seen it
     shutil.rmtree(first.path)
-    data, _ = until(events, lambda kind, data: kind == "gone")
+    data, _ = until(events, lambda kind, _: kind == "gone")
     assert data == {"run": first.name}
     events.close()
 
@@ -66,7 +66,7 @@ def test_a_browser_of_an_earlier_server_is_told_everything(make_run, serve):
     run, browser = make_run(), serve()
     old = browser.get("/api/runs")["cursor"]
     again = serve()
-    data, _ = until(again.events(f"/api/live?cursor={old}", 10), lambda kind, data: kind == "update")
+    data, _ = until(again.events(f"/api/live?cursor={old}", 10), lambda kind, _: kind == "update")
     assert names(data) == [run.name]
     assert data["cursor"] != old
 

@@ -42,8 +42,8 @@ def test_a_trained_run_from_end_to_end(trained, serve, home):
     ]
     newest = detail["checkpoints"][-1]
     assert {"main", "step-12"} <= set(newest["refs"])
-    assert newest["bytes"] == sum(path.stat().st_size for path in (home / "hub").glob(f"*/snapshots/{newest['commit']}/*")
-                                  if path.name != "commit.json")  # fmt: skip
+    files = (home / "hub").glob(f"*/snapshots/{newest['commit']}/*")
+    assert newest["bytes"] == sum(path.stat().st_size for path in files if path.name != "commit.json")
     assert f"revision='step-{newest['step']}'" in newest["load"]["transformers"]
     assert detail["schedule"]["steps"] == list(range(1, 13))
     assert np.allclose(detail["schedule"]["lr"], [rate for _, rate in curves["train/lr"]])
@@ -161,7 +161,10 @@ def test_best_is_moved(trained, serve, home):
 
 
 def test_two_runs_differ_in_what_was_set(make_run, serve):
-    a, b = make_run(), make_run(settings={"train": {"lr": 0.02, "optimizer": {"kind": "adamw"}}, "seed": 7, "more": [1]})
+    a, b = (
+        make_run(),
+        make_run(settings={"train": {"lr": 0.02, "optimizer": {"kind": "adamw"}}, "seed": 7, "more": [1]}),
+    )
     assert serve().get(f"/api/diff?a={a.name}&b={b.name}") == [
         {"key": "train.lr", "a": 0.01, "b": 0.02}, {"key": "more", "a": None, "b": [1]}
     ]  # fmt: skip

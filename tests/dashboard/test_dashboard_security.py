@@ -75,11 +75,11 @@ def test_a_token_is_made_for_what_others_can_reach():
      "link", "samples/..%5c..%5csecret", "samples"],
 )  # fmt: skip
 def test_no_path_leads_out_of_a_run(serve, make_run, home, path):
-    run, _ = make_run(), (home / "secret").write_text("secret")
+    run, _ = make_run(), (home / "secret").write_text("treasure")
     (run.path / "link").symlink_to(home / "secret")
     status, _, body = serve().ask("GET", f"/files/{run.name}/{path}")
     assert status == 404
-    assert b"secret" not in body.replace(path.encode(), b"")
+    assert b"treasure" not in body
 
 
 @pytest.mark.parametrize("name", ["..", ".", "..%2f..", "%2e%2e", "a%2fb", "%00"])

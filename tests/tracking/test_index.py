@@ -36,8 +36,8 @@ def read(index, metrics, metric="train/loss"):
 def test_what_is_indexed_is_what_the_files_say(tmp_path, index):
     """Against the plain reader of the files, over several blocks, resumes and a value that is not finite."""
     metrics = tmp_path / "metrics"
-    write(metrics, range(1, 3 * BLOCK + 7), names=("a", "b"), value=lambda step: np.sin(step))
-    write(metrics, range(2000, 2 * BLOCK + 900), resumes_at=1999, names=("a", "c"), value=lambda step: np.cos(step))
+    write(metrics, range(1, 3 * BLOCK + 7), names=("a", "b"), value=np.sin)
+    write(metrics, range(2000, 2 * BLOCK + 900), resumes_at=1999, names=("a", "c"), value=np.cos)
     write(metrics, [], resumes_at=5)
     index.catch_up("run", metrics)
     curves = read_curves(metrics)
