@@ -8,6 +8,7 @@ import os
 import shlex
 import sys
 import time
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -259,7 +260,8 @@ def ui(
         import webbrowser
 
         webbrowser.open(address.url)
-    server.serve_until_stopped()
+    with suppress(KeyboardInterrupt):
+        server.serve_until_stopped()
 
 
 @app.command()

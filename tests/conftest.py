@@ -133,6 +133,23 @@ def torchrun(tmp_path_factory: pytest.TempPathFactory):
 
 
 @pytest.fixture
+def serve(home: Path):
+    """serve(): a client of a dashboard of this home, which has just been started."""
+    from served import servers
+
+    with servers(home) as start:
+        yield start
+
+
+@pytest.fixture
+def make_run(home: Path):
+    """make_run(steps): a run with a curve, as a finished training leaves it."""
+    from served import write_run
+
+    return lambda *arguments, **about: write_run(home, *arguments, **about)
+
+
+@pytest.fixture
 def small_disk(tmp_path):
     """A real file system of 4 MB."""
     place = tmp_path / "disk"

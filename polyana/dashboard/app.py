@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import sqlite3
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -83,7 +85,9 @@ class _Answers:
     """One method a route."""
 
     def __init__(self, home: Path, static: Path) -> None:
-        self._catalogue = Catalogue(home, Index(home / "index.sqlite"))
+        # somebody else's runs, shared to be looked at, have their index elsewhere
+        place = home if os.access(home, os.W_OK) else Path(tempfile.mkdtemp(prefix="polyana-"))
+        self._catalogue = Catalogue(home, Index(place / "index.sqlite"))
         self._live, self._writer, self._static = Live(self._catalogue), Writer(self._catalogue), static
 
     async def _aside(self, work: Callable[[], T]) -> T:

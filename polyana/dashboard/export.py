@@ -26,12 +26,9 @@ _MOST_SAMPLES = 12  # steps whose samples an export shows, evenly; guess
 def export_html(catalogue: Catalogue, name: str) -> str:
     """A run's figures, charts, samples and recipe as one page without scripts; what the run has written is text."""
     detail = catalogue.detail(name)
-    curves = Curves(catalogue.index, name)
-    charts = [
-        chart
-        for metric in detail["metrics"]
-        if (chart := _chart(metric, curves.draw(metric, View(width=_WIDTH, smoothing=0.9))))
-    ]
+    with catalogue.index.snapshot():
+        curves, view = Curves(catalogue.index, name), View(width=_WIDTH, smoothing=0.9)
+        charts = [chart for metric in detail["metrics"] if (chart := _chart(metric, curves.draw(metric, view)))]
     found = read_samples(catalogue, name)
     steps, samples = found["steps"], found["samples"]
     if len(steps) > _MOST_SAMPLES:
@@ -76,9 +73,9 @@ def export_csv(catalogue: Catalogue, name: str) -> Iterator[str]:
     """A line for each step and a column for each metric; empty where it was not measured or not finite."""
     catalogue.run(name)
     catalogue.catch_up(name)
-    metrics = catalogue.index.metrics(name)
-    curves = Curves(catalogue.index, name)
-    points = [curves.points(metric) for metric in metrics]
+    with catalogue.index.snapshot():
+        metrics, curves = catalogue.index.metrics(name), Curves(catalogue.index, name)
+        points = [curves.points(metric) for metric in metrics]
     steps = np.unique(np.concatenate([steps for steps, _ in points])) if points else np.empty(0, dtype=np.int64)
     table = np.full((len(steps), len(metrics)), np.nan)
     for column, (at, values) in enumerate(points):

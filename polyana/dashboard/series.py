@@ -30,17 +30,15 @@ def draw_series(catalogue: Catalogue, body: Any) -> bytes:
     view, wanted = _read(body)
 
     def draw() -> list[Drawn]:
-        runs: dict[str, Curves] = {}
-        drawn = []
-        for run, metric in wanted:
-            if run not in runs:
-                try:
-                    catalogue.catch_up(run)
-                except Refused:
-                    catalogue.index.forget(run)
-                runs[run] = Curves(catalogue.index, run)
-            drawn.append(runs[run].draw(metric, view))
-        return drawn
+        index, names = catalogue.index, dict.fromkeys(run for run, _ in wanted)
+        for run in names:
+            try:
+                catalogue.catch_up(run)
+            except Refused:
+                index.forget(run)
+        with index.snapshot():
+            curves = {run: Curves(index, run) for run in names}
+            return [curves[run].draw(metric, view) for run, metric in wanted]
 
     return encode(wanted, catalogue.index.use(draw))
 

@@ -152,7 +152,7 @@ class Index:
                 connection.execute("PRAGMA page_size = 16384")
                 connection.execute("PRAGMA journal_mode = WAL")
                 connection.execute("PRAGMA synchronous = NORMAL")
-                connection.execute("PRAGMA cache_size = -65536")
+                connection.execute("PRAGMA cache_size = -16384")
                 (version,) = connection.execute("PRAGMA user_version").fetchone()
                 (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
                 if version == _VERSION:
@@ -167,6 +167,17 @@ class Index:
             connection.close()
             _delete(self.place)
         raise sqlite3.DatabaseError(f"{self.place} cannot be made")
+
+    @contextmanager
+    def snapshot(self) -> Iterator[None]:
+        """In the block everything that this thread reads is of one moment, whatever is read on meanwhile."""
+        connection = self._connection()
+        connection.execute("BEGIN")
+        try:
+            yield
+        finally:
+            with suppress(sqlite3.Error):
+                connection.execute("ROLLBACK")  # there is nothing to store
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
@@ -271,7 +282,8 @@ class Index:
             if size > offset:
                 said.append(f"{name}: the last line is torn, {size - offset:,} bytes: at most one step is missing")
             if jumps:
-                said.append(f"{name}: the clock went back {jumps:,} times; curves over time stand still there")
+                often = "once" if jumps == 1 else f"{jumps:,} times"
+                said.append(f"{name}: the clock went back {often}; curves over time stand still there")
         return said
 
     def strips(self, attempt: int, metric: str) -> list[Strip]:

@@ -144,8 +144,12 @@ def read_attempts(directory: Path) -> list[Attempt]:
     attempts = []
     for path in sorted(directory.glob("attempt-*.jsonl")):
         rows = list(_rows(path))
-        if rows:
+        if rows and "resumes_at" in rows[0]:
             attempts.append(Attempt(rows[0]["attempt"], rows[0]["resumes_at"], rows[1:]))
+        elif rows:  # its header is damaged: it is taken to go on where its first row stands
+            first = min((row["step"] for row in rows if "step" in row), default=1)
+            number = int(path.stem.removeprefix("attempt-"))
+            attempts.append(Attempt(number, first - 1 if number > 1 else 0, rows))
     return attempts
 
 
@@ -177,5 +181,5 @@ def _rows(path: Path) -> Iterator[dict[str, Any]]:
             row = json.loads(line)
         except ValueError:
             continue
-        if isinstance(row, dict):
+        if isinstance(row, dict) and ("step" in row or "resumes_at" in row):
             yield row

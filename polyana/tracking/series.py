@@ -69,7 +69,8 @@ class _Points:
 
 
 class Curves:
-    """The curves of one run as they are now; what several of them share is read once."""
+    """The curves of one run; what several of them share is read once. Used within one `snapshot` of the index, unless
+    nobody else reads on."""
 
     def __init__(self, index: Index, run: str) -> None:
         self._index, self._run = index, run

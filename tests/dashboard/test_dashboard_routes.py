@@ -295,6 +295,17 @@ def test_without_a_built_page_the_address_says_how_to_build_it(serve, monkeypatc
     assert b"make ui" in body or b"<script" in body  # a checkout; built
 
 
+def test_500_runs_are_listed(make_run, serve, home):
+    """How long it takes is measured by benchmarks/tracking; here, that nothing of it needs the index."""
+    first = make_run(200)
+    for number in range(499):
+        shutil.copytree(first.path, first.path.with_name(f"copy-{number:03d}"))
+    answer = serve().get("/api/runs")
+    assert len({run["name"] for run in answer["runs"]}) == 500
+    assert {run["last"]["train/loss"] for run in answer["runs"]} == {1 / 200}
+    assert not (home / "index.sqlite").exists()
+
+
 def test_a_home_without_runs(serve):
     answer = serve().get("/api/runs")
     assert (answer["runs"], answer["troubles"]) == ([], [])

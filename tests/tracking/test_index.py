@@ -64,7 +64,7 @@ def test_a_line_on_its_way_is_waited_for(tmp_path, index):
         assert [step for step, _ in read(index, path.parent)] == [1, 2, 3]
         (said,) = index.troubles("run")
         assert "torn" in said
-        file.write(b'me":5.0}\n')
+        file.write(b'me":9e9}\n')
     assert [step for step, _ in read(index, path.parent)] == [1, 2, 3, 4]
     assert index.troubles("run") == []
 
@@ -95,6 +95,7 @@ def test_a_damaged_header_costs_the_header_alone(tmp_path, index):
     path.write_bytes(b"{torn\n" + path.read_bytes().partition(b"\n")[2])
     assert [step for step, _ in read(index, metrics)] == list(range(1, 15))
     assert any("header" in said for said in index.troubles("run"))
+    assert read_curves(metrics)["train/loss"] == read(index, metrics)
 
 
 def test_a_shorter_or_another_file_is_read_anew(tmp_path, index):
@@ -162,7 +163,8 @@ def test_several_processes_read_one_run_at_once(tmp_path):
         "index = Index(Path(sys.argv[1]))\n"
         "def look():\n"
         "    index.catch_up('run', Path(sys.argv[2]))\n"
-        "    return Curves(index, 'run').points('x')[0].tolist()\n"
+        "    with index.snapshot():\n"
+        "        return Curves(index, 'run').points('x')[0].tolist()\n"
         "end = time.monotonic() + 20\n"
         "while len(steps := index.use(look)) < 6000 and time.monotonic() < end:\n"
         "    assert steps == list(range(len(steps))), steps[:10]\n"

@@ -1,4 +1,4 @@
-"""A real server on loopback, a small client, and runs as trainings leave them."""
+"""A real server of the dashboard on loopback, a small client, and runs as trainings leave them."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ import json
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pytest
 
 from polyana.dashboard import open_server
 from polyana.tracking import MetricLog, RunDirectory
@@ -20,8 +20,8 @@ from polyana.tracking import MetricLog, RunDirectory
 class Browser:
     """Asks one server; `host`: what stands in the Host header."""
 
-    def __init__(self, port: int) -> None:
-        self.port = port
+    def __init__(self, port: int, token: str | None) -> None:
+        self.port, self.token = port, token
         self.host = f"127.0.0.1:{port}"
 
     def ask(self, method: str, path: str, body: Any = None, **headers: str) -> tuple[int, dict[str, str], bytes]:
@@ -80,9 +80,9 @@ class Browser:
             connection.close()
 
 
-@pytest.fixture
-def serve(home: Path) -> Iterator[Callable[..., Browser]]:
-    """serve(): a server for the test's home, as `polyana ui` starts it."""
+@contextmanager
+def servers(home: Path) -> Iterator[Callable[..., Browser]]:
+    """Starts servers of a home as `polyana ui` does, and stops them in the end."""
     started = []
 
     def start(host: str = "127.0.0.1") -> Browser:
@@ -91,32 +91,27 @@ def serve(home: Path) -> Iterator[Callable[..., Browser]]:
         thread = threading.Thread(target=server.serve_until_stopped)
         thread.start()
         started.append((server, thread))
-        browser = Browser(address.port)
-        browser.token = address.token  # type: ignore[attr-defined]
-        return browser
+        return Browser(address.port, address.token)
 
-    yield start
-    for server, thread in started:
-        server.should_exit = True
-        thread.join(10)
-        assert not thread.is_alive()
+    try:
+        yield start
+    finally:
+        for server, thread in started:
+            server.should_exit = True
+            thread.join(10)
+            assert not thread.is_alive()
 
 
-@pytest.fixture
-def make_run(home: Path) -> Callable[..., RunDirectory]:
-    """make_run(steps): a run with a curve, as a finished training leaves it."""
-
-    def make(steps: int = 10, recipe: str = "demo", **about: Any) -> RunDirectory:
-        settings = {"train": {"lr": 0.01, "optimizer": {"kind": "adamw"}}, "seed": 7}
-        run = RunDirectory.create(
-            home / "runs", recipe, "pretrain", {"settings": settings, "fingerprint": "0" * 64} | about
-        )
-        run.note(outcome="finished", planned_steps=steps)
-        log = MetricLog(run.metrics, 0, "", print)
-        for step in range(1, steps + 1):
-            log.log(step, {"train/loss": 1 / step, "train/tokens": step * 100})
-        log.log(steps, {"eval/loss": 0.5})
-        log.close()
-        return run
-
-    return make
+def write_run(home: Path, steps: int = 10, recipe: str = "demo", **about: Any) -> RunDirectory:
+    """A run with a curve, as a finished training leaves it; `about`: for run.json."""
+    settings = {"train": {"lr": 0.01, "optimizer": {"kind": "adamw"}}, "seed": 7}
+    run = RunDirectory.create(
+        home / "runs", recipe, "pretrain", {"settings": settings, "fingerprint": "0" * 64} | about
+    )
+    run.note(outcome="finished", planned_steps=steps)
+    log = MetricLog(run.metrics, 0, "", print)
+    for step in range(1, steps + 1):
+        log.log(step, {"train/loss": 1 / step, "train/tokens": step * 100})
+    log.log(steps, {"eval/loss": 0.5})
+    log.close()
+    return run
