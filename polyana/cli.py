@@ -253,6 +253,8 @@ def ui(
         raise UserError(
             f"there is no {_relative(directory)} yet; `polyana run RECIPE` makes it, or name it with --home"
         )
+    if hasattr(os, "nice"):
+        os.nice(10)  # a training on this machine goes before whoever looks at it
     address, server = open_server(directory, host, port)
     _print(address.url)
     sys.stdout.flush()

@@ -40,23 +40,27 @@ class Live:
         """Events for one browser that knows everything up to `cursor`; ends when the browser goes."""
         start, _, version = cursor.rpartition("-")
         known = int(version) if start == self._start and version.isdigit() else 0
+        self._catalogue.watched += 1
+        try:
+            async for piece in self._tell(known):
+                yield piece
+        finally:
+            self._catalogue.watched -= 1
+
+    async def _tell(self, known: int) -> AsyncIterator[bytes]:
         spoke, shares = time.monotonic(), dict[str, float]()
-        told = dict[str, float]()  # run -> when it was last mentioned
         yield b": connected\n\n"
         while True:
             await self._look()
             version_now = self._catalogue.version
             if version_now > known:
                 changed, gone = self._catalogue.news(known)
-                now = time.monotonic()
-                if any(now - told.get(row["name"], -1.0) >= _LOOK for row in changed) or gone:
-                    told |= {row["name"]: now for row in changed}
-                    known, spoke = version_now, now
-                    for run in gone:
-                        yield _event("gone", {"run": run})
-                    if changed:
-                        here = f"{self._start}-{known}"
-                        yield f"id: {here}\n".encode() + _event("update", {"runs": changed, "cursor": here})
+                known, spoke = version_now, time.monotonic()
+                for run in gone:
+                    yield _event("gone", {"run": run})
+                if changed:
+                    here = f"{self._start}-{known}"
+                    yield f"id: {here}\n".encode() + _event("update", {"runs": changed, "cursor": here})
             if shares != (reading := dict(self._catalogue.reading)):
                 for run, share in reading.items():
                     if shares.get(run) != share:

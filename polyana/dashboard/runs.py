@@ -6,9 +6,11 @@ when one of them has changed. So 500 runs are there at once, and an idle one cos
 
 from __future__ import annotations
 
+import math
 import os
 import shlex
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -28,6 +30,8 @@ __all__ = ["Catalogue", "flat"]
 
 _TAIL = 16 << 10  # bytes at a file's end that hold its last rows: some 25 steps of 20 numbers
 _EVALUATION_WITHIN = 4 << 20  # bytes from the end within which the last evaluation is looked for; guess
+_TELLING = 0.95  # seconds between two changes of a run in training: just below those between two looks
+_SHARED = 1.0  # seconds; longer than browsers that heard of one change take to ask, and than until the next is told
 _OVER = ("finished", "failed")
 _NOTED: dict[str, type] = {"tags": list, "notes": str, "group": str}
 _BLANK: dict[str, Any] = {"tags": [], "notes": "", "group": ""}
@@ -51,9 +55,11 @@ class _Signature(NamedTuple):
 
 @dataclass
 class _Known:
-    """A run as it was last seen. attempts: its files; versions: the catalogue's when each field got its value."""
+    """A run as it was last seen to have changed. looked: when; attempts: its files; versions: the catalogue's when each
+    field got its value."""
 
     signature: _Signature
+    looked: float
     attempts: list[Path]
     summary: dict[str, Any]
     versions: dict[str, int] = field(default_factory=dict)
@@ -65,8 +71,10 @@ class Catalogue:
     def __init__(self, home: Path, index: Index) -> None:
         self.home, self.index = home, index
         self.version = 0
+        self.watched = 0  # browsers that are told what changes
         self.reading: dict[str, float] = {}  # run -> share of its files that the index has read, while it reads
         self._known: dict[str, _Known] = {}
+        self._read_on: dict[str, float] = {}  # run -> when the index last began to read on
         self._gone: dict[str, int] = {}
         self._damaged: dict[str, str] = {}
         self._lock = threading.Lock()
@@ -74,10 +82,16 @@ class Catalogue:
     # The table
 
     def look(self, only_training: bool = False) -> None:
-        """See what has changed; `only_training`: of the runs that were being trained at the last look."""
+        """See what has changed; `only_training`: of the runs that were being trained at the last look and have not
+        changed within this second, so that one which takes a hundred steps a second is told once."""
         with self._lock:
             if only_training:
-                names = [name for name, known in self._known.items() if known.summary["status"] == "training"]
+                before = time.monotonic() - _TELLING
+                names = [
+                    name
+                    for name, known in self._known.items()
+                    if known.summary["status"] == "training" and known.looked < before
+                ]
             else:
                 names = self._listed()
                 for name in self._known.keys() - set(names):
@@ -148,7 +162,7 @@ class Catalogue:
         if changed:
             self.version += 1
             versions |= dict.fromkeys(changed, self.version)
-        self._known[name] = _Known(signature, attempts, summary, versions)
+        self._known[name] = _Known(signature, time.monotonic(), attempts, summary, versions)
 
     def _signature(self, path: Path, known: _Known | None) -> tuple[_Signature, list[Path]]:
         """(signature, files of attempts) as they are now, from six `stat`s. Raises FileNotFoundError."""
@@ -202,7 +216,14 @@ class Catalogue:
     # One run
 
     def catch_up(self, name: str) -> None:
-        """Let the index read what a run has written since; `reading` tells how far it is."""
+        """Let the index read what a run has written since; `reading` tells how far it is.
+
+        Browsers that hear of a change at once ask at once: while any is listening, the index is read on once for all.
+        """
+        began, seen = time.monotonic(), self._known.get(name)
+        read = self._read_on.get(name, -math.inf)
+        if self.watched and seen is not None and read >= seen.looked and began - read < _SHARED:
+            return
 
         def progress(share: float) -> None:
             self.reading[name] = share
@@ -211,6 +232,7 @@ class Catalogue:
             self.index.catch_up(name, self.run(name).metrics, progress)
         finally:
             self.reading.pop(name, None)
+        self._read_on[name] = began
 
     def detail(self, name: str) -> dict[str, Any]:
         """All of a run's page but its curves."""

@@ -8,7 +8,8 @@ blobs instead of the files. Rows with the same metrics have the same *shape*, an
     series      one metric of a shape
     blocks      1,024 rows of a shape: how many, their first and last step       id = shape << 24 | number
     positions   their steps and times                                            same id
-    chunks      the lowest and the highest of each 64 points of one metric       id = series << 24 | number
+    chunks      the lowest and the highest of each 64 points of one metric, in   id = series << 24 | number
+                full blocks
     points      the values themselves                                            same id
     records     events, histograms, texts, tables, images
 
@@ -33,7 +34,7 @@ from numpy.typing import NDArray
 from polyana.storage import locked
 from polyana.tracking.rows import Floats, Rows, parse
 
-__all__ = ["BLOCK", "PEAK", "PEAKS", "Floats", "Index", "IndexedAttempt", "Integers", "Strip"]
+__all__ = ["BLOCK", "PEAK", "PEAKS", "Blocks", "Index", "IndexedAttempt", "Integers"]
 
 T = TypeVar("T")
 Integers = NDArray[np.int64]
@@ -85,12 +86,9 @@ class IndexedAttempt:
 
 
 @dataclass(frozen=True)
-class Strip:
-    """The points of one metric in the rows of one shape. numbers_B, counts_B, firsts_B, lasts_B: of its B blocks the
-    number, how many points, the lowest and the highest step."""
+class Blocks:
+    """B blocks of a shape: the number of each, its rows, the lowest and the highest step."""
 
-    series: int
-    shape: int
     numbers_B: Integers
     counts_B: Integers
     firsts_B: Integers
@@ -286,20 +284,19 @@ class Index:
                 said.append(f"{name}: the clock went back {often}; curves over time stand still there")
         return said
 
-    def strips(self, attempt: int, metric: str) -> list[Strip]:
-        """Where an attempt's points of `metric` are."""
-        connection = self._connection()
-        found = []
-        for series, shape in connection.execute(
+    def strips(self, attempt: int, metric: str) -> list[tuple[int, int]]:
+        """(series, shape) of each set of rows in which an attempt has `metric`."""
+        return self._connection().execute(
             "SELECT id, shape FROM series WHERE attempt = ? AND metric = ? ORDER BY id", (attempt, metric)
-        ).fetchall():
-            rows = connection.execute(
-                "SELECT id & 16777215, count, first_step, last_step FROM blocks WHERE id BETWEEN ? AND ? ORDER BY id",
-                (shape << 24, shape << 24 | 0xFFFFFF),
-            ).fetchall()
-            numbers, counts, firsts, lasts = np.array(rows, dtype=np.int64).reshape(-1, 4).T
-            found.append(Strip(series, shape, numbers, counts, firsts, lasts))
-        return found
+        ).fetchall()  # fmt: skip
+
+    def blocks(self, shape: int) -> Blocks:
+        """The blocks of a shape, in the order they were written."""
+        rows = self._connection().execute(
+            "SELECT id & 16777215, count, first_step, last_step FROM blocks WHERE id BETWEEN ? AND ? ORDER BY id",
+            _between(shape, 0, 0xFFFFFF),
+        ).fetchall()  # fmt: skip
+        return Blocks(*np.array(rows, dtype=np.int64).reshape(-1, 4).T)
 
     def positions(self, shape: int, first: int, last: int) -> tuple[Integers, Floats]:
         """Steps and times (seconds since 1970) of the rows in the blocks from number `first` to `last`."""
@@ -317,7 +314,8 @@ class Index:
         return np.frombuffer(b"".join([values for (values,) in rows]), dtype=np.float64)
 
     def peaks(self, series: int, first: int, last: int) -> NDArray[np.void]:
-        """PEAKS x [blocks, BLOCK / PEAK]: the lowest and the highest of each 64 points, and where in the block."""
+        """PEAKS x [blocks, BLOCK / PEAK]: the lowest and the highest of each 64 points, and where in the block; of
+        full blocks, which the last may not be."""
         rows = self._connection().execute(
             "SELECT peaks FROM chunks WHERE id BETWEEN ? AND ? ORDER BY id", _between(series, first, last)
         )
@@ -507,16 +505,16 @@ def _append(connection: sqlite3.Connection, shape: int, series: list[int], matri
         "INSERT OR REPLACE INTO positions VALUES (?, ?, ?)",
         [(identifier, steps[part].data, times[part].data) for identifier, part in zip(identifiers, parts, strict=True)],
     )
+    full = len(steps) // BLOCK
     for one, row in zip(series, matrix[2:], strict=True):
-        values = np.ascontiguousarray(row)
-        peaks = find_peaks(values)
-        names = [one << 24 | number + place for place in range(len(parts))]
-        connection.executemany(
-            "INSERT OR REPLACE INTO chunks VALUES (?, ?)", list(zip(names, map(bytes, peaks), strict=True))
-        )
+        values, names = np.ascontiguousarray(row), [one << 24 | number + place for place in range(len(parts))]
         connection.executemany(
             "INSERT OR REPLACE INTO points VALUES (?, ?)",
             [(identifier, values[part].data) for identifier, part in zip(names, parts, strict=True)],
+        )
+        connection.executemany(
+            "INSERT INTO chunks VALUES (?, ?)",
+            list(zip(names[:full], map(bytes, find_peaks(values[: full * BLOCK])), strict=True)),
         )
 
 
@@ -533,14 +531,11 @@ def _block(connection: sqlite3.Connection, shape: int, series: list[int], number
 
 
 def find_peaks(values: Floats) -> NDArray[np.void]:
-    """PEAKS x [blocks, BLOCK / PEAK] of values [points]; where a part has no finite value, or no point, NaN."""
-    blocks = -(-len(values) // BLOCK)
-    padded = np.full(blocks * BLOCK, np.nan)
-    padded[: len(values)] = values
-    parts = padded.reshape(blocks, BLOCK // PEAK, PEAK)
+    """PEAKS x [blocks, BLOCK / PEAK] of values [blocks * BLOCK]; NaN where a part has no finite value."""
+    parts = values.reshape(-1, BLOCK // PEAK, PEAK)
     missing = np.isnan(parts)
     some = bool(missing.any())
-    peaks = np.zeros((blocks, BLOCK // PEAK), dtype=PEAKS)
+    peaks = np.zeros(parts.shape[:2], dtype=PEAKS)
     begin = np.arange(BLOCK // PEAK) * PEAK
     for name, worst, find in (("low", np.inf, np.argmin), ("high", -np.inf, np.argmax)):
         at = find(np.where(missing, worst, parts) if some else parts, axis=2)

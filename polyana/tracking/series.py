@@ -13,7 +13,7 @@ from typing import Literal, get_args
 
 import numpy as np
 
-from polyana.tracking.index import BLOCK, PEAK, Index, IndexedAttempt, Integers, Strip
+from polyana.tracking.index import BLOCK, PEAK, Blocks, Index, IndexedAttempt, Integers
 from polyana.tracking.rows import Floats
 
 __all__ = ["AXES", "Axis", "Curves", "Drawn", "View", "pick_extremes", "smooth"]
@@ -56,6 +56,16 @@ class Drawn:
 
 
 @dataclass(frozen=True)
+class _Strip:
+    """A metric's points in the rows of one shape of an attempt."""
+
+    attempt: IndexedAttempt
+    series: int
+    shape: int
+    blocks: Blocks
+
+
+@dataclass(frozen=True)
 class _Points:
     """N points of one attempt, steps strictly increasing."""
 
@@ -76,6 +86,7 @@ class Curves:
         self._index, self._run = index, run
         self.attempts = index.attempts(run)
         self._positions: dict[tuple[int, int, int], tuple[Integers, Floats]] = {}
+        self._blocks: dict[int, Blocks] = {}
         self._references: dict[str, tuple[Floats, Floats]] = {}
         self._offsets = self._before_each()
 
@@ -90,7 +101,7 @@ class Curves:
         strips = self._strips(metric)
         first, last = self._steps_in(strips, view)
         blocks = self._in_reach(strips, first, last)
-        parts = sum(int(strip.counts_B[chosen].sum()) for _, strip, chosen in blocks) / PEAK
+        parts = sum(int(strip.blocks.counts_B[chosen].sum()) for strip, chosen in blocks) / PEAK
         summarised = view.smoothing == 0 and parts >= _PARTS_A_BUCKET * view.width
         begin = first if view.smoothing == 0 else self._reach_back(strips, first, view.smoothing)
         kept, lost = self._read(strips, begin, last, summarised)
@@ -110,46 +121,53 @@ class Curves:
 
     # Reading
 
-    def _strips(self, metric: str) -> list[tuple[IndexedAttempt, Strip]]:
-        return [(attempt, strip) for attempt in self.attempts for strip in self._index.strips(attempt.id, metric)]
+    def _strips(self, metric: str) -> list[_Strip]:
+        return [
+            _Strip(attempt, series, shape, self._blocks_of(shape))
+            for attempt in self.attempts
+            for series, shape in self._index.strips(attempt.id, metric)
+        ]
 
-    def _in_reach(
-        self, strips: list[tuple[IndexedAttempt, Strip]], first: float | None, last: float | None
-    ) -> list[tuple[IndexedAttempt, Strip, slice]]:
+    def _blocks_of(self, shape: int) -> Blocks:
+        if shape not in self._blocks:
+            self._blocks[shape] = self._index.blocks(shape)
+        return self._blocks[shape]
+
+    def _in_reach(self, strips: list[_Strip], first: float | None, last: float | None) -> list[tuple[_Strip, slice]]:
         """The blocks of each strip that may hold steps from `first` to `last`."""
         found = []
-        for attempt, strip in strips:
-            reach = np.ones(len(strip.counts_B), dtype=bool)
+        for strip in strips:
+            reach = np.ones(len(strip.blocks.counts_B), dtype=bool)
             if first is not None:
-                reach &= strip.lasts_B >= first
+                reach &= strip.blocks.lasts_B >= first
             if last is not None:
-                reach &= strip.firsts_B <= last
+                reach &= strip.blocks.firsts_B <= last
             places = np.flatnonzero(reach)
             if len(places):
-                found.append((attempt, strip, slice(int(places[0]), int(places[-1]) + 1)))
+                found.append((strip, slice(int(places[0]), int(places[-1]) + 1)))
         return found
 
     def _read(
         self,
-        strips: list[tuple[IndexedAttempt, Strip]],
+        strips: list[_Strip],
         first: float | None,
         last: float | None,
         summarised: bool = False,
     ) -> tuple[list[_Points], list[_Points]]:
         """(curve, ghost) between two steps, by attempts; `summarised`: the extremes of each 64 points alone."""
         by_attempt: dict[int, list[_Points]] = {}
-        for attempt, strip, chosen in self._in_reach(strips, first, last):
-            numbers = strip.numbers_B[chosen]
+        for strip, chosen in self._in_reach(strips, first, last):
+            numbers = strip.blocks.numbers_B[chosen]
             steps, times = self._places(strip.shape, int(numbers[0]), int(numbers[-1]))
             if summarised:
-                at, values = self._extremes(attempt, strip, chosen)
+                at, values = self._extremes(strip, chosen)
                 steps, times = steps[at], times[at]
             else:
                 values = self._index.values(strip.series, int(numbers[0]), int(numbers[-1]))
-            points = _Points(attempt, steps, times, values)
+            points = _Points(strip.attempt, steps, times, values)
             if first is not None or last is not None:
                 points = points.where((steps >= _or(first, -math.inf)) & (steps <= _or(last, math.inf)))
-            by_attempt.setdefault(attempt.number, []).append(points)
+            by_attempt.setdefault(strip.attempt.number, []).append(points)
         kept: list[_Points] = []
         lost: list[_Points] = []
         for number in sorted(by_attempt):
@@ -168,15 +186,15 @@ class Curves:
             self._positions[key] = self._index.positions(*key)
         return self._positions[key]
 
-    def _extremes(self, attempt: IndexedAttempt, strip: Strip, chosen: slice) -> tuple[Integers, Floats]:
+    def _extremes(self, strip: _Strip, chosen: slice) -> tuple[Integers, Floats]:
         """(where, what) the lowest and the highest of each 64 points are; all points of the first and the last block,
         and of that in which the curve becomes a ghost."""
-        numbers, counts = strip.numbers_B[chosen], strip.counts_B[chosen]
+        numbers, counts = strip.blocks.numbers_B[chosen], strip.blocks.counts_B[chosen]
         peaks = self._index.peaks(strip.series, int(numbers[0]), int(numbers[-1]))
-        begins = np.arange(len(numbers)) * BLOCK
-        whole = (strip.firsts_B[chosen] <= attempt.covers_to) & (strip.lasts_B[chosen] >= attempt.covers_to)
+        begins, covers_to = np.arange(len(numbers)) * BLOCK, strip.attempt.covers_to
+        whole = (strip.blocks.firsts_B[chosen] <= covers_to) & (strip.blocks.lasts_B[chosen] >= covers_to)
         whole[[0, -1]] = True
-        summed = peaks[~whole]
+        summed = peaks[~whole[: len(peaks)]]
         at = [(summed[name] + begins[~whole, None]).ravel() for name in ("low_at", "high_at")]
         values = [summed[name].ravel() for name in ("low", "high")]
         for place in np.flatnonzero(whole):
@@ -185,17 +203,17 @@ class Curves:
         where, places = np.unique(np.concatenate(at), return_index=True)
         return where, np.concatenate(values)[places]
 
-    def _reach_back(
-        self, strips: list[tuple[IndexedAttempt, Strip]], first: float | None, smoothing: float
-    ) -> float | None:
+    def _reach_back(self, strips: list[_Strip], first: float | None, smoothing: float) -> float | None:
         """The step to read from, so that points from `first` on are smoothed as if all were read."""
         if first is None:
             return None
         wanted = math.log(_FORGOTTEN) / math.log(smoothing)
         before = [
             (int(start), int(count))
-            for _, strip in strips
-            for start, end, count in zip(strip.firsts_B, strip.lasts_B, strip.counts_B, strict=True)
+            for strip in strips
+            for start, end, count in zip(
+                strip.blocks.firsts_B, strip.blocks.lasts_B, strip.blocks.counts_B, strict=True
+            )
             if end < first
         ]
         for start, count in sorted(before, reverse=True):
@@ -204,25 +222,23 @@ class Curves:
                 return start
         return None
 
-    def _count(
-        self, blocks: list[tuple[IndexedAttempt, Strip, slice]], first: float | None, last: float | None, view: View
-    ) -> int:
+    def _count(self, blocks: list[tuple[_Strip, slice]], first: float | None, last: float | None, view: View) -> int:
         """How many points of the curve are in view; one where a step was logged twice counts twice."""
         total = 0
-        for attempt, strip, chosen in blocks:
-            numbers = strip.numbers_B[chosen]
+        for strip, chosen in blocks:
+            numbers = strip.blocks.numbers_B[chosen]
             steps, times = self._places(strip.shape, int(numbers[0]), int(numbers[-1]))
-            inside = steps <= min(_or(last, math.inf), attempt.covers_to)
+            inside = steps <= min(_or(last, math.inf), strip.attempt.covers_to)
             if first is not None:
                 inside &= steps >= first
             if view.x != "step" and (view.low is not None or view.high is not None):
-                inside &= _inside(self._x(view.x, attempt, steps, times), view)
+                inside &= _inside(self._x(view.x, strip.attempt, steps, times), view)
             total += int(np.count_nonzero(inside))
         return total
 
     # x
 
-    def _steps_in(self, strips: list[tuple[IndexedAttempt, Strip]], view: View) -> tuple[float | None, float | None]:
+    def _steps_in(self, strips: list[_Strip], view: View) -> tuple[float | None, float | None]:
         """Steps between which everything in view lies."""
         if view.low is None and view.high is None:
             return None, None
@@ -234,10 +250,12 @@ class Curves:
             behind = int(np.searchsorted(x, _or(view.high, math.inf), side="right"))
             return float(steps[before]) if before >= 0 else None, float(steps[behind]) if behind < len(x) else None
         first, last = math.inf, -math.inf
-        for attempt, strip in strips:
-            if len(strip.numbers_B):
-                steps_N, times = self._places(strip.shape, int(strip.numbers_B[0]), int(strip.numbers_B[-1]))
-                inside = steps_N[_inside(self._x(view.x, attempt, steps_N, times), view)]
+        for strip in strips:
+            if len(strip.blocks.numbers_B):
+                steps_N, times = self._places(
+                    strip.shape, int(strip.blocks.numbers_B[0]), int(strip.blocks.numbers_B[-1])
+                )
+                inside = steps_N[_inside(self._x(view.x, strip.attempt, steps_N, times), view)]
                 first = min([first, *inside[:1], *inside[-1:]])
                 last = max([last, *inside[:1], *inside[-1:]])
         return first, last

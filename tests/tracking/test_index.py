@@ -229,10 +229,11 @@ def test_peaks_are_the_extremes_of_each_part(tmp_path, index):
     write(tmp_path / "metrics", range(len(values)), value=lambda step: values[step])
     index.catch_up("run", tmp_path / "metrics")
     (attempt,) = index.attempts("run")
-    (strip,) = index.strips(attempt.id, "train/loss")
-    assert strip.counts_B.tolist() == [BLOCK, BLOCK, 100]
-    peaks = index.peaks(strip.series, 0, 2).reshape(-1)
-    for place in range(-(-len(values) // PEAK)):
+    ((series, shape),) = index.strips(attempt.id, "train/loss")
+    assert index.blocks(shape).counts_B.tolist() == [BLOCK, BLOCK, 100]
+    peaks = index.peaks(series, 0, 2).reshape(-1)
+    assert len(peaks) == 2 * BLOCK // PEAK  # of full blocks
+    for place in range(len(peaks)):
         part = values[place * PEAK : (place + 1) * PEAK]
         if np.isnan(part).all():
             assert np.isnan(peaks[place]["low"])
