@@ -91,6 +91,23 @@ def _event(kind: str, data: dict[str, Any]) -> bytes:
     return f"event: {kind}\ndata: {json.dumps(data)}\n\n".encode()
 
 
+def _load(name: str, home: Path) -> tuple[Any, Any]:
+    """(model, tokenizer) of RUN@REV; again where a training has let go of the save while it was being read."""
+    import transformers  # noqa: F401 (takes seconds, which should not lie between finding the save and reading it)
+
+    from polyana.evaluate import load_for_generation
+    from polyana.revisions import find_revision
+    from polyana.tracking import Console
+
+    while True:
+        revision = find_revision(name, home)  # a UserError when there is no such save any more
+        try:
+            return load_for_generation(revision.directory, revision.base(Console()))
+        except Exception:
+            if revision.directory.exists():
+                raise
+
+
 def main() -> None:
     """The process that writes."""
     if hasattr(os, "nice"):
@@ -106,20 +123,17 @@ def main() -> None:
         os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
         from pydantic import ValidationError
 
-        from polyana.evaluate import GenerationConfig, as_question, generate, load_for_generation
-        from polyana.revisions import find_revision
-        from polyana.tracking import Console
+        from polyana.evaluate import GenerationConfig, as_question, generate
 
         try:
             settings = GenerationConfig(**request["settings"])
         except ValidationError as error:
             tell("error", {"error": "; ".join(f"`{each['loc'][0]}`: {each['msg']}" for each in error.errors())})
             return
-        revision = find_revision(request["model"], Path(request["home"]))
-        model, tokenizer = load_for_generation(revision.directory, revision.base(Console()))
+        model, tokenizer = _load(request["model"], Path(request["home"]))
         asked = as_question(tokenizer, request["prompt"])
         generate(model, tokenizer, asked, settings, lambda text: tell("token", {"text": text}) if text else None)
-    except PolyanaError as error:
+    except (PolyanaError, OSError) as error:
         tell("error", {"error": str(error)})
         return
     tell("done", {})
