@@ -32,6 +32,7 @@ _TAIL = 16 << 10  # bytes at a file's end that hold its last rows: some 25 steps
 _EVALUATION_WITHIN = 4 << 20  # bytes from the end within which the last evaluation is looked for; guess
 _TELLING = 0.95  # seconds between two changes of a run in training: just below those between two looks
 _SHARED = 1.0  # seconds; longer than browsers that heard of one change take to ask, and than until the next is told
+_TRIES = 5  # to list the saves while they change; guess
 _OVER = ("finished", "failed")
 _NOTED: dict[str, type] = {"tags": list, "notes": str, "group": str}
 _BLANK: dict[str, Any] = {"tags": [], "notes": "", "group": ""}
@@ -152,6 +153,9 @@ class Catalogue:
         except Damaged as error:
             self._damaged[name] = str(error)
             return
+        except OSError as error:
+            self._damaged[name] = f"{error.filename}: {error.strerror}"
+            return
         except (KeyError, TypeError, ValueError) as error:
             self._damaged[name] = f"{run.path / 'run.json'} is damaged: {error!r}"
             return
@@ -209,9 +213,9 @@ class Catalogue:
         try:
             commit = (repository.path / "refs" / "best").read_text().strip()
             saved = read_json(repository.path / "snapshots" / commit / "commit.json")
-        except (OSError, Damaged):
+            return {"step": saved["step"], "eval/loss": saved["metrics"].get("eval/loss")}
+        except (OSError, Damaged, LookupError, TypeError, AttributeError):
             return None
-        return {"step": saved["step"], "eval/loss": saved["metrics"].get("eval/loss")}
 
     # One run
 
@@ -243,20 +247,20 @@ class Catalogue:
         if known is None:
             raise Refused(404, self._damaged.get(name, f"the run `{name}` has just been deleted"))
         self.catch_up(name)
-        attempts = self.index.all_attempts(name)
+        attempts, (checkpoints, damage) = self.index.all_attempts(name), self._checkpoints(name)
         return {
             **known.summary,
             "metrics": self.index.metrics(name),
             "events": self.index.records(name, "event"),
             "resumed": attempts[1:],
-            "checkpoints": self._checkpoints(name),
+            "checkpoints": checkpoints,
             "schedule": _read_or(run.path / "schedule.json", None),
             "histograms": self.index.names(name, "histograms"),
             "images": self.index.names(name, "image"),
             "tables": self.index.names(name, "table"),
             "texts": self.index.names(name, "text"),
             "pages": self._pages(run),
-            "troubles": self.index.troubles(name),
+            "troubles": self.index.troubles(name) + damage,
             "advice": [],
         }
 
@@ -302,10 +306,19 @@ class Catalogue:
                 return {"step": commit.step, "eval/loss": commit.metrics.get("eval/loss")}
         raise Refused(404, f"{name} has no save of step {step}")
 
-    def _checkpoints(self, name: str) -> list[dict[str, Any]]:
+    def _checkpoints(self, name: str) -> tuple[list[dict[str, Any]], list[str]]:
+        """The saves, oldest first, and what is wrong with them."""
         repository = Repository(self.home / "hub", name)
-        if not repository.exists():
-            return []
+        for _ in range(_TRIES):
+            try:
+                return self._describe(repository), []
+            except FileNotFoundError:
+                continue  # a training has just let go of one
+            except (Damaged, TypeError) as error:
+                return [], [f"the saves cannot be listed: {error}"]
+        return [], []
+
+    def _describe(self, repository: Repository) -> list[dict[str, Any]]:
         refs = repository.refs()
         found = []
         for commit in repository.commits():
@@ -324,7 +337,7 @@ class Catalogue:
                     "time": commit.time,
                     "bytes": sum(sizes),
                     "refs": [ref for ref, identifier in refs.items() if identifier == commit.id],
-                    "load": self._load(name, revision),
+                    "load": self._load(repository.run, revision),
                 }
             )
         return found
@@ -429,7 +442,7 @@ def _last_rows(attempts: list[Path]) -> dict[str, Any]:
     for path in reversed(attempts):
         with suppress(OSError):
             for row in _rows_backwards(path):
-                if "step" not in row or any(kind in row for kind in RECORDS):
+                if not isinstance(row.get("step"), int) or any(kind in row for kind in RECORDS):
                     continue
                 for key, value in row.items():
                     if key != "time":

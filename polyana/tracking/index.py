@@ -239,12 +239,13 @@ class Index:
             "SELECT id, number, resumes_at, started FROM attempts WHERE run = ? AND scalars > 0 ORDER BY number", (run,)
         )
         found: list[IndexedAttempt] = []
-        for identifier, number, told, started in reversed(rows.fetchall()):
-            resumes_at = told
-            if told is None:  # its header is damaged
-                resumes_at = self._first_step(identifier) - 1 if number > 1 else 0
+        for identifier, number, told, began in reversed(rows.fetchall()):
+            resumes_at, started = told, began
+            if resumes_at is None:  # its header is damaged
+                step, started = self._first_row(identifier)
+                resumes_at = step - 1 if number > 1 else 0
             covers_to = min((later.resumes_at for later in found), default=float("inf"))
-            found.append(IndexedAttempt(identifier, number, resumes_at, started or 0.0, covers_to))
+            found.append(IndexedAttempt(identifier, number, resumes_at, started, covers_to))
         return found[::-1]
 
     def all_attempts(self, run: str) -> list[dict[str, Any]]:
@@ -359,13 +360,11 @@ class Index:
                 newest = max(newest, float(times[steps <= step].max()))
         return newest
 
-    def _first_step(self, attempt: int) -> int:
-        (step,) = self._connection().execute(
-            "SELECT min(first_step) FROM shapes JOIN blocks ON blocks.id BETWEEN shapes.id << 24 AND shapes.id << 24 | "
-            "16777215 WHERE attempt = ?",
-            (attempt,),
-        ).fetchone()  # fmt: skip
-        return int(step)
+    def _first_row(self, attempt: int) -> tuple[int, float]:
+        """The lowest step and the earliest time of an attempt that has rows."""
+        shapes = self._connection().execute("SELECT id FROM shapes WHERE attempt = ?", (attempt,)).fetchall()
+        firsts = [self.positions(shape, 0, 0) for (shape,) in shapes]
+        return min(int(steps.min()) for steps, _ in firsts), min(float(times.min()) for _, times in firsts)
 
 
 def _between(identifier: int, first: int, last: int) -> tuple[int, int]:

@@ -83,7 +83,7 @@ class Curves:
     nobody else reads on."""
 
     def __init__(self, index: Index, run: str) -> None:
-        self._index, self._run = index, run
+        self._index = index
         self.attempts = index.attempts(run)
         self._positions: dict[tuple[int, int, int], tuple[Integers, Floats]] = {}
         self._blocks: dict[int, Blocks] = {}
@@ -214,7 +214,7 @@ class Curves:
             for start, end, count in zip(
                 strip.blocks.firsts_B, strip.blocks.lasts_B, strip.blocks.counts_B, strict=True
             )
-            if end < first
+            if end < first and end <= strip.attempt.covers_to
         ]
         for start, count in sorted(before, reverse=True):
             wanted -= count
@@ -268,8 +268,9 @@ class Curves:
             reference_steps, reference = self._reference(axis)
             if not len(reference):
                 return np.full(len(steps), np.nan)
-            if len(steps) == len(reference_steps) and np.array_equal(steps, reference_steps):
-                return reference
+            same = max(len(reference_steps) - len(steps), 0)  # where its own steps begin when it has them all
+            if np.array_equal(steps, reference_steps[same:]):
+                return reference[same:]
             return np.interp(steps, reference_steps, reference)
         if axis == "relative":
             times = times + (self._offsets[attempt.number] - attempt.started)

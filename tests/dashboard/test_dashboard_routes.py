@@ -198,8 +198,10 @@ def test_a_resumed_run_is_marked(make_run, serve):
 
 
 def test_what_is_damaged_is_told_and_hides_nothing_else(make_run, serve, home):
-    whole, damaged, torn = make_run(), make_run(), make_run()
+    whole, damaged, torn, odd = make_run(), make_run(), make_run(), make_run()
     (damaged.path / "run.json").write_text("{")
+    (odd.path / "run.json").unlink()
+    (odd.path / "run.json").mkdir()
     (home / "runs" / "half-made").mkdir()
     (torn.path / "notes.json").write_text("?")
     with (torn.metrics / "attempt-0001.jsonl").open("ab") as file:
@@ -207,13 +209,23 @@ def test_what_is_damaged_is_told_and_hides_nothing_else(make_run, serve, home):
     browser = serve()
     answer = browser.get("/api/runs")
     assert sorted(run["name"] for run in answer["runs"]) == sorted([whole.name, torn.name])
-    assert [trouble.partition(":")[0] for trouble in answer["troubles"]] == [damaged.name]
+    assert [trouble.partition(":")[0] for trouble in answer["troubles"]] == sorted([damaged.name, odd.name])
     detail = browser.get(f"/api/runs/{torn.name}")
     assert (detail["step"], detail["notes"], len(detail["troubles"])) == (11, "", 3)  # garbage, a torn line, the clock
     (drawn,) = browser.series((torn.name, "train/loss"))
     assert drawn["raw"][0].tolist() == list(range(1, 12))
     status, _, body = browser.ask("GET", f"/api/runs/{damaged.name}")
     assert (status, "damaged" in body.decode()) == (404, True)
+
+
+def test_damaged_saves_cost_the_list_of_saves(trained, serve, home):
+    repository = Repository(home / "hub", trained.name)
+    best = repository.resolve("best")
+    (repository.path / "snapshots" / best.id / "commit.json").write_text("{")
+    detail = serve().get(f"/api/runs/{trained.name}")
+    assert (detail["checkpoints"], detail["best"]) == ([], None)
+    assert "commit.json is damaged" in detail["troubles"][0]
+    assert detail["metrics"]
 
 
 def test_a_run_deleted_while_it_is_open(make_run, serve):
