@@ -1,0 +1,52 @@
+/** Charts that ask for the same window at the same moment share one request. */
+import { fetchSeries, Refusal } from "./client";
+import type { Line, SeriesData, SeriesQuery } from "./contract";
+
+const WAIT = 12; // ms in which other charts may join in: less than a frame; guess
+const MOST = 64; // series in a request, so that the first charts need not wait for the last; guess
+
+interface Waiting {
+  line: Line;
+  resolve: (data: SeriesData) => void;
+  reject: (why: unknown) => void;
+}
+
+const waiting = new Map<string, { query: SeriesQuery; asked: Waiting[] }>();
+
+export function loadLine(line: Line, query: SeriesQuery): Promise<SeriesData> {
+  return new Promise((resolve, reject) => {
+    const key = JSON.stringify(query);
+    const batch = waiting.get(key);
+    if (batch) {
+      batch.asked.push({ line, resolve, reject });
+      return;
+    }
+    waiting.set(key, { query, asked: [{ line, resolve, reject }] });
+    setTimeout(() => send(key), WAIT);
+  });
+}
+
+function send(key: string): void {
+  const batch = waiting.get(key);
+  waiting.delete(key);
+  if (!batch) return;
+  for (let start = 0; start < batch.asked.length; start += MOST) void answer(batch.asked.slice(start, start + MOST), batch.query);
+}
+
+async function answer(asked: Waiting[], query: SeriesQuery): Promise<void> {
+  try {
+    const series = await fetchSeries(
+      asked.map(({ line }) => line),
+      query,
+    );
+    asked.forEach(({ resolve, reject }, index) => {
+      const data = series[index];
+      if (data) resolve(data);
+      else reject(new RangeError("the server sent fewer series than were asked for"));
+    });
+  } catch (error) {
+    // One run that was just deleted must not take the others' curves with it.
+    if (asked.length > 1 && error instanceof Refusal && error.status === 404) await Promise.all(asked.map((one) => answer([one], query)));
+    else for (const { reject } of asked) reject(error);
+  }
+}

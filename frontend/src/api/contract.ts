@@ -1,0 +1,164 @@
+/** What the server says, as docs/architecture.md and polyana/dashboard/ have it. Steps count from 1; times are seconds since 1970. */
+
+export type Status = "training" | "finished" | "failed" | "interrupted";
+export type Value = string | number | boolean | null;
+
+export interface RunSummary {
+  name: string;
+  recipe: string;
+  stage: string;
+  status: Status;
+  started: number;
+  updated: number;
+  step: number;
+  /** How many there will be; null while nobody knows. */
+  steps: number | null;
+  tokens: number | null;
+  attempts: number;
+  /** The newest value of each metric; null: not finite. */
+  last: Record<string, number | null>;
+  best: ({ step: number } & Record<string, number | null>) | null;
+  config: Record<string, Value>;
+  tags: string[];
+  notes: string;
+  group: string;
+  /** What a failed run died of. */
+  why?: string;
+}
+
+export interface Checkpoint {
+  step: number;
+  commit: string;
+  epoch: number;
+  tokens: number;
+  message: string;
+  metrics: Record<string, number | null>;
+  bytes: number;
+  refs: string[];
+  load: Record<string, string>;
+}
+
+export interface Advice {
+  kind: string;
+  title: string;
+  text: string;
+  severity: "info" | "warning";
+  evidence: { metric?: string; from?: number; to?: number } & Record<string, unknown>;
+}
+
+export interface RunEvent {
+  step: number;
+  time: number;
+  event: string;
+  [about: string]: unknown;
+}
+
+export interface RunDetail extends RunSummary {
+  metrics: string[];
+  events: RunEvent[];
+  resumed: { step: number; attempt: number; time: number }[];
+  checkpoints: Checkpoint[];
+  schedule: { steps: number[]; lr: number[] } | null;
+  histograms: string[];
+  /** Names, each with one record a step. */
+  images: string[];
+  tables: string[];
+  texts: string[];
+  /** What could not be read of it. */
+  troubles?: string[];
+  pages: { title: string; url: string }[];
+  advice: Advice[];
+}
+
+export interface TextRecord {
+  step: number;
+  value: string;
+}
+
+export interface TableRecord {
+  step: number;
+  columns: string[];
+  rows: Value[][];
+}
+
+export interface ImageRecord {
+  step: number;
+  file: string;
+}
+
+export type XAxis = "step" | "tokens" | "epoch" | "time" | "relative";
+
+/** One metric of one run. */
+export interface Line {
+  run: string;
+  metric: string;
+}
+
+export interface SeriesQuery {
+  x: XAxis;
+  from: number | null;
+  to: number | null;
+  /** Buckets, one a CSS pixel of the plot. */
+  width: number;
+  smoothing: number;
+}
+
+/** Points in x order. A NaN in `rawY` is a value that was not finite; in `ghostX` it parts two attempts. */
+export interface SeriesData {
+  run: string;
+  metric: string;
+  /** Points in the asked range before they were thinned out. */
+  total: number;
+  /** Where on x an attempt resumed. */
+  marks: number[];
+  rawX: Float64Array;
+  rawY: Float64Array;
+  smoothX: Float64Array;
+  smoothY: Float64Array;
+  ghostX: Float64Array;
+  ghostY: Float64Array;
+}
+
+export interface Histograms {
+  steps: number[];
+  low: number[];
+  high: number[];
+  counts: number[][];
+  /** The share of exact zeros. */
+  zeros: number[];
+  norm: (number | null)[];
+}
+
+export interface Sample {
+  prompt: string;
+  text: string;
+  form?: string;
+}
+
+export interface Samples {
+  steps: number[];
+  samples: Record<string, Sample[]>;
+}
+
+export interface Difference {
+  key: string;
+  a: Value;
+  b: Value;
+}
+
+export interface GenerateRequest {
+  revision: string;
+  prompt: string;
+  max_tokens: number;
+  temperature: number;
+  top_p: number;
+  seed: number;
+}
+
+export interface Notes {
+  tags: string[];
+  notes: string;
+  group: string;
+}
+
+export type RunChange = Partial<RunSummary> & { name: string };

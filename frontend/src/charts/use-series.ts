@@ -1,0 +1,99 @@
+/** The points that a chart needs: loaded for a window, then only the tails of runs that moved. */
+import { useEffect, useMemo, useReducer, useRef } from "preact/hooks";
+import { loadLine } from "../api/batch";
+import type { Line, SeriesData, SeriesQuery } from "../api/contract";
+import { appendTail } from "../api/series";
+import { runsStore } from "../state/runs";
+
+const LIVE_PAUSE = 700; // ms between two tails of one chart; the first comes at once. Guess
+const THIN_AGAIN = 3; // a curve that has grown to this many points a bucket is loaded anew
+
+export const keyOf = ({ run, metric }: Line): string => `${run}\n${metric}`;
+
+interface Loaded {
+  series: ReadonlyMap<string, SeriesData>;
+  loading: boolean;
+  error: string;
+}
+
+export function useSeries(lines: readonly Line[], query: SeriesQuery, enabled: boolean): Loaded {
+  const [, draw] = useReducer((count: number) => count + 1, 0);
+  const held = useRef({ query: "", series: new Map<string, SeriesData>(), loading: false, error: "", turn: 0, moment: 0 });
+  const linesKey = lines.map(keyOf).join("\r");
+  const queryKey = JSON.stringify(query);
+
+  useEffect(() => {
+    if (!enabled) return undefined;
+    const state = held.current;
+    const turn = ++state.turn;
+    const fresh = state.query !== queryKey;
+    const missing = fresh ? lines : lines.filter((line) => !state.series.has(keyOf(line)));
+    if (!missing.length) {
+      draw(0);
+      return undefined;
+    }
+    state.loading = true;
+    const settle = (loaded: SeriesData[], error: string): void => {
+      if (turn !== state.turn) return;
+      // Until here the points of the old window were shown: nothing flickers while finer ones are on their way.
+      const kept = fresh ? new Map<string, SeriesData>() : state.series;
+      for (const data of loaded) kept.set(keyOf(data), data);
+      Object.assign(state, { series: new Map(kept), query: queryKey, loading: false, error });
+      draw(0);
+    };
+    void Promise.allSettled(missing.map((line) => loadLine(line, query))).then((results) => {
+      const loaded = results.flatMap((result) => (result.status === "fulfilled" ? [result.value] : []));
+      const refused = results.find((result) => result.status === "rejected");
+      settle(loaded, refused ? (refused.reason as Error).message : "");
+    });
+    return undefined;
+  }, [linesKey, queryKey, enabled]);
+
+  useEffect(() => {
+    if (!enabled) return undefined;
+    const seen = new Map<string, string>();
+    const stamp = (name: string): string => {
+      const run = runsStore.get().byName.get(name);
+      return run ? `${run.attempts}:${run.step}:${run.updated}` : "";
+    };
+    const names = [...new Set(lines.map(({ run }) => run))];
+    for (const name of names) seen.set(name, stamp(name));
+    let timer: ReturnType<typeof setTimeout> | undefined;
+    const fetchTails = async (): Promise<void> => {
+      timer = undefined;
+      const state = held.current;
+      const turn = state.turn;
+      state.moment = Date.now();
+      const moved = names.filter((name) => seen.get(name) !== stamp(name));
+      const again = new Set(moved.filter((name) => stamp(name).split(":")[0] !== seen.get(name)!.split(":")[0]));
+      for (const name of moved) seen.set(name, stamp(name));
+      const wanted = lines.filter(({ run }) => moved.includes(run));
+      const loaded = await Promise.allSettled(
+        wanted.map(async (line) => {
+          const have = state.series.get(keyOf(line));
+          const last = have?.rawX.at(-1);
+          const whole = !have || last === undefined || again.has(line.run) || have.rawX.length > THIN_AGAIN * query.width;
+          if (!whole && query.to !== null && last >= query.to) return have;
+          const data = await loadLine(line, whole ? query : { ...query, from: last });
+          return whole ? data : appendTail(have, data);
+        }),
+      );
+      if (turn !== state.turn) return;
+      state.series = new Map(state.series);
+      for (const result of loaded) if (result.status === "fulfilled") state.series.set(keyOf(result.value), result.value);
+      draw(0);
+    };
+    const look = (): void => {
+      if (timer || !names.some((name) => seen.get(name) !== stamp(name))) return;
+      timer = setTimeout(() => void fetchTails(), Math.max(0, held.current.moment + LIVE_PAUSE - Date.now()));
+    };
+    const end = runsStore.subscribe(look);
+    return () => {
+      clearTimeout(timer);
+      end();
+    };
+  }, [linesKey, queryKey, enabled]);
+
+  const { series, loading, error } = held.current;
+  return useMemo(() => ({ series, loading, error }), [series, loading, error]);
+}

@@ -1,0 +1,145 @@
+/** One save beside the charts: its numbers, how to load it, what it writes, and another one to compare it with. */
+import { useState } from "preact/hooks";
+import { markBest } from "../api/client";
+import type { Checkpoint } from "../api/contract";
+import { refreshDetail, useColours, useDetail, useDetails } from "../state/runs";
+import { useQuery } from "../state/route";
+import { useVisible } from "../state/visible";
+import { Copy } from "../ui/copy";
+import { Icon } from "../ui/icons";
+import { RunName } from "../ui/name";
+import { bytes, compact, metric as formatMetric, number, shortName } from "../text/format";
+import { closeCheckpoint, compareWith, formatSave, parseSave, type SaveReference } from "./checkpoint-state";
+import { Generate } from "./generate";
+
+export function CheckpointPanel() {
+  const save = parseSave(useQuery("save"));
+  return save ? <Opened save={save} /> : null;
+}
+
+function useCheckpoint(save: SaveReference | null): Checkpoint | undefined {
+  return useDetail(save?.run ?? "")?.checkpoints.find(({ step }) => step === save!.step);
+}
+
+function Opened({ save }: { save: SaveReference }) {
+  const detail = useDetail(save.run);
+  const checkpoint = useCheckpoint(save);
+  const other = parseSave(useQuery("with"));
+  const second = useCheckpoint(other);
+  const colour = useColours();
+  const [said, setSaid] = useState("");
+  const best = checkpoint?.refs.includes("best") ?? false;
+  const mark = (): void => {
+    markBest(save.run, save.step).then(
+      () => {
+        setSaid("");
+        refreshDetail(save.run, 0);
+      },
+      (error: Error) => setSaid(error.message),
+    );
+  };
+  return (
+    <aside class="drawer" aria-label={`Save at step ${save.step}`} onKeyDown={(event) => event.key === "Escape" && closeCheckpoint()}>
+      <header>
+        <i class={`save-dot ${best ? "best" : ""}`} style={{ color: colour(save.run) }} />
+        <h2>Step {save.step.toLocaleString("en-US")}</h2>
+        <button type="button" class="quiet-button" aria-label="Close the save" onClick={closeCheckpoint}>
+          <Icon name="close" />
+        </button>
+      </header>
+      <p><RunName name={save.run} /></p>
+      {!checkpoint && <p class="quiet">{detail ? "This save is not kept any more." : "reading …"}</p>}
+      {checkpoint && (
+        <>
+          <p class="refs">
+            {checkpoint.refs.map((ref) => <span key={ref} class={`tag ${ref}`}>{ref}</span>)}
+            {!best && <button type="button" onClick={mark}>Mark as best</button>}
+          </p>
+          {said && <p class="bad" role="alert">{said}</p>}
+          <Compare first={{ save, checkpoint }} second={other && second ? { save: other, checkpoint: second } : null} />
+          {Object.entries(checkpoint.load).map(([tool, command]) => (
+            <div class="command" key={tool}>
+              <span class="quiet">{tool}</span>
+              <Copy text={command} label={`Copy the ${tool} command`} />
+              <pre tabIndex={0}>{command}</pre>
+            </div>
+          ))}
+          <Generate saves={[save, ...(other && second ? [other] : [])]} />
+        </>
+      )}
+    </aside>
+  );
+}
+
+interface Side {
+  save: SaveReference;
+  checkpoint: Checkpoint;
+}
+
+function Compare({ first, second }: { first: Side; second: Side | null }) {
+  const names = [...new Set([...Object.keys(first.checkpoint.metrics), ...Object.keys(second?.checkpoint.metrics ?? {})])].toSorted();
+  const facts: [string, (checkpoint: Checkpoint) => string][] = [
+    ["epoch", ({ epoch }) => number(epoch)],
+    ["tokens", ({ tokens }) => compact(tokens)],
+    ["size", (checkpoint) => bytes(checkpoint.bytes)],
+    ["commit", ({ commit }) => commit.slice(0, 10)],
+  ];
+  return (
+    <>
+      <table class="facts">
+        {second && (
+          <thead>
+            <tr>
+              <td />
+              <th>step {first.save.step.toLocaleString("en-US")}</th>
+              <th>{second.save.run === first.save.run ? "" : `${shortName(second.save.run)} `}step {second.save.step.toLocaleString("en-US")}</th>
+              <th>change</th>
+            </tr>
+          </thead>
+        )}
+        <tbody>
+          {names.map((name) => {
+            const [a, b] = [first.checkpoint.metrics[name], second?.checkpoint.metrics[name]];
+            return (
+              <tr key={name}>
+                <th>{name}</th>
+                <td>{formatMetric(name, a)}</td>
+                {second && <td>{b === undefined ? "–" : formatMetric(name, b)}</td>}
+                {second && <td class="quiet">{typeof a === "number" && typeof b === "number" ? `${b > a ? "+" : ""}${number(b - a)}` : ""}</td>}
+              </tr>
+            );
+          })}
+          {facts.map(([name, show]) => (
+            <tr key={name}>
+              <th>{name}</th>
+              <td>{show(first.checkpoint)}</td>
+              {second && <td>{show(second.checkpoint)}</td>}
+              {second && <td />}
+            </tr>
+          ))}
+        </tbody>
+      </table>
+      <OtherSave first={first.save} second={second?.save ?? null} />
+    </>
+  );
+}
+
+function OtherSave({ first, second }: { first: SaveReference; second: SaveReference | null }) {
+  const runs = [...new Set([first.run, ...useVisible()])];
+  const details = useDetails(runs);
+  return (
+    <label class="field">
+      <span>compare with</span>
+      <select value={second ? formatSave(second) : ""} onChange={(event) => compareWith(parseSave(event.currentTarget.value))}>
+        <option value="">nothing</option>
+        {runs.map((run) => (
+          <optgroup key={run} label={shortName(run)}>
+            {(details.get(run)?.checkpoints ?? [])
+              .filter(({ step }) => run !== first.run || step !== first.step)
+              .map(({ step, refs }) => <option key={step} value={formatSave({ run, step })}>step {step.toLocaleString("en-US")}{refs.includes("best") ? " (best)" : ""}</option>)}
+          </optgroup>
+        ))}
+      </select>
+    </label>
+  );
+}

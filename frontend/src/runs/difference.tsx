@@ -1,0 +1,64 @@
+/** What differs between the configs of two runs. */
+import type { RunSummary, Value } from "../api/contract";
+import { fetchDifference } from "../api/client";
+import { runsStore, useColours } from "../state/runs";
+import { useStore } from "../state/store";
+import { plain as formatValue } from "../text/format";
+import { useAnswer, Waiting } from "../ui/answer";
+import { RunName } from "../ui/name";
+
+export function RunSelect({ label, value, onChange, none }: { label: string; value: string; onChange: (run: string) => void; none?: string }) {
+  const runs = useStore(runsStore, (state) => state.runs);
+  return (
+    <label class="field inline">
+      <span>{label}</span>
+      <select value={value} onChange={(event) => onChange(event.currentTarget.value)}>
+        {(none !== undefined || !value) && <option value="">{none ?? "choose a run"}</option>}
+        {runs.map((run) => <option key={run.name} value={run.name}>{run.name}</option>)}
+      </select>
+    </label>
+  );
+}
+
+export function Difference({ a, b }: { a: string; b: string }) {
+  const answer = useAnswer(() => fetchDifference(a, b), `${a}\n${b}`);
+  const colour = useColours();
+  const runs = useStore(runsStore, (state) => state.byName);
+  if (!answer.value) return <Waiting answer={answer} />;
+  const results = resultRows(runs.get(a), runs.get(b));
+  return (
+    <div class="wide">
+      <table class="difference">
+        <thead>
+          <tr>
+            <th>setting</th>
+            {[a, b].map((run) => <th key={run}><i class="swatch" style={{ background: colour(run) }} /><RunName name={run} /></th>)}
+          </tr>
+        </thead>
+        <tbody>
+          {answer.value.map((row) => (
+            <tr key={row.key}><th>{row.key}</th><Cell value={row.a} /><Cell value={row.b} /></tr>
+          ))}
+          {!answer.value.length && <tr><td colSpan={3} class="quiet">The settings of these two are the same.</td></tr>}
+        </tbody>
+        {results.length > 0 && (
+          <tbody>
+            <tr class="part"><th colSpan={3}>newest values</th></tr>
+            {results.map(([name, x, y]) => <tr key={name}><th>{name}</th><td>{formatValue(x)}</td><td>{formatValue(y)}</td></tr>)}
+          </tbody>
+        )}
+      </table>
+    </div>
+  );
+}
+
+function Cell({ value }: { value: Value }) {
+  return value === null ? <td class="quiet">not set</td> : <td>{formatValue(value)}</td>;
+}
+
+function resultRows(a: RunSummary | undefined, b: RunSummary | undefined): [string, Value | undefined, Value | undefined][] {
+  if (!a || !b) return [];
+  const best: [string, Value | undefined, Value | undefined] = ["best eval/loss", a.best?.["eval/loss"], b.best?.["eval/loss"]];
+  const names = [...new Set([...Object.keys(a.last), ...Object.keys(b.last)])].filter((name) => !name.startsWith("system/")).toSorted();
+  return [best, ...names.map((name): [string, Value | undefined, Value | undefined] => [name, a.last[name], b.last[name]])];
+}
