@@ -1,5 +1,5 @@
 /** Charts that ask for the same window at the same moment share one request. */
-import { fetchSeries, Refusal } from "./client";
+import { fetchSeries } from "./client";
 import type { Line, SeriesData, SeriesQuery } from "./contract";
 
 const WAIT = 12; // ms in which other charts may join in: less than a frame; guess
@@ -45,8 +45,6 @@ async function answer(asked: Waiting[], query: SeriesQuery): Promise<void> {
       else reject(new RangeError("the server sent fewer series than were asked for"));
     });
   } catch (error) {
-    // One run that was just deleted must not take the others' curves with it.
-    if (asked.length > 1 && error instanceof Refusal && error.status === 404) await Promise.all(asked.map((one) => answer([one], query)));
-    else for (const { reject } of asked) reject(error);
+    for (const { reject } of asked) reject(error);
   }
 }

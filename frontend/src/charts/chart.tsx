@@ -25,7 +25,6 @@ const MARGIN = 0.05; // of the window, fetched on either side so that lines reac
 interface ChartProps {
   panel: Panel;
   runs: readonly string[];
-  height: number;
   alone: boolean;
   onAlone: (() => void) | undefined;
 }
@@ -51,14 +50,23 @@ function useSeen(host: { current: HTMLElement | null }): boolean {
   return seen;
 }
 
-function useWidth(host: { current: HTMLElement | null }): number {
-  const [width, setWidth] = useState(0);
+interface Size {
+  width: number;
+  height: number;
+}
+
+/** How large the style sheet lets the plot be. */
+function useSize(host: { current: HTMLElement | null }): Size {
+  const [size, setSize] = useState<Size>({ width: 0, height: 0 });
   useEffect(() => {
-    const observer = new ResizeObserver((entries) => setWidth(Math.floor(entries[0]!.contentRect.width)));
+    const observer = new ResizeObserver((entries) => {
+      const { width, height } = entries[0]!.contentRect;
+      setSize({ width: Math.floor(width), height: Math.floor(height) });
+    });
     observer.observe(host.current!);
     return () => observer.disconnect();
   }, []);
-  return width;
+  return size;
 }
 
 function windowOf(scene: Scene, zoom: readonly [number, number] | null, logX: boolean): [number, number] {
@@ -75,7 +83,7 @@ function windowOf(scene: Scene, zoom: readonly [number, number] | null, logX: bo
   return low < high ? [low, high] : [low - 0.5, high + 0.5];
 }
 
-export function Chart({ panel, runs, height, alone, onAlone }: ChartProps) {
+export function Chart({ panel, runs, alone, onAlone }: ChartProps) {
   const axes = useAxes();
   const figure = useRef<HTMLElement>(null);
   const host = useRef<HTMLDivElement>(null);
@@ -85,7 +93,7 @@ export function Chart({ panel, runs, height, alone, onAlone }: ChartProps) {
   const [ownLog, setOwnLog] = useState<boolean | null>(null);
   const logY = ownLog ?? axes.logY;
   const seen = useSeen(figure);
-  const width = useWidth(host);
+  const { width, height } = useSize(host);
   const dark = useStore(scheme, (state) => state.dark);
   const details = useDetails(runs);
   const summaries = useStore(runsStore, (state) => state.byName);
@@ -169,7 +177,7 @@ export function Chart({ panel, runs, height, alone, onAlone }: ChartProps) {
   return (
     // The figure takes the focus so that arrows and + - 0 move the window without a mouse.
     <figure
-      ref={figure} class={`chart ${alone ? "alone" : ""}`} tabIndex={0} data-panel={panel.id} data-points={scene.curves.reduce((sum, { x }) => sum + x.length, 0)}
+      ref={figure} class={`chart ${panel.kind} ${alone ? "alone" : ""}`} tabIndex={0} data-panel={panel.id} data-points={scene.curves.reduce((sum, { x }) => sum + x.length, 0)}
       aria-label={`${panel.title}: ${values.map(({ run, value }) => `${shortName(run)} ${formatMetric(panel.metrics[0]!, value)}`).join(", ")}`}
       onKeyDown={onKeyDown}
     >
@@ -189,7 +197,7 @@ export function Chart({ panel, runs, height, alone, onAlone }: ChartProps) {
           onLog={() => { setYZoom(null); setOwnLog(!logY); }} onZoom={(scale) => choose(scale ? moved(shown.x, 0, scale, 0.5, axes.logX) : null, null)}
         />
       </figcaption>
-      <div class="plot" ref={host} style={{ height: `${height}px` }}>
+      <div class="plot" ref={host}>
         <Tooltip hover={hover} axis={axes.x} />
         {empty && <p class="quiet centred">nothing logged in this window</p>}
         {error && <p class="centred bad" role="alert">{error}</p>}

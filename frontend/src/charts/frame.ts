@@ -66,7 +66,7 @@ export function makeFrame(host: HTMLElement, options: FrameOptions): uPlot {
       width: options.width,
       height: options.height,
       legend: { show: false },
-      padding: [8, 10, 0, 0],
+      padding: [8, 20, 0, 0],
       scales: {
         x: { time: false, distr: options.logX ? 3 : 1, range: () => [...options.shown().x] },
         y: { distr: options.logY ? 3 : 1, range: () => [...options.shown().y] },
@@ -77,7 +77,7 @@ export function makeFrame(host: HTMLElement, options: FrameOptions): uPlot {
           ...axis, size: 26, gap: 4, space: seconds ? 76 : 58, ...(seconds ? { incrs: SECONDS } : {}),
           values: (_, splits) => {
             const step = splits.length > 1 ? splits[1]! - splits[0]! : 1;
-            return splits.map((split) => (options.logX && !isDecade(split) ? "" : xLabel(options.xAxis, split, step)));
+            return splits.map((split) => (skipped(split, options.logX) ? "" : xLabel(options.xAxis, split, step)));
           },
         },
         {
@@ -86,7 +86,7 @@ export function makeFrame(host: HTMLElement, options: FrameOptions): uPlot {
           size: (self, values) => 14 + Math.max(22, ...(values ?? []).map((label) => (label ? measure(self.ctx, label) : 0))),
           values: (self, splits) => {
             const crowded = (self.scales.y!.max ?? 1) / (self.scales.y!.min ?? 1) < 10;
-            return splits.map((split) => (options.logY && !crowded && !isDecade(split) ? "" : formatMetric(options.metric, round(split))));
+            return splits.map((split) => (skipped(split, options.logY && !crowded) ? "" : formatMetric(options.metric, round(split))));
           },
         },
       ],
@@ -146,9 +146,11 @@ export function dataOf({ x, y }: Shown): uPlot.AlignedData {
   return [[...x], [...y]];
 }
 
-function isDecade(value: number): boolean {
-  const power = Math.log10(value);
-  return Math.abs(power - Math.round(power)) < 1e-9;
+/** On a logarithmic axis uPlot leaves out ticks that stand too close (null); of the others only powers of ten get a label. */
+function skipped(split: number | null, log: boolean): boolean {
+  if (split === null) return true;
+  const power = Math.log10(split);
+  return log && Math.abs(power - Math.round(power)) > 1e-9;
 }
 
 function round(value: number): number {

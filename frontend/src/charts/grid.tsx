@@ -8,10 +8,6 @@ import { Icon } from "../ui/icons";
 import { Chart } from "./chart";
 import { sectionsOf, type Panel } from "./panels";
 
-const HEIGHT = 190; // CSS pixels of a plot
-const TALL = 260; // of the loss, which is what people look at
-const ROOM = 260; // of the window that is not the plot when one chart is alone
-
 export function ChartGrid({ runs }: { runs: readonly string[] }) {
   const summaries = useStore(runsStore, (state) => state.byName);
   const wanted = useQuery("metric");
@@ -26,7 +22,7 @@ export function ChartGrid({ runs }: { runs: readonly string[] }) {
   if (!names) return <p class="quiet padded">Nothing has been logged yet.</p>;
   const enlarge = (panel: Panel) => () => amend({ chart: alone === panel.id ? undefined : panel.id });
   const single = sections.flatMap(({ panels }) => panels).find(({ id }) => id === alone);
-  if (single) return <Chart key={single.id} panel={single} runs={runs} height={Math.max(260, innerHeight - ROOM)} alone onAlone={enlarge(single)} />;
+  if (single) return <Chart key={single.id} panel={single} runs={runs} alone onAlone={enlarge(single)} />;
   if (!sections.length) return <p class="quiet padded">No metric has “{wanted}” in its name.</p>;
   return (
     <>
@@ -42,7 +38,7 @@ export function ChartGrid({ runs }: { runs: readonly string[] }) {
             </h2>
             {!shut && (
               <div class="grid">
-                {panels.map((panel) => <Chart key={panel.id} panel={panel} runs={runs} height={panel.kind === "loss" ? TALL : HEIGHT} alone={false} onAlone={enlarge(panel)} />)}
+                {panels.map((panel) => <Chart key={panel.id} panel={panel} runs={runs} alone={false} onAlone={enlarge(panel)} />)}
               </div>
             )}
           </section>

@@ -55,8 +55,10 @@ function Canvas({ data, ridges, colour }: { data: Histograms; ridges: boolean; c
     ctx.fillStyle = colours.faint;
     const steps = data.steps;
     if (ridges) {
-      ctx.textAlign = "center";
-      for (const share of [0, 0.5, 1]) ctx.fillText(number(common.low + share * (common.high - common.low)), LEFT + share * plotWidth * 0.98, HEIGHT - 6);
+      for (const share of [0, 0.5, 1]) {
+        ctx.textAlign = alignment(share);
+        ctx.fillText(number(common.low + share * (common.high - common.low)), LEFT + share * plotWidth, HEIGHT - 6);
+      }
       ctx.textAlign = "right";
       ctx.fillText(steps[0]!.toLocaleString("en-US"), LEFT - 6, TOP + 22);
       ctx.fillText(steps.at(-1)!.toLocaleString("en-US"), LEFT - 6, TOP + plotHeight);
@@ -64,7 +66,7 @@ function Canvas({ data, ridges, colour }: { data: Histograms; ridges: boolean; c
       ctx.textAlign = "right";
       for (const share of [0, 0.5, 1]) ctx.fillText(number(common.low + share * (common.high - common.low)), LEFT - 6, TOP + (1 - share) * (plotHeight - 8) + 9);
       for (const share of [0, 0.5, 1]) {
-        ctx.textAlign = share === 0 ? "left" : share === 1 ? "right" : "center";
+        ctx.textAlign = alignment(share);
         ctx.fillText(steps[Math.round(share * (steps.length - 1))]!.toLocaleString("en-US"), LEFT + share * plotWidth, HEIGHT - 6);
       }
     }
@@ -90,20 +92,28 @@ function Canvas({ data, ridges, colour }: { data: Histograms; ridges: boolean; c
   );
 }
 
+/** Labels at the ends stay within the canvas. */
+function alignment(share: number): CanvasTextAlign {
+  if (share === 0) return "left";
+  return share === 1 ? "right" : "center";
+}
+
 type Common = ReturnType<typeof onCommonBins>;
 
 function drawHeat(ctx: CanvasRenderingContext2D, data: Histograms, { density }: Common, colour: string, width: number, height: number): void {
-  const columns = data.steps.length;
-  const [cellWidth, cellHeight] = [width / columns, height / BINS];
-  ctx.fillStyle = colour;
+  // One pixel a cell, then scaled: rectangles of fractions of a pixel would leave seams.
+  const cells = new ImageData(data.steps.length, BINS);
+  const [red, green, blue] = [1, 3, 5].map((at) => parseInt(colour.slice(at, at + 2), 16)) as [number, number, number];
   density.forEach((row, at) => {
     row.forEach((value, bin) => {
-      if (value < 0.004) return;
-      ctx.globalAlpha = value ** 0.6; // tails would not be seen on a straight scale
-      ctx.fillRect(LEFT + at * cellWidth, TOP + height - (bin + 1) * cellHeight, cellWidth + 0.5, cellHeight + 0.5);
+      const alpha = 255 * value ** 0.6; // tails would not be seen on a straight scale
+      cells.data.set([red, green, blue, alpha], 4 * ((BINS - 1 - bin) * data.steps.length + at));
     });
   });
-  ctx.globalAlpha = 1;
+  const small = new OffscreenCanvas(cells.width, cells.height);
+  small.getContext("2d")!.putImageData(cells, 0, 0);
+  ctx.imageSmoothingEnabled = false;
+  ctx.drawImage(small, LEFT, TOP, width, height);
 }
 
 function drawRidges(ctx: CanvasRenderingContext2D, data: Histograms, { density }: Common, colour: string, panel: string, width: number, height: number): void {

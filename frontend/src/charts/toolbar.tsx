@@ -10,7 +10,7 @@ export function ChartToolbar() {
   const wanted = useQuery("metric");
   const place = SMOOTHINGS.findLastIndex((value) => value <= axes.smoothing);
   return (
-    <div class="toolbar">
+    <div class="toolbar charts-toolbar">
       <div class="segments" role="group" aria-label="What is on the x axis">
         {X_AXES.map(([axis, title]) => <button key={axis} type="button" aria-pressed={axes.x === axis} onClick={() => setAxis(axis)}>{title}</button>)}
       </div>

@@ -13,7 +13,7 @@ import { metricNames, shortKey, varyingKeys } from "./fields";
 import { axisOf, passes, type Brushes } from "./parallel-model";
 
 const AXES_AT_FIRST = 5;
-const HEIGHT = 360;
+const HEIGHT = 440;
 const [TOP, BOTTOM, SIDE] = [44, 18, 74]; // CSS pixels around the axes, for their labels
 const REACH = 8; // CSS pixels to a line for it to be meant
 

@@ -2,7 +2,7 @@
 
 export const PANEL = { light: "#ffffff", dark: "#161b19" } as const;
 
-/** Twelve hues, neighbours far apart: [on light, on dark]. Chosen by eye, then checked for contrast. */
+/** Ten hues, neighbours far apart: [on light, on dark]. Chosen by eye, then checked for contrast. */
 export const PALETTE: readonly (readonly [string, string])[] = [
   ["#1b7f4b", "#5fce90"],
   ["#2563c9", "#78acff"],
@@ -12,9 +12,7 @@ export const PALETTE: readonly (readonly [string, string])[] = [
   ["#0a7f88", "#4fc9cf"],
   ["#8a6700", "#dcb84a"],
   ["#ad3296", "#e88bd7"],
-  ["#4d6377", "#a3b8cd"],
   ["#587511", "#aecb58"],
-  ["#8b5637", "#d6a888"],
   ["#0b79b0", "#5fc0f2"],
 ];
 

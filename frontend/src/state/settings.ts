@@ -15,7 +15,8 @@ export interface Settings {
 }
 
 const KEY = "polyana.settings";
-const DEFAULTS: Settings = { theme: "system", colours: {}, eyes: {}, columns: null, folded: [], railHidden: false };
+const NARROW = 760; // CSS pixels, as in the style sheets: below it the list of runs would hide the charts
+const DEFAULTS: Settings = { theme: "system", colours: {}, eyes: {}, columns: null, folded: [], railHidden: innerWidth <= NARROW };
 
 function load(): Settings {
   try {

@@ -113,8 +113,10 @@ export function position(axis: XAxis, value: number): string {
   }
 }
 
+/** A setting: whole numbers as they are written, for a seed or a year is no quantity. */
 export function plain(of: Value | undefined): string {
   if (of === undefined || of === null) return "–";
+  if (typeof of === "number" && Number.isInteger(of) && Math.abs(of) < 1e6) return String(of);
   if (typeof of === "number") return number(of);
   return String(of);
 }

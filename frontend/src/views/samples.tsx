@@ -9,7 +9,7 @@ import { useVisible } from "../state/visible";
 import { RunName } from "../ui/name";
 
 const MOST_RUNS = 6; // side by side; more are not readable
-const AT_FIRST = 3; // steps of a run: the first, one in the middle, the newest
+const AT_FIRST = [3, 2] as const; // steps of a run when one is shown, and when two; of more just the newest
 
 /** The samples of some runs; those of runs that move are read again when a new step has some. */
 function useSamples(runs: readonly string[]): { byRun: ReadonlyMap<string, Samples>; error: string } {
@@ -30,8 +30,10 @@ function useSamples(runs: readonly string[]): { byRun: ReadonlyMap<string, Sampl
   return state;
 }
 
+/** Some of the steps, the first and the newest among them; of one, the newest. */
 export function spread(steps: readonly number[], count: number): number[] {
   if (steps.length <= count) return [...steps];
+  if (count === 1) return steps.slice(-1);
   return [...new Set(Array.from({ length: count }, (_, index) => steps[Math.round((index * (steps.length - 1)) / (count - 1))]!))];
 }
 
@@ -41,8 +43,12 @@ export function SampleGrid({ runs }: { runs: readonly string[] }) {
   const colour = useColours();
   const chosen = useQuery("steps");
   const all = useMemo(() => [...new Set(few.flatMap((run) => byRun.get(run)?.steps ?? []))].toSorted((a, b) => a - b), [byRun, few.join("\n")]);
-  const steps = chosen ? chosen.split(",").map(Number) : spread(all, few.length > 2 ? 2 : AT_FIRST);
-  const columns = few.flatMap((run) => steps.filter((step) => byRun.get(run)?.steps.includes(step)).map((step) => ({ run, step })));
+  const columns = few.flatMap((run) => {
+    const own = byRun.get(run)?.steps ?? [];
+    const shown = chosen ? chosen.split(",").map(Number).filter((step) => own.includes(step)) : spread(own, AT_FIRST[few.length - 1] ?? 1);
+    return shown.map((step) => ({ run, step }));
+  });
+  const steps = chosen ? chosen.split(",").map(Number) : [...new Set(columns.map(({ step }) => step))];
   const prompts = [...new Set(columns.flatMap(({ run, step }) => (byRun.get(run)?.samples[String(step)] ?? []).map(({ prompt }) => prompt)))];
   const toggle = (step: number): void => {
     const next = steps.includes(step) ? steps.filter((each) => each !== step) : [...steps, step];
