@@ -1,7 +1,9 @@
 /** Keys that hold everywhere; `?` lists them. */
-import { axes, setAxis, setSmoothing, setZoom, SMOOTHINGS, turnAxis, turnGhosts, X_AXES } from "./state/axes";
+import { axes, setAxis, setSmoothing, setZoom, turnAxis, turnGhosts } from "./state/axes";
+import { SMOOTHINGS, X_AXES } from "./state/axis-query";
 import { closeCheckpoint } from "./run/checkpoint-state";
-import { formatHash, route } from "./state/route";
+import { formatHash } from "./state/address";
+import { route } from "./state/route";
 import { settings, turnTheme } from "./state/settings";
 
 export const HELP: readonly (readonly [string, readonly (readonly [string, string])[]])[] = [

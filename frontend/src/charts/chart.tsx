@@ -8,7 +8,7 @@ import { scheme } from "../state/settings";
 import { createStore, useStore } from "../state/store";
 import { metric as formatMetric, shortName } from "../text/format";
 import { openCheckpoint } from "../run/checkpoint-state";
-import { compose } from "./compose";
+import { compose, TOKENS } from "./compose";
 import { dataOf, makeFrame, type Shown } from "./frame";
 import { extentOf, moved, padded, type Extent } from "./geometry";
 import { ChartMenu } from "./menu";
@@ -101,8 +101,10 @@ export function Chart({ panel, runs, alone, onAlone }: ChartProps) {
 
   const lines = useMemo<Line[]>(() => {
     const has = (run: string, metric: string): boolean => details.get(run)?.metrics.includes(metric) || metric in (summaries.get(run)?.last ?? {});
-    return runs.flatMap((run) => panel.metrics.filter((metric) => has(run, metric)).map((metric) => ({ run, metric })));
-  }, [runs.join("\n"), panel.metrics.join("\n"), summaries, details]);
+    const inTime = axes.x === "time" || axes.x === "relative";
+    const metrics = panel.kind === "loss" && inTime ? [...panel.metrics, TOKENS] : panel.metrics;
+    return runs.flatMap((run) => metrics.filter((metric) => has(run, metric)).map((metric) => ({ run, metric })));
+  }, [runs.join("\n"), panel.metrics.join("\n"), axes.x, summaries, details]);
 
   const zoom = useSettled(axes.zoom, String(axes.zoom));
   const query = useMemo<SeriesQuery>(() => {

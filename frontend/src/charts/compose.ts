@@ -3,10 +3,11 @@ import type { RunDetail, RunSummary, SeriesData, XAxis } from "../api/contract";
 import { shortName } from "../text/format";
 import { interpolate, lowerBound } from "./geometry";
 import type { Panel } from "./panels";
-import type { Curve, Scene } from "./scene";
-import { keyOf } from "./use-series";
+import { keyOf, type Curve, type Scene } from "./scene";
 
 const DASHES: readonly (readonly number[])[] = [[], [6, 3], [2, 3], [9, 3, 2, 3]];
+/** Tells when a save was made: a commit knows its tokens, and this curve the time at which there were so many. */
+export const TOKENS = "train/tokens";
 const SPARSE = 80; // points, under which each is shown; guess
 
 export interface Composition {
@@ -57,21 +58,20 @@ function addMetric(scene: Scene, from: Composition, run: string, metric: string,
   if (index === 0) for (const x of data.marks) scene.marks.push({ run, x, colour });
 }
 
-/** Where a run stands on the x axis, and how much of it a step is, taken from the run as a whole. */
-function pace(run: RunSummary, x: XAxis): { at: number; perStep: number } {
-  const share = (whole: number | null | undefined): { at: number; perStep: number } => ({
-    at: whole ?? NaN,
-    perStep: (whole ?? NaN) / Math.max(run.step, 1),
-  });
+/** Where a run stands on the x axis, and how much of it a step is, taken from the run as a whole. `end`: of its curve. */
+function pace(run: RunSummary, x: XAxis, end: number): { at: number; perStep: number } {
+  const steps = Math.max(run.step, 1);
   switch (x) {
     case "tokens":
-      return share(run.tokens);
-    case "epoch":
-      return share(run.last["train/epoch"]);
+      return { at: run.tokens ?? NaN, perStep: (run.tokens ?? NaN) / steps };
+    case "epoch": {
+      const epoch = run.last["train/epoch"] ?? NaN;
+      return { at: epoch, perStep: epoch / steps };
+    }
     case "relative":
-      return share(run.updated - run.started);
+      return { at: end, perStep: end / steps };
     case "time":
-      return { at: run.updated, perStep: (run.updated - run.started) / Math.max(run.step, 1) };
+      return { at: end, perStep: (run.updated - run.started) / steps };
     default:
       return { at: run.step, perStep: 1 };
   }
@@ -81,7 +81,8 @@ function addFuture(scene: Scene, from: Composition, run: string): void {
   const schedule = from.details.get(run)?.schedule;
   const summary = from.summaries.get(run);
   if (!schedule || !summary) return;
-  const { at, perStep } = pace(summary, from.x);
+  const end = scene.curves.find((curve) => curve.run === run && curve.role === "main")?.x.at(-1) ?? NaN;
+  const { at, perStep } = pace(summary, from.x, end);
   const first = lowerBound(schedule.steps, summary.step);
   if (first >= schedule.steps.length || !Number.isFinite(at)) return;
   const steps = schedule.steps.slice(first);
@@ -96,13 +97,13 @@ function addFuture(scene: Scene, from: Composition, run: string): void {
 function addSaves(scene: Scene, from: Composition, run: string): void {
   const detail = from.details.get(run);
   if (!detail) return;
-  const times = new Map(detail.events.filter(({ event }) => event === "save").map(({ step, time }) => [step, time]));
+  const tokenCurve = from.series.get(keyOf({ run, metric: TOKENS }));
   const main = scene.curves.filter((curve) => curve.run === run && curve.role === "main");
   const evaluation = main.find(({ metric }) => metric === "eval/loss");
   const training = main.find(({ metric }) => metric === "train/loss");
   for (const { step, tokens, epoch, refs } of detail.checkpoints) {
-    const time = times.get(step) ?? NaN;
-    const x = { step, tokens, epoch, time, relative: time - detail.started }[from.x];
+    const moment = (): number => (tokenCurve ? interpolate(tokenCurve.rawY, tokenCurve.rawX, tokens) : NaN);
+    const x = from.x === "time" || from.x === "relative" ? moment() : { step, tokens, epoch }[from.x];
     if (!Number.isFinite(x)) continue;
     const on = [evaluation, training].map((curve) => (curve ? interpolate(curve.x, curve.y, x) : NaN));
     const y = on.find((value) => Number.isFinite(value));

@@ -1,5 +1,9 @@
 /** What a chart shows, apart from how it is drawn: screen, PNG, SVG and CSV all start from it. */
 
+import type { Line } from "../api/contract";
+
+export const keyOf = ({ run, metric }: Line): string => `${run}\n${metric}`;
+
 export interface Curve {
   run: string;
   metric: string;

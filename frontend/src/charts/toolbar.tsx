@@ -1,6 +1,7 @@
 /** What holds for all charts at once: x, smoothing, logarithms, ghosts, zoom. */
 import { amend, useQuery } from "../state/route";
-import { setAxis, setSmoothing, setZoom, SMOOTHINGS, turnAxis, turnGhosts, useAxes, X_AXES } from "../state/axes";
+import { setAxis, setSmoothing, setZoom, turnAxis, turnGhosts, useAxes } from "../state/axes";
+import { SMOOTHINGS, X_AXES } from "../state/axis-query";
 import { shareableLink } from "../state/visible";
 import { position } from "../text/format";
 import { Copy } from "../ui/copy";

@@ -4,11 +4,10 @@ import { loadLine } from "../api/batch";
 import type { Line, SeriesData, SeriesQuery } from "../api/contract";
 import { appendTail } from "../api/series";
 import { runsStore } from "../state/runs";
+import { keyOf } from "./scene";
 
 const LIVE_PAUSE = 700; // ms between two tails of one chart; the first comes at once. Guess
 const THIN_AGAIN = 3; // a curve that has grown to this many points a bucket is loaded anew
-
-export const keyOf = ({ run, metric }: Line): string => `${run}\n${metric}`;
 
 interface Loaded {
   series: ReadonlyMap<string, SeriesData>;

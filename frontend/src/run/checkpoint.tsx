@@ -9,7 +9,8 @@ import { Copy } from "../ui/copy";
 import { Icon } from "../ui/icons";
 import { RunName } from "../ui/name";
 import { bytes, compact, metric as formatMetric, number, shortName } from "../text/format";
-import { closeCheckpoint, compareWith, formatSave, parseSave, type SaveReference } from "./checkpoint-state";
+import { closeCheckpoint, compareWith } from "./checkpoint-state";
+import { formatSave, parseSave, type SaveReference } from "./save-reference";
 import { Generate } from "./generate";
 
 export function CheckpointPanel() {

@@ -2,7 +2,7 @@
 import { useEffect, useRef, useState } from "preact/hooks";
 import { runAddress } from "../api/client";
 import { stream } from "../api/stream";
-import { formatSave, type SaveReference } from "./checkpoint-state";
+import { formatSave, type SaveReference } from "./save-reference";
 
 interface Written {
   text: string;

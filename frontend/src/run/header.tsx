@@ -9,13 +9,7 @@ import { ago, clock, compact, duration, metric as formatMetric, number, splitNam
 import { Copy } from "../ui/copy";
 import { Icon } from "../ui/icons";
 import { Progress, Status } from "../ui/status";
-
-/** Seconds to the end at the speed of the newest step; null while nobody can know. */
-export function secondsLeft(run: Pick<RunSummary, "status" | "step" | "steps" | "tokens" | "last">): number | null {
-  const speed = run.last["train/tokens_per_second"];
-  if (run.status !== "training" || !run.steps || !run.step || !run.tokens || !speed) return null;
-  return ((run.steps - run.step) * (run.tokens / run.step)) / speed;
-}
+import { secondsLeft } from "./remaining";
 
 export function RunHeader({ run }: { run: RunSummary }) {
   const [editing, setEditing] = useState(false);

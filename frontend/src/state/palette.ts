@@ -1,4 +1,4 @@
-/** The colours of runs. Each has 3:1 or more against its theme's panel (WCAG 1.4.11); test/palette.test.ts measures it. */
+/** The colours of runs. Each has 4.5:1 or more against its theme's panel, for figures stand in them, too (WCAG 1.4.3); test/palette.test.ts measures it. */
 
 export const PANEL = { light: "#ffffff", dark: "#161b19" } as const;
 

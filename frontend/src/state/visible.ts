@@ -1,5 +1,6 @@
 /** Which runs the charts show: those that the address names, else those whose eyes are open. */
-import { amend, formatHash, route, useRoute } from "./route";
+import { formatHash } from "./address";
+import { amend, route, useRoute } from "./route";
 import { runsStore, setEyes, showOnly, visibleRuns } from "./runs";
 import { settings, useSettings } from "./settings";
 import { useStore } from "./store";

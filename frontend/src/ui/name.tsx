@@ -1,5 +1,5 @@
 /** A run's name: what it is stands out, when it began stays back. */
-import { formatHash } from "../state/route";
+import { formatHash } from "../state/address";
 import { splitName } from "../text/format";
 
 export function RunName({ name, link = true }: { name: string; link?: boolean }) {

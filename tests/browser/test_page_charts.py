@@ -1,0 +1,214 @@
+"""Curves: what is drawn is what was logged, at every zoom, on every axis, live."""
+
+import math
+import xml.etree.ElementTree as ElementTree
+
+import pytest
+from watched import LAST, LOST_FROM, LOST_TO, NOT_FINITE, PLANNED, SAVES, SPIKE, learning_rate, loss
+
+from polyana.tracking import MetricLog, RunDirectory
+
+
+@pytest.fixture
+def river(visit, watched):
+    """The river's charts."""
+    made = visit()
+    made.go(f"run/{watched.river}")
+    made.drawn("loss", 300)
+    return made
+
+
+def test_the_loss_has_train_and_eval_the_ghost_and_what_was_not_finite(river, watched):
+    curves = river.points("loss")
+    train = curves[watched.river, "train/loss", "curve"]
+    assert [step for step, _ in train] == list(range(1, LAST + 1))  # each step once: the resumed curve goes on
+    assert dict(train)[NOT_FINITE] is None
+    assert all(value == pytest.approx(loss(int(step))) for step, value in train if value is not None)
+    assert curves[watched.river, "train/loss", "ghost"] == [
+        (step, pytest.approx(loss(step, 0))) for step in range(LOST_FROM + 1, LOST_TO + 1)
+    ]
+    assert [step for step, _ in curves[watched.river, "eval/loss", "curve"]] == list(range(50, LAST + 1, 50))
+    river.page.get_by_role("button", name="ghosts").click()
+    assert "ghosts=0" in river.hash
+    assert (watched.river, "train/loss", "ghost") not in river.points("loss")
+
+
+def test_every_metric_has_a_chart_in_its_place(river):
+    for panel in ("loss", "lr", "train/grad_norm", "train/tokens_per_second", "train/mfu", "memory"):
+        river.drawn(panel)
+    sections = river.page.locator(".section")
+    assert sections.locator("h2 button").all_inner_texts() == ["Training 6", "Eval 1", "System 1"]
+    river.page.get_by_label("Find a metric").fill("cpu")
+    assert river.page.locator("[data-panel]").count() == 1
+    river.drawn("system/cpu")
+
+
+def test_the_schedule_is_whole_from_the_start(river, watched):
+    river.drawn("lr", 400)
+    curves = river.points("lr")
+    past = dict(curves[watched.river, "train/lr", "curve"])
+    assert (min(past), max(past)) == (1, LAST)
+    future = curves[watched.river, "schedule", "future"]
+    assert [step for step, _ in future] == list(range(LAST, PLANNED + 1, 10))
+    assert future[-1][1] == pytest.approx(learning_rate(PLANNED))
+
+
+@pytest.mark.parametrize(("axis", "label", "last"), [("tokens", "tokens", LAST * 8192), ("epoch", "epoch", LAST / 90)])
+def test_x_may_be_tokens_and_epochs(river, watched, axis, label, last):
+    river.page.get_by_role("button", name=label, exact=True).click()
+    assert f"x={axis}" in river.hash
+    river.page.wait_for_timeout(400)
+    curve = river.points("loss")[watched.river, "train/loss", "curve"]
+    assert (len(curve), curve[-1][0]) == (LAST, pytest.approx(last))
+
+
+@pytest.mark.parametrize(("label", "axis"), [("elapsed", "relative"), ("clock", "time")])
+def test_x_may_be_time(river, watched, label, axis):
+    river.page.get_by_role("button", name=label, exact=True).click()
+    river.page.wait_for_timeout(400)
+    at = [x for x, _ in river.points("loss")[watched.river, "train/loss", "curve"]]
+    assert f"x={axis}" in river.hash
+    assert len(at) == LAST
+    assert at == sorted(at)
+    started = watched.run(watched.river).about()["started"]
+    assert (at[-1] - started if axis == "time" else at[-1]) < 600
+
+
+def test_smoothing_leaves_the_line_as_it_is(river, watched):
+    river.page.keyboard.press("s")
+    river.page.keyboard.press("s")
+    assert "smooth=0.8" in river.hash
+    river.page.wait_for_function("document.querySelector('[data-panel=loss]').dataset.points > 800")
+    curves = river.points("loss")
+    raw = curves[watched.river, "train/loss", "raw"]
+    assert dict(raw)[SPIKE[0]] == SPIKE[1]
+    smooth = dict(curves[watched.river, "train/loss", "curve"])
+    # the debiased moving mean, over all points, that were finite
+    total = weight = 0.0
+    for step, value in raw:
+        if value is not None:
+            total, weight = 0.8 * total + 0.2 * value, 0.8 * weight + 0.2
+        if step in (1, 50, SPIKE[0], LAST):
+            assert smooth[step] == pytest.approx(total / weight, rel=1e-6)
+
+
+def test_a_drag_zooms_and_finer_points_are_fetched(visit, chromium, address, watched):
+    run = _long_run(watched, 50_000)
+    made = visit()
+    page = made.go(f"run/{run.name}", chart="loss")
+    made.drawn("loss", 500)
+    before = made.points("loss")[run.name, "train/loss", "curve"]
+    assert len(before) < 6000
+    assert (31_313.0, 99.0) in before  # one point of fifty thousand
+    box = page.locator(".u-over").bounding_box()
+    with page.expect_response("**/api/series") as answer:
+        page.mouse.move(box["x"] + box["width"] * 0.5, box["y"] + 40)
+        page.mouse.down()
+        page.mouse.move(box["x"] + box["width"] * 0.51, box["y"] + 42, steps=4)
+        page.mouse.up()
+    request = answer.value.request.post_data_json
+    assert 24_000 < request["from"] < 26_000
+    assert "zoom=" in made.hash
+    page.wait_for_timeout(300)
+    inside = [x for x, _ in made.points("loss")[run.name, "train/loss", "curve"]]
+    assert len(inside) == inside[-1] - inside[0] + 1  # every step now
+    zoomed = made.hash
+    with page.expect_response("**/api/series"):
+        page.keyboard.down("Shift")
+        page.mouse.move(box["x"] + 300, box["y"] + 60)
+        page.mouse.down()
+        page.mouse.move(box["x"] + 100, box["y"] + 60, steps=4)
+        page.mouse.up()
+        page.keyboard.up("Shift")
+    assert made.hash != zoomed  # panned
+    page.mouse.dblclick(box["x"] + 300, box["y"] + 60)
+    assert "zoom=" not in made.hash
+
+
+def _long_run(watched, steps):
+    run = RunDirectory.create(watched.home / "runs", "sea", "pretrain", {"fingerprint": "3" * 64, "settings": {}})
+    run.note(outcome="finished", planned_steps=steps)
+    log = MetricLog(run.metrics, 0, "", print)
+    for step in range(1, steps + 1):
+        log.log(step, {"train/loss": 99.0 if step == 31_313 else 2 + math.sin(step)})
+    log.close()
+    return run
+
+
+def test_axes_may_be_logarithmic(river):
+    page = river.page
+    page.get_by_role("button", name="log x").click()
+    page.get_by_role("button", name="log y").click()
+    assert "logx=1" in river.hash
+    assert "logy=1" in river.hash
+    river.drawn("loss", 300)
+    svg = ElementTree.fromstring(river.download("loss", "SVG"))
+    labels = [element.text for element in svg.iter("{http://www.w3.org/2000/svg}text")]
+    assert {"1", "10", "100"} <= set(labels)
+
+
+def test_a_chart_is_exported_as_png_and_svg(river):
+    png = river.download("loss", "PNG")
+    assert png.startswith(b"\x89PNG")
+    assert len(png) > 5000
+    svg = ElementTree.fromstring(river.download("loss", "SVG"))
+    names = {element.tag.rpartition("}")[2] for element in svg.iter()}
+    assert {"path", "circle", "text"} <= names  # curves, saves, labels
+    texts = [element.text for element in svg.iter("{http://www.w3.org/2000/svg}text")]
+    assert "Loss" in texts
+
+
+def test_the_cursor_tells_the_values(river):
+    box = river.page.locator('[data-panel="loss"] .u-over').bounding_box()
+    river.page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    tip = river.page.locator('[data-panel="loss"] .tooltip')
+    tip.wait_for()
+    assert "step 20" in tip.inner_text()  # about the middle of 400
+    assert "train/loss" in tip.inner_text()
+
+
+def test_keys_move_the_window_of_a_chart_that_has_the_focus(river):
+    chart = river.page.locator('[data-panel="loss"]')
+    chart.focus()
+    river.page.keyboard.press("+")
+    low, high = (float(value) for value in river.hash.partition("zoom=")[2].split("&")[0].split(":"))
+    assert high - low == pytest.approx(0.6 * (LAST - 1), abs=1)
+    river.page.keyboard.press("ArrowRight")
+    assert float(river.hash.partition("zoom=")[2].split(":")[0]) > low
+    river.page.keyboard.press("Enter")
+    assert "chart=loss" in river.hash
+    assert river.page.locator("[data-panel]").count() == 1
+    river.page.keyboard.press("0")
+    assert "zoom=" not in river.hash
+
+
+def test_several_runs_lie_over_each_other_and_the_link_says_which(visit, watched):
+    made = visit(permissions=["clipboard-read", "clipboard-write"])
+    made.go("charts", runs=f"{watched.river},{watched.failed}", x="tokens", smooth="0.6")
+    made.drawn("loss", 100)
+    assert {run for run, _, _ in made.points("loss")} == {watched.river, watched.failed}
+    made.page.locator(f'.rail-row[data-run="{watched.failed}"] .eye').click()
+    made.page.wait_for_timeout(300)
+    assert {run for run, _, _ in made.points("loss")} == {watched.river}
+    made.page.get_by_role("button", name="Copy a link").click()
+    link = made.page.evaluate("navigator.clipboard.readText()")
+    other = visit()
+    other.page.goto(link)
+    other.drawn("loss", 100)
+    assert {run for run, _, _ in other.points("loss")} == {watched.river}
+    assert other.page.get_by_role("button", name="tokens", exact=True).get_attribute("aria-pressed") == "true"
+
+
+def test_a_click_on_a_save_opens_it(river, watched):
+    page = river.page
+    box = page.locator('[data-panel="loss"] .u-over').bounding_box()
+    # the save of step 400, at the right end, by looking for the pointer that says "here is something to click"
+    x = box["x"] + box["width"] - 1
+    for y in range(int(box["y"]) + 2, int(box["y"] + box["height"])):
+        page.mouse.move(x, y)
+        if page.locator('[data-panel="loss"] .on-dot').count():
+            break
+    page.mouse.click(x, y)
+    drawer = page.get_by_role("complementary")
+    assert drawer.get_by_role("heading", name=str(SAVES[-1])).is_visible()
+    assert f"save={watched.river}@400" in river.hash
