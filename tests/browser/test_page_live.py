@@ -9,6 +9,11 @@ import pytest
 from polyana.dashboard import open_server
 from polyana.tracking import MetricLog, RunDirectory
 
+HIDE = """(hidden) => {
+  Object.defineProperty(document, 'hidden', {value: hidden, configurable: true});
+  document.dispatchEvent(new Event('visibilitychange'));
+}"""
+
 
 @pytest.fixture
 def training(watched):
@@ -46,14 +51,14 @@ def test_points_come_by_themselves(visit, training):
 
 
 def test_an_attempt_that_resumes_takes_its_curve_back(visit, training):
-    run, log = training
+    run, _ = training
     made = visit()
     made.go(f"run/{run.name}")
     made.drawn("loss", 100)
     again = MetricLog(run.metrics, 50, "", print)
     again.log(51, {"train/loss": 1.0, "train/tokens": 51 * 512})
     again.close()
-    made.page.wait_for_function("document.querySelector('.facts-line').innerText.includes('51 / 1,000')")
+    made.page.locator(".facts-line").get_by_text("51 / 1,000").wait_for()
     made.page.wait_for_timeout(1200)
     curves = made.points("loss")
     assert curves[run.name, "train/loss", "curve"][-1] == (51, 1.0)
@@ -87,7 +92,7 @@ def test_a_hidden_page_asks_for_nothing_and_catches_up_when_seen(visit, training
     made.drawn("loss", 100)
     page.get_by_text("1 training").wait_for()
     # headless Chromium never hides a page: what it would say and tell is said and told here
-    page.evaluate("Object.defineProperty(document, 'hidden', {value: true, configurable: true}); document.dispatchEvent(new Event('visibilitychange'))")
+    page.evaluate(HIDE, True)
     page.get_by_text("paused").wait_for()
     page.wait_for_timeout(500)
     asked = []
@@ -96,7 +101,7 @@ def test_a_hidden_page_asks_for_nothing_and_catches_up_when_seen(visit, training
         _log(log, step)
     page.wait_for_timeout(1500)
     assert asked == []
-    page.evaluate("Object.defineProperty(document, 'hidden', {value: false, configurable: true}); document.dispatchEvent(new Event('visibilitychange'))")
+    page.evaluate(HIDE, False)
     made.drawn("loss", 110)
 
 

@@ -1,4 +1,4 @@
-"""A home as somebody watches it: a real small training, a longer run that was interrupted and gone on with, and more."""
+"""A home as somebody watches it: a real small training, a long run that was interrupted and resumed, a failed one."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import struct
 import subprocess
 import sys
 import zlib
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -85,9 +85,13 @@ def _settings(lr: float, width: int) -> dict[str, Any]:
 
 
 def _river(home: Path, tiny: str) -> str:
-    run = RunDirectory.create(home / "runs", "river", "pretrain", {"fingerprint": "1" * 64, "settings": _settings(3e-3, 512)})
+    run = RunDirectory.create(
+        home / "runs", "river", "pretrain", {"fingerprint": "1" * 64, "settings": _settings(3e-3, 512)}
+    )
     run.note(outcome="interrupted", planned_steps=PLANNED)
-    write_file(run.path / "recipe.yaml", "name: river\nstages:\n  pretrain:\n    train: {lr: 3e-3}\n    model: {width: 512}\n")
+    write_file(
+        run.path / "recipe.yaml", "name: river\nstages:\n  pretrain:\n    train: {lr: 3e-3}\n    model: {width: 512}\n"
+    )
     write_json(run.path / "environment.json", {"python": "3.11", "cores": 2, "packages": {"torch": "2.13"}})
     write_file(run.path / "log.txt", f"2026-11-22 10:00:00  the river rises\n2026-11-22 10:00:01  {HOSTILE}\n")
     write_file(run.path / "report.html", "<title>report</title><p>249 documents</p>")
@@ -142,7 +146,10 @@ def _log_step(log: MetricLog, step: int, resumes_at: int) -> None:
         dead = 0.98 if step > 300 else 0.01
         log.histograms(
             step,
-            {"gradients/block": Histogram(-0.1, 0.1, bell, dead, 1.0), "weights/block": Histogram(-1, 1, bell, 0.0, 9.0)},
+            {
+                "gradients/block": Histogram(-0.1, 0.1, bell, dead, 1.0),
+                "weights/block": Histogram(-1, 1, bell, 0.0, 9.0),
+            },
         )
 
 
@@ -162,7 +169,9 @@ def _save(home: Path, tiny: str, river: str) -> None:
 
 
 def _failed(home: Path) -> str:
-    run = RunDirectory.create(home / "runs", "pond", "pretrain", {"fingerprint": "2" * 64, "settings": _settings(1e-3, 128)})
+    run = RunDirectory.create(
+        home / "runs", "pond", "pretrain", {"fingerprint": "2" * 64, "settings": _settings(1e-3, 128)}
+    )
     run.note(outcome="failed", why="the loss was not finite for 5 steps", planned_steps=100)
     log = MetricLog(run.metrics, 0, "", print)
     for step in range(1, 21):
@@ -171,16 +180,17 @@ def _failed(home: Path) -> str:
     return run.name
 
 
-def add_many(watched: Watched, count: int) -> None:
-    """Small finished runs, each a copy but for its name, its start and its settings."""
-    template = watched.run(watched.failed)
-    about = template.about()
+def make_many(home: Path, count: int) -> None:
+    """A home of small finished runs, that differ in name, start and settings."""
+    template = RunDirectory(home / "runs" / _failed(home))
+    about = template.about() | {"outcome": "finished", "recipe": "puddle"}
     for number in range(count):
-        run = replace(template, path=watched.home / "runs" / f"puddle-pretrain-2026-01-{number % 28 + 1:02d}_{number // 60 % 24:02d}.{number % 60:02d}.00")
-        run.path.mkdir()
-        shutil.copytree(template.metrics, run.metrics)
+        moment = f"2026-{number // 280 + 1:02d}-{number % 28 + 1:02d}_{number // 28 % 10:02d}.00.00"
+        path = home / "runs" / f"puddle-pretrain-{moment}"
+        shutil.copytree(template.metrics, path / "metrics")
         settings = _settings(1e-4 * (number + 1), 64 * (number % 5 + 1))
-        write_json(run.path / "run.json", about | {"outcome": "finished", "recipe": "puddle", "started": 1.7e9 + number, "settings": settings})
+        write_json(path / "run.json", about | {"started": 1.7e9 + number, "settings": settings})
+    shutil.rmtree(template.path)
 
 
 def _png() -> bytes:
@@ -190,4 +200,9 @@ def _png() -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
     header = struct.pack(">IIBBBBB", 1, 1, 8, 2, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"\0\x10\x80\x40")) + chunk(b"IEND", b"")
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", header)
+        + chunk(b"IDAT", zlib.compress(b"\0\x10\x80\x40"))
+        + chunk(b"IEND", b"")
+    )

@@ -132,8 +132,9 @@ export function makeFrame(host: HTMLElement, options: FrameOptions): uPlot {
     host,
   );
   plot.over.addEventListener("mouseleave", () => options.hover(null));
-  plot.over.addEventListener("click", (event) => {
-    if (pressed && Math.hypot(event.clientX - pressed.x, event.clientY - pressed.y) > LEAST_MOVE) return;
+  // Not `click`: uPlot swallows it when the press is a fraction of a pixel away from the last move.
+  plot.over.addEventListener("mouseup", (event) => {
+    if (!pressed || Math.hypot(event.clientX - pressed.x, event.clientY - pressed.y) > LEAST_MOVE) return;
     const box = plot.over.getBoundingClientRect();
     options.click({ left: event.clientX - box.left, top: event.clientY - box.top });
   });
@@ -166,7 +167,6 @@ function measure(ctx: CanvasRenderingContext2D, label: string): number {
 }
 
 function pan(plot: uPlot, start: MouseEvent, options: FrameOptions): void {
-  start.preventDefault();
   const window = options.shown().x;
   const move = (event: MouseEvent): void => {
     options.choose(moved(window, -(event.clientX - start.clientX) / plot.over.clientWidth, 1, 0, options.logX), null);

@@ -25,7 +25,7 @@ function decodeSafely(part: string): string {
 export function formatHash(path: readonly string[], query: Readonly<Record<string, string | undefined>> = {}): string {
   const search = Object.entries(query)
     .filter((entry): entry is [string, string] => Boolean(entry[1]))
-    .map(([key, value]) => `${encodeURIComponent(key)}=${encodeURIComponent(value).replaceAll("%3A", ":").replaceAll("%2C", ",").replaceAll("%2F", "/")}`)
+    .map(([key, value]) => `${encodeURIComponent(key)}=${encodeURIComponent(value).replaceAll("%3A", ":").replaceAll("%2C", ",").replaceAll("%2F", "/").replaceAll("%40", "@")}`)
     .join("&");
   return `#/${path.map(encodeURIComponent).join("/")}${search ? `?${search}` : ""}`;
 }

@@ -22,7 +22,7 @@ export function RunView({ name }: { name: string }) {
   const run = useStore(runsStore, (state) => state.byName.get(name));
   const loaded = useStore(runsStore, (state) => state.loaded);
   const gone = useStore(runsStore, (state) => state.gone.has(name));
-  const detail = useDetail(name);
+  const detail = useDetail(run ? name : "");
   if (!run) {
     if (gone) return <main class="padded"><h1>{name}</h1><p class="bad" role="alert">This run was deleted while you looked at it.</p></main>;
     return <main class="padded"><p class={loaded ? "bad" : "quiet"}>{loaded ? `There is no run “${name}” here.` : "reading …"}</p></main>;
