@@ -15,7 +15,7 @@ export const HELP: readonly (readonly [string, readonly (readonly [string, strin
   ]],
   ["A chart that has the focus", [
     ["← →", "pan"], ["+  −", "zoom"], ["Enter", "enlarge"],
-    ["drag", "zoom into what is drawn"], ["Shift drag", "pan"], ["Ctrl wheel", "zoom"], ["Shift wheel", "pan"], ["double click", "show all"],
+    ["drag", "zoom into what is drawn"], ["Shift drag", "pan"], ["Ctrl wheel", "zoom"], ["two fingers", "zoom and pan"], ["Shift wheel", "pan"], ["double click", "show all"],
   ]],
   ["Table of runs", [["j k  ↑ ↓", "go through the runs"], ["e", "eye: show or hide in charts"], ["n", "tags and notes"], ["Enter", "open the run"]]],
 ];

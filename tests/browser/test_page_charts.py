@@ -211,3 +211,24 @@ def test_a_click_on_a_save_opens_it(river, watched):
     page.mouse.click(x, y)
     page.get_by_role("complementary").get_by_role("heading", name=f"Step {SAVES[-1]}").wait_for()
     assert f"save={watched.river}@400" in river.hash
+
+
+def test_two_fingers_zoom(visit, watched):
+    made = visit(width=360, height=740, has_touch=True)
+    page = made.go(f"run/{watched.river}", chart="loss")
+    made.drawn("loss", 300)
+    box = page.locator(".u-over").bounding_box()
+    touch = page.context.new_cdp_session(page)
+    middle, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+
+    def fingers(kind, apart):
+        points = [{"x": middle + side * apart / 2, "y": y, "id": number} for number, side in enumerate((-1, 1))]
+        touch.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": [] if kind == "touchEnd" else points})
+
+    fingers("touchStart", 60)
+    fingers("touchMove", 90)
+    fingers("touchMove", 120)
+    fingers("touchEnd", 0)
+    low, high = (float(value) for value in made.hash.partition("zoom=")[2].split(":"))
+    assert high - low == pytest.approx((LAST - 1) / 2, rel=0.02)
+    assert (low + high) / 2 == pytest.approx(LAST / 2, rel=0.02)

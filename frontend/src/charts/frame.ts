@@ -138,6 +138,9 @@ export function makeFrame(host: HTMLElement, options: FrameOptions): uPlot {
     const box = plot.over.getBoundingClientRect();
     options.click({ left: event.clientX - box.left, top: event.clientY - box.top });
   });
+  plot.over.addEventListener("touchstart", (event) => {
+    if (event.touches.length === 2) pinch(plot, event, options);
+  }, { passive: true });
   plot.over.addEventListener("wheel", (event) => wheel(plot, event, options), { passive: false });
   return plot;
 }
@@ -177,6 +180,28 @@ function pan(plot: uPlot, start: MouseEvent, options: FrameOptions): void {
   };
   addEventListener("mousemove", move);
   addEventListener("mouseup", end);
+}
+
+/** Two fingers: what was between them stays between them. */
+function pinch(plot: uPlot, start: TouchEvent, options: FrameOptions): void {
+  const box = plot.over.getBoundingClientRect();
+  const window = options.shown().x;
+  const fingers = ({ touches }: TouchEvent): { centre: number; apart: number } => {
+    const [a, b] = [touches[0]!.clientX, touches[1]!.clientX];
+    return { centre: ((a + b) / 2 - box.left) / box.width, apart: Math.max(20, Math.abs(a - b)) };
+  };
+  const before = fingers(start);
+  const move = (event: TouchEvent): void => {
+    if (event.touches.length !== 2) return;
+    event.preventDefault();
+    const now = fingers(event);
+    const scale = before.apart / now.apart;
+    options.choose(moved(window, (before.centre - now.centre) * scale, scale, before.centre, options.logX), null);
+  };
+  const end = (): void => plot.over.removeEventListener("touchmove", move);
+  plot.over.addEventListener("touchmove", move, { passive: false });
+  plot.over.addEventListener("touchend", end, { once: true });
+  plot.over.addEventListener("touchcancel", end, { once: true });
 }
 
 /** With Ctrl (or a pinch on a touchpad, which arrives as such) it zooms, with Shift it pans; alone it scrolls the page. */

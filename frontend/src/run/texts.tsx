@@ -24,7 +24,7 @@ export function Recipe({ run }: { run: string }) {
         <Copy text={mine.value} label="Copy the recipe" />
       </div>
       {other && theirs.error && <p class="bad">{theirs.error}</p>}
-      {other && <Difference a={other} b={run} />}
+      {other && <Difference a={other} b={run} results={false} />}
       <pre class="code" tabIndex={0} aria-label="Recipe">
         {lines
           ? lines.map(({ kind, text }, index) => <span key={index} class={kind}>{{ same: "  ", gone: "− ", new: "+ " }[kind]}{text}{"\n"}</span>)
@@ -51,6 +51,17 @@ function yaml(text: string) {
   });
 }
 
+/** The log from a byte on, piece by piece until there is no more. */
+async function readOn(run: string, from: number, each: (piece: { text: string; next: number }) => void): Promise<void> {
+  let next = from;
+  for (;;) {
+    const piece = await fetchLog(run, next);
+    if (!piece.text) return;
+    next = piece.next;
+    each(piece);
+  }
+}
+
 const MOST = 200_000; // letters of a log that are kept on the page; guess
 
 export function Log({ run }: { run: string }) {
@@ -61,10 +72,9 @@ export function Log({ run }: { run: string }) {
   useEffect(() => {
     if (busy.current) return;
     busy.current = true;
-    fetchLog(run, state.next).then(
-      ({ text, next }) => setState((before) => ({ text: (before.text + text).slice(-MOST), next, error: "" })),
-      (error: Error) => setState((before) => ({ ...before, error: error.message })),
-    ).finally(() => (busy.current = false));
+    void readOn(run, state.next, ({ text, next }) => setState((before) => ({ text: (before.text + text).slice(-MOST), next, error: "" })))
+      .catch((error: Error) => setState((before) => ({ ...before, error: error.message })))
+      .finally(() => (busy.current = false));
   }, [run, stamp]);
   useEffect(() => {
     const element = box.current!;

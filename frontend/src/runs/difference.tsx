@@ -20,12 +20,13 @@ export function RunSelect({ label, value, onChange, none }: { label: string; val
   );
 }
 
-export function Difference({ a, b }: { a: string; b: string }) {
+/** `results`: whether what came of the two is shown below what they were asked. */
+export function Difference({ a, b, results }: { a: string; b: string; results: boolean }) {
   const answer = useAnswer(() => fetchDifference(a, b), `${a}\n${b}`);
   const colour = useColours();
   const runs = useStore(runsStore, (state) => state.byName);
   if (!answer.value) return <Waiting answer={answer} />;
-  const results = resultRows(runs.get(a), runs.get(b));
+  const outcome = results ? resultRows(runs.get(a), runs.get(b)) : [];
   return (
     <div class="wide">
       <table class="difference">
@@ -41,10 +42,10 @@ export function Difference({ a, b }: { a: string; b: string }) {
           ))}
           {!answer.value.length && <tr><td colSpan={3} class="quiet">The settings of these two are the same.</td></tr>}
         </tbody>
-        {results.length > 0 && (
+        {outcome.length > 0 && (
           <tbody>
             <tr class="part"><th colSpan={3}>newest values</th></tr>
-            {results.map(([name, x, y]) => <tr key={name}><th>{name}</th><td>{formatValue(x)}</td><td>{formatValue(y)}</td></tr>)}
+            {outcome.map(([name, x, y]) => <tr key={name}><th>{name}</th><td>{formatValue(x)}</td><td>{formatValue(y)}</td></tr>)}
           </tbody>
         )}
       </table>

@@ -108,7 +108,7 @@ async function readDetail(name: string): Promise<void> {
     const detail = await fetchRun(name);
     runsStore.set({ details: new Map(runsStore.get().details).set(name, detail) });
   } catch {
-    // a run that was just deleted, or a server on its way out: what is shown stays
+    asked.delete(name); // deleted, or the server is on its way out: what is shown stays, and is asked for again
   }
 }
 

@@ -4,13 +4,19 @@ import { ChartToolbar } from "../charts/toolbar";
 import { CheckpointPanel } from "../run/checkpoint";
 import { useVisible } from "../state/visible";
 
+const MOST = 40; // runs in a chart; guess
+
 export function ChartsView() {
-  const runs = useVisible();
+  const shown = useVisible();
+  const runs = shown.slice(0, MOST);
   return (
     <main class="charts-view">
       <ChartToolbar />
       <div class="with-drawer">
-        <div class="scroll"><ChartGrid runs={runs} /></div>
+        <div class="scroll">
+          {shown.length > MOST && <p class="quiet padded">The newest {MOST} of {shown.length} shown runs are drawn; more lines could not be told apart.</p>}
+          <ChartGrid runs={runs} />
+        </div>
         <CheckpointPanel />
       </div>
     </main>

@@ -10,6 +10,7 @@ import { amend, useQuery } from "../state/route";
 import { runsStore } from "../state/runs";
 import { useSettings } from "../state/settings";
 import { useStore } from "../state/store";
+import { useVisible } from "../state/visible";
 import { Menu } from "../ui/menu";
 
 const GROUPS = ["group", "recipe", "stage", "status", "tags"];
@@ -39,7 +40,9 @@ export function RunsView() {
   const runs = useFiltered();
   const part = useQuery("part");
   const group = useQuery("group");
-  const [a, b] = [useQuery("a"), useQuery("b")];
+  const shown = useVisible();
+  // Two that are looked at already are most likely the two that are meant.
+  const [a, b] = [useQuery("a") || (shown[0] ?? ""), useQuery("b") || (shown[1] ?? "")];
   const columns = useSettings((value) => value.columns) ?? firstColumns(all);
   const choices = useMemo(() => [...varyingKeys(all).map((key) => `config.${key}`), "best", ...metricNames(all).map((name) => `metric.${name}`)], [all.length]);
   const toggle = (field: string): void => chooseColumns(columns.includes(field) ? columns.filter((each) => each !== field) : [...columns, field]);
@@ -85,7 +88,7 @@ export function RunsView() {
             <RunSelect label="second" value={b} onChange={(run) => amend({ b: run })} />
             <button type="button" onClick={() => amend({ a: b, b: a })}>Swap</button>
           </div>
-          {a && b ? <Difference a={a} b={b} /> : <p class="quiet">Choose two runs: what differs in their settings is shown here.</p>}
+          {a && b ? <Difference a={a} b={b} results /> : <p class="quiet">Choose two runs: what differs in their settings is shown here.</p>}
         </section>
       )}
     </main>
