@@ -91,10 +91,11 @@ test("a save lies on its evaluation, else on the training curve, on every axis",
 });
 
 test("the schedule goes on where the run stands", () => {
-  const lr = new Map([["r\ntrain/lr", series("train/lr", [1, 2, 3], [1, 2, 3])]]);
+  const lr = new Map([["r\ntrain/lr", series("train/lr", [1, 2, 3], [1, 2, 3], { smoothX: [1], smoothY: [9] })]]);
   const panel = { id: "lr", title: "", kind: "schedule" as const, metrics: ["train/lr"] };
   const future = scene({ panel, series: lr }).curves.find(({ role }) => role === "future")!;
   expect([[...future.x], [...future.y]]).toEqual([[3, 4, 5], [3, 2, 1]]);
+  expect(scene({ panel, series: lr, smoothing: 0.9 }).curves.map(({ role }) => role)).toEqual(["future", "main"]); // as it was, not smoothed
   const inTokens = scene({ panel, x: "tokens", series: new Map([["r\ntrain/lr", series("train/lr", [10, 20, 30], [1, 2, 3])]]) });
   expect([...inTokens.curves.find(({ role }) => role === "future")!.x]).toEqual([30, 40, 50]);
 });

@@ -48,8 +48,8 @@ function addMetric(scene: Scene, from: Composition, run: string, metric: string,
     if (more.x.length) scene.curves.push({ ...shared, dots: false, ...more });
   };
   if (from.ghosts) add({ role: "ghost", x: data.ghostX, y: data.ghostY, width: 1.2, alpha: 0.38, dash: [] });
-  // An evaluation is a mean over thousands of tokens already: smoothing would only shift it.
-  if (from.smoothing > 0 && data.smoothX.length && !evaluation) {
+  // A schedule has no noise, and an evaluation is a mean over thousands of tokens already: smoothing would only shift them.
+  if (from.smoothing > 0 && data.smoothX.length && !evaluation && from.panel.kind !== "schedule") {
     add({ role: "raw", x: data.rawX, y: data.rawY, width: 1, alpha: 0.24, dash: [] });
     add({ role: "main", x: data.smoothX, y: data.smoothY, width: 1.7, alpha: 1 });
   } else {

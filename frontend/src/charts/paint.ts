@@ -46,9 +46,14 @@ export function paint(plot: uPlot, scene: Scene, colours: { panel: string; bad: 
     ctx.globalAlpha = 1;
     if (curve.role === "main" || curve.role === "raw") notFinite(ctx, curve, x, bbox, colours.bad, ratio);
   }
+  ctx.restore();
+  ctx.save();
+  // Not clipped, so that the newest save, at the very edge, is whole.
+  const inside = (px: number, py: number): boolean =>
+    px >= bbox.left - 1 && px <= bbox.left + bbox.width + 1 && py >= bbox.top - 1 && py <= bbox.top + bbox.height + 1;
   for (const dot of scene.dots) {
     const [px, py] = [x(dot.x), y(dot.y)];
-    if (!Number.isFinite(px) || !Number.isFinite(py)) continue;
+    if (!inside(px, py)) continue;
     ctx.beginPath();
     ctx.arc(px, py, DOT * ratio, 0, 2 * Math.PI);
     ctx.fillStyle = dot.best ? dot.colour : colours.panel;

@@ -11,7 +11,7 @@ export function Saves({ detail }: { detail: RunDetail }) {
     <section class="padded wide">
       <table class="events saves">
         <thead>
-          <tr><th>step</th><th>epoch</th><th>tokens</th>{metrics.map((name) => <th key={name}>{name}</th>)}<th>size</th><th>names</th><th>load</th></tr>
+          <tr><th class="figure">step</th><th class="figure">epoch</th><th class="figure">tokens</th>{metrics.map((name) => <th key={name} class="figure">{name}</th>)}<th class="figure">size</th><th>names</th><th>load</th></tr>
         </thead>
         <tbody>
           {detail.checkpoints.toReversed().map((save) => (

@@ -2,7 +2,7 @@
 
 export const PANEL = { light: "#ffffff", dark: "#161b19" } as const;
 
-/** Ten hues, neighbours far apart: [on light, on dark]. Chosen by eye, then checked for contrast. */
+/** Nine hues, neighbours far apart: [on light, on dark]. Chosen by eye, then checked for contrast. */
 export const PALETTE: readonly (readonly [string, string])[] = [
   ["#1b7f4b", "#5fce90"],
   ["#2563c9", "#78acff"],
@@ -13,7 +13,6 @@ export const PALETTE: readonly (readonly [string, string])[] = [
   ["#8a6700", "#dcb84a"],
   ["#ad3296", "#e88bd7"],
   ["#587511", "#aecb58"],
-  ["#0b79b0", "#5fc0f2"],
 ];
 
 /** FNV-1a, 32 bits: the same on every machine. */

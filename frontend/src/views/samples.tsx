@@ -8,6 +8,7 @@ import { useStore } from "../state/store";
 import { useVisible } from "../state/visible";
 import { RunName } from "../ui/name";
 
+const LEAST_WIDTH = 240; // CSS pixels of a column: some 35 letters
 const MOST_RUNS = 6; // side by side; more are not readable
 const AT_FIRST = [3, 2] as const; // steps of a run when one is shown, and when two; of more just the newest
 
@@ -64,11 +65,11 @@ export function SampleGrid({ runs }: { runs: readonly string[] }) {
         {chosen && <button type="button" class="link-button" onClick={() => amend({ steps: undefined })}>usual</button>}
       </div>
       <div class="wide">
-        <table class="samples">
+        <table class="samples" style={{ minWidth: `${columns.length * LEAST_WIDTH}px` }}>
           <thead>
             <tr>
               {columns.map(({ run, step }) => (
-                <th key={`${run} ${step}`} style={{ borderColor: colour(run) }}>
+                <th key={`${run} ${step}`} style={{ borderTopColor: colour(run) }}>
                   step {step.toLocaleString("en-US")}
                   {few.length > 1 && <RunName name={run} />}
                 </th>
