@@ -2,7 +2,7 @@ import { expect, test } from "vitest";
 import type { Histograms, RunDetail, RunSummary, SeriesData } from "../src/api/contract";
 import { compose, type Composition } from "../src/charts/compose";
 import { toCsv } from "../src/charts/export";
-import { extentOf, interpolate, lowerBound, moved, nearest, padded, type Extent } from "../src/charts/geometry";
+import { extentOf, interpolate, logTicks, lowerBound, moved, nearest, padded, type Extent } from "../src/charts/geometry";
 import { onCommonBins, worriesOf } from "../src/charts/histogram-model";
 import { sectionsOf } from "../src/charts/panels";
 import { trace } from "../src/charts/scene";
@@ -39,6 +39,11 @@ test("zooming about a point leaves it where it is", () => {
   expect([from, to]).toEqual([12.5, 62.5]);
   expect(moved([1, 100], 0.5, 1, 0, true).map(Math.round)).toEqual([10, 1000]);
 });
+
+test.each([
+  [1e-5, 2, [1e-5, 1e-4, 1e-3, 0.01, 0.1, 1]], [1.7, 42, [2, 5, 10, 20]], [0.45, 1.6, [0.5, 1, 1.5]], [13_800, 15_600, [14_000, 14_500, 15_000, 15_500]],
+  [1, 1e12, [1, 100, 1e4, 1e6, 1e8, 1e10, 1e12]],
+])("a logarithmic axis from %d to %d has labels at %j", (low, high, ticks) => expect(logTicks(low, high)).toEqual(ticks));
 
 test("a curve is drawn in pieces where it has holes", () => {
   const drawn: string[] = [];

@@ -145,7 +145,13 @@ def test_axes_may_be_logarithmic(river):
     river.drawn("loss", 300)
     svg = ElementTree.fromstring(river.download("loss", "SVG"))
     labels = [element.text for element in svg.iter("{http://www.w3.org/2000/svg}text")]
-    assert {"1", "10", "100"} <= set(labels)
+    assert {"1", "10", "100"} <= set(labels)  # below
+    assert {"2", "5", "10", "20"} <= set(labels)  # at the side
+    curves = [
+        path.get("d") for path in svg.iter("{http://www.w3.org/2000/svg}path") if path.get("stroke-opacity") == "1"
+    ]
+    train = max(curves, key=len)
+    assert train.count("M") == 2  # broken where it was not finite, not drawn to the bottom
 
 
 def test_a_chart_is_exported_as_png_and_svg(river):

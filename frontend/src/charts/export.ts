@@ -1,6 +1,6 @@
 /** A chart as a file: PNG as it stands, SVG and CSV from its curves. */
 import type uPlot from "uplot";
-import { trace, type Scene } from "./scene";
+import { placing, trace, type Scene } from "./scene";
 
 export function save(name: string, content: Blob): void {
   const address = URL.createObjectURL(content);
@@ -68,8 +68,9 @@ function escape(text: string): string {
 export function toSvg(plot: uPlot, scene: Scene, look: Look): string {
   const ratio = devicePixelRatio;
   const box = { left: plot.bbox.left / ratio, top: plot.bbox.top / ratio + HEAD, width: plot.bbox.width / ratio, height: plot.bbox.height / ratio };
-  const x = (value: number): number => box.left + plot.valToPos(value, "x");
-  const y = (value: number): number => box.top + plot.valToPos(value, "y");
+  const [across, down] = [placing(plot, "x", false), placing(plot, "y", false)];
+  const x = (value: number): number => box.left + across(value);
+  const y = (value: number): number => box.top + down(value);
   const rows = legend(scene);
   const [width, height] = [plot.width, plot.height + HEAD + rows.length * ROW + 8];
   const parts: string[] = [];

@@ -2,7 +2,7 @@
 import uPlot from "uplot";
 import type { XAxis } from "../api/contract";
 import { compact, duration, metric as formatMetric, number } from "../text/format";
-import { moved } from "./geometry";
+import { logTicks, moved } from "./geometry";
 import { paint } from "./paint";
 import type { Scene } from "./scene";
 
@@ -41,6 +41,7 @@ export function readColours(): Colours {
 }
 
 const SECONDS = [1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10800, 21600, 43200, 86400, 172800, 604800];
+const LOGARITHMIC: Partial<uPlot.Axis> = { splits: (_, __, low, high) => logTicks(low, high), filter: (_, splits) => splits };
 const FONT = "11px system-ui, -apple-system, 'Segoe UI', Roboto, sans-serif";
 const LEAST_MOVE = 4; // CSS pixels; less is a click
 
@@ -74,20 +75,18 @@ export function makeFrame(host: HTMLElement, options: FrameOptions): uPlot {
       series: [{}, { paths: () => null, points: { show: false } }],
       axes: [
         {
-          ...axis, size: 26, gap: 4, space: seconds ? 76 : 58, ...(seconds ? { incrs: SECONDS } : {}),
+          ...axis, size: 26, gap: 4, space: seconds ? 76 : 58, ...(seconds ? { incrs: SECONDS } : {}), ...(options.logX ? LOGARITHMIC : {}),
           values: (_, splits) => {
             const step = splits.length > 1 ? splits[1]! - splits[0]! : 1;
-            return splits.map((split) => (skipped(split, options.logX) ? "" : xLabel(options.xAxis, split, step)));
+            return splits.map((split) => xLabel(options.xAxis, split, step));
           },
         },
         {
           ...axis, gap: 5, space: 34,
           // as wide as the widest label, so that no number is cut and none leaves a gap
           size: (self, values) => 14 + Math.max(22, ...(values ?? []).map((label) => (label ? measure(self.ctx, label) : 0))),
-          values: (self, splits) => {
-            const crowded = (self.scales.y!.max ?? 1) / (self.scales.y!.min ?? 1) < 10;
-            return splits.map((split) => (skipped(split, options.logY && !crowded) ? "" : formatMetric(options.metric, round(split))));
-          },
+          ...(options.logY ? LOGARITHMIC : {}),
+          values: (_, splits) => splits.map((split) => formatMetric(options.metric, round(split))),
         },
       ],
       cursor: {
@@ -148,13 +147,6 @@ export function makeFrame(host: HTMLElement, options: FrameOptions): uPlot {
 /** What uPlot is given: the window's corners. Its own series draws nothing. */
 export function dataOf({ x, y }: Shown): uPlot.AlignedData {
   return [[...x], [...y]];
-}
-
-/** On a logarithmic axis uPlot leaves out ticks that stand too close (null); of the others only powers of ten get a label. */
-function skipped(split: number | null, log: boolean): boolean {
-  if (split === null) return true;
-  const power = Math.log10(split);
-  return log && Math.abs(power - Math.round(power)) > 1e-9;
 }
 
 function round(value: number): number {

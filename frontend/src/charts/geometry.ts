@@ -71,3 +71,28 @@ export function moved([from, to]: readonly [number, number], shift: number, scal
   const [low, high] = [centre + (a - centre) * scale + by, centre + (b - centre) * scale + by];
   return log ? [10 ** low, 10 ** high] : [low, high];
 }
+
+/** Where labels stand on a logarithmic axis: powers of ten; over few of them 1, 2 and 5 of each; over less than one even steps. */
+export function logTicks(low: number, high: number): number[] {
+  const decades = Math.log10(high / low);
+  if (!(decades > 0)) return [low];
+  if (decades < 0.8) {
+    const rough = (high - low) / 5;
+    const unit = 10 ** Math.floor(Math.log10(rough));
+    const step = [1, 2, 5, 10].find((factor) => factor * unit >= rough)! * unit;
+    return range(Math.ceil(low / step), Math.floor(high / step)).map((count) => tidy(count * step));
+  }
+  const skip = Math.ceil(decades / 8); // of many powers each second, third, ...
+  const powers = range(Math.floor(Math.log10(low)), Math.floor(Math.log10(high))).filter((power) => power % skip === 0);
+  const within = decades < 2.2 ? [1, 2, 5] : [1];
+  return powers.flatMap((power) => within.map((factor) => tidy(factor * 10 ** power))).filter((tick) => tick >= low && tick <= high);
+}
+
+function range(first: number, last: number): number[] {
+  return Array.from({ length: Math.max(0, last - first + 1) }, (_, index) => first + index);
+}
+
+/** 0.30000000000000004 -> 0.3 */
+function tidy(value: number): number {
+  return Number(value.toPrecision(12));
+}

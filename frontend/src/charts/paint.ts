@@ -1,6 +1,6 @@
 /** Drawing a scene on a canvas, within a plot that uPlot has made the axes of. */
 import type uPlot from "uplot";
-import { trace, type Curve, type Scene } from "./scene";
+import { placing, trace, type Curve, type Scene } from "./scene";
 
 const DOT = 4; // radius of a save, CSS pixels
 const POINT = 1.8; // and of an evaluation
@@ -8,8 +8,7 @@ const POINT = 1.8; // and of an evaluation
 export function paint(plot: uPlot, scene: Scene, colours: { panel: string; bad: string }): void {
   const { ctx, bbox } = plot;
   const ratio = devicePixelRatio;
-  const x = (value: number): number => plot.valToPos(value, "x", true);
-  const y = (value: number): number => plot.valToPos(value, "y", true);
+  const [x, y] = [placing(plot, "x", true), placing(plot, "y", true)];
   ctx.save();
   ctx.beginPath();
   ctx.rect(bbox.left, bbox.top, bbox.width, bbox.height);

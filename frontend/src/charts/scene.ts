@@ -1,5 +1,6 @@
 /** What a chart shows, apart from how it is drawn: screen, PNG, SVG and CSV all start from it. */
 
+import type uPlot from "uplot";
 import type { Line } from "../api/contract";
 
 export const keyOf = ({ run, metric }: Line): string => `${run}\n${metric}`;
@@ -39,6 +40,12 @@ export interface Scene {
   curves: Curve[];
   dots: Dot[];
   marks: Mark[];
+}
+
+/** A scale of uPlot's as a function; where there is nothing to draw (not finite, or not positive on a logarithmic axis) NaN, not the edge. */
+export function placing(plot: uPlot, scale: "x" | "y", canvas: boolean): (value: number) => number {
+  const log = plot.scales[scale]!.distr === 3;
+  return (value) => (Number.isFinite(value) && (!log || value > 0) ? plot.valToPos(value, scale, canvas) : NaN);
 }
 
 /** One curve to be drawn whole by `line`, in pieces where y is not a number; `x` and `y` map to the screen. */
