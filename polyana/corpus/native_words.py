@@ -206,15 +206,15 @@ def _is_special(text_N: NDArray[np.uint32], low: int, high: int, longest: int, s
 @leaf
 def split(  # noqa: PLR0912, PLR0915  the rules in spaCy's order
     text_N: NDArray[np.uint32], low: int, high: int, key: Hash, longest: int, kinds: NDArray[np.uint16],
-    special: NDArray[np.uint64], units: NDArray[np.uint64], pairs: NDArray[np.uint64], merges: NDArray[np.uint64],
-    digits_hyphen: bool, found: NDArray[np.int64],
+    special: NDArray[np.uint64], parts: NDArray[np.uint64], units: NDArray[np.uint64], pairs: NDArray[np.uint64],
+    merges: NDArray[np.uint64], digits_hyphen: bool, found: NDArray[np.int64],
 ) -> int:  # fmt: skip
     """Put start and end of each word of a stretch into `found` [words, 2]; how many, or -1 for what is left to
     splitter.py. `key` is the stretch's hash.
 
-    `special`: hashes of spaCy's exceptions, of `longest` characters at most, `units`: of what is a suffix behind a
-    digit, `merges`: of two words that together are an exception of one, `pairs`: of two that other exceptions may begin
-    with.
+    `special`: hashes of spaCy's exceptions, of `longest` characters at most, and `parts` at their places how long each
+    word of theirs is, a byte a word, 0 where that does not go; `units`: hashes of what is a suffix behind a digit,
+    `merges`: of two words that together are an exception of one, `pairs`: of two that other exceptions may begin with.
     """
     some, every, dot = 0, 0xFFFF, False
     for at in range(low, high):
@@ -222,15 +222,16 @@ def split(  # noqa: PLR0912, PLR0915  the rules in spaCy's order
         some |= kind
         every &= kind
         dot |= text_N[at] == 46
-    if some & _STRANGE or _known(special, key):
+    if some & _STRANGE:
         return -1
-    if every & _LETTER:
+    exception = _known(special, key)
+    if every & _LETTER and not exception:
         found[0, 0], found[0, 1] = low, high
         return 1
     count, behind = 0, 0
     last = -1
     end_found = len(found)
-    while low < high and high - low != last:
+    while low < high and high - low != last and not exception:
         last = high - low
         point = text_N[low]
         begin = 0
@@ -240,13 +241,14 @@ def split(  # noqa: PLR0912, PLR0915  the rules in spaCy's order
             begin = int(low + 1 >= high or not _digit(text_N[low + 1]))
         elif point == 46 and low + 1 < high and text_N[low + 1] == 46:
             begin = _dots(text_N, low, high)
-        if begin and _is_special(text_N, low + begin, high, longest, special):
-            return -1
-        end = _suffix(text_N, low + begin, high, kinds, units)
-        if end < 0:
-            return -1
-        if end and _is_special(text_N, low, high - end, longest, special):
-            return -1
+        end = 0
+        exception = begin > 0 and _is_special(text_N, low + begin, high, longest, special)
+        if not exception:
+            end = _suffix(text_N, low + begin, high, kinds, units)
+            if end < 0:
+                return -1
+            if end and _is_special(text_N, low, high - end, longest, special):
+                exception, begin = True, 0
         if count + behind + 3 > end_found:
             return -1
         if begin:
@@ -257,9 +259,18 @@ def split(  # noqa: PLR0912, PLR0915  the rules in spaCy's order
             found[end_found - behind, 0], found[end_found - behind, 1] = high - end, high
             high -= end
         low += begin
-        if begin and end and _is_special(text_N, low, high, longest, special):
+        exception = exception or (begin > 0 and end > 0 and _is_special(text_N, low, high, longest, special))
+    if exception:
+        lengths = parts[slot_of(special, hash_of(text_N, low, high))]
+        if lengths == uint64(0) or count + behind + 8 > end_found:
             return -1
-    if low < high:
+        while lengths:
+            size = int(lengths & uint64(255))
+            found[count, 0], found[count, 1] = low, low + size
+            count += 1
+            low += size
+            lengths >>= uint64(8)
+    elif low < high:
         address = _is_address(text_N, low, high, kinds) if dot else 0
         if address < 0:
             return -1
@@ -411,8 +422,8 @@ def look_up(
     first: NDArray[np.int64], count_C: NDArray[np.int32], of_chunk: NDArray[np.int32], used: int,
     word_keys: NDArray[np.uint64], word_values: NDArray[np.int32], words: int, length_W: NDArray[np.int32],
     hash_W: NDArray[np.uint64], flags_W: NDArray[np.uint8], kinds: NDArray[np.uint16], special: NDArray[np.uint64],
-    units: NDArray[np.uint64], pairs: NDArray[np.uint64], merges: NDArray[np.uint64], stops: NDArray[np.uint64],
-    base: Hash, digits_hyphen: bool, longest: int, numbered: bool,
+    parts: NDArray[np.uint64], units: NDArray[np.uint64], pairs: NDArray[np.uint64], merges: NDArray[np.uint64],
+    stops: NDArray[np.uint64], base: Hash, digits_hyphen: bool, longest: int, numbered: bool,
 ) -> Any:  # fmt: skip
     """Put the number that the table knows each stretch under into `found`, from stretch `begin` on; new ones are split
     and kept.
@@ -436,8 +447,8 @@ def look_up(
             count = 0
             if not numbered:
                 count = split(
-                    text_N, bounds[at, 0], bounds[at, 1], hashes[at], longest, kinds, special, units, pairs, merges,
-                    digits_hyphen, pieces,
+                    text_N, bounds[at, 0], bounds[at, 1], hashes[at], longest, kinds, special, parts, units, pairs,
+                    merges, digits_hyphen, pieces,
                 )  # fmt: skip
             first[known], count_C[known] = used, count
             new[fresh] = at
@@ -495,8 +506,8 @@ def _encode(point: int, bytes_B: NDArray[np.uint8], at: int) -> int:
 @njit(cache=True, nogil=True)
 def simplify(  # noqa: PLR0912  one pass over the stretches
     text_N: NDArray[np.uint32], stretches: NDArray[np.int64], plain: NDArray[np.uint32], kinds: NDArray[np.uint16],
-    special: NDArray[np.uint64], units: NDArray[np.uint64], pairs: NDArray[np.uint64], merges: NDArray[np.uint64],
-    digits_hyphen: bool, longest: int,
+    special: NDArray[np.uint64], parts: NDArray[np.uint64], units: NDArray[np.uint64], pairs: NDArray[np.uint64],
+    merges: NDArray[np.uint64], digits_hyphen: bool, longest: int,
 ) -> Any:  # fmt: skip
     """The plain words of new stretches, [stretches, 2] of start and end: in UTF-8 with a space behind each, one stretch
     behind the other; and where each ends, -1 for those left to Python.
@@ -544,7 +555,7 @@ def simplify(  # noqa: PLR0912  one pass over the stretches
                 high += 1
             key = hash_of(scratch, low, high)
             pieces = split(
-                scratch, low, high, key, longest, kinds, special, units, pairs, merges, digits_hyphen, bounds
+                scratch, low, high, key, longest, kinds, special, parts, units, pairs, merges, digits_hyphen, bounds
             )
             if pieces < 0:
                 strange = True

@@ -102,7 +102,7 @@ class Splitter:
                     continue
                 self._patterns.setdefault(words[0], []).append(words)
 
-        self.exceptions = list(self._special)
+        self.exceptions = self._special
         self.patterns = [pattern for patterns in self._patterns.values() for pattern in patterns]
         self.units = [unit.replace("\\", "") for unit in (*classes.LIST_UNITS, *classes.LIST_CURRENCY, "+")]
         self.digits_hyphen = tokenizer.find_infix("1-a") != []

@@ -133,8 +133,8 @@ class WordTable:
                 text_N, bounds, hashes, at, chunks, self._keys, self._values, self.known, self._first.room,
                 self._count.room, self._of_chunk.room, len(self._of_chunk), words.keys, words.values, words.known,
                 words.length.room, words.hash.room, words.flags.room, self._rules.kinds, self._rules.special,
-                self._rules.units, self._rules.pairs, self._rules.merges, self._stops, np.uint64(_BASE),
-                self._rules.digits_hyphen, self._rules.longest, self._numbered,
+                self._rules.parts, self._rules.units, self._rules.pairs, self._rules.merges, self._stops,
+                np.uint64(_BASE), self._rules.digits_hyphen, self._rules.longest, self._numbered,
             )  # fmt: skip
             for array, size in ((self._first, self.known), (self._count, self.known), (self._of_chunk, used)):
                 array.size = size
@@ -237,8 +237,8 @@ class _PlainWords:
     def learn(self, text_N: NDArray[np.uint32], joined: str, stretches: NDArray[np.int64]) -> None:
         rules = self._rules
         found, ends = native_words.simplify(
-            text_N, stretches, rules.plain, rules.kinds, rules.special, rules.units, rules.pairs, rules.merges,
-            rules.digits_hyphen, rules.longest,
+            text_N, stretches, rules.plain, rules.kinds, rules.special, rules.parts, rules.units, rules.pairs,
+            rules.merges, rules.digits_hyphen, rules.longest,
         )  # fmt: skip
         slowly = np.flatnonzero(ends < 0)
         begins = np.concatenate([[0], np.maximum.accumulate(ends)[:-1]]) if len(ends) else ends
@@ -437,6 +437,7 @@ class Rules:
     kinds: NDArray[np.uint16]
     plain: NDArray[np.uint32]
     special: NDArray[np.uint64]
+    parts: NDArray[np.uint64]
     units: NDArray[np.uint64]
     pairs: NDArray[np.uint64]
     merges: NDArray[np.uint64]
@@ -494,7 +495,7 @@ def rules_of(language: str) -> Rules:
             plain[ord(sign)] = ord(simple)
         elif simple or not unicodedata.combining(sign):
             mark("decomposes", [ord(sign)])
-    special, units, digits_hyphen = list[str](), list[str](), False
+    special, units, digits_hyphen = dict[str, list[str]](), list[str](), False
     merged, begun = list[list[str]](), list[list[str]]()
     if isinstance(splitter, Splitter):
         special, units, digits_hyphen = splitter.exceptions, splitter.units, splitter.digits_hyphen
@@ -504,9 +505,21 @@ def rules_of(language: str) -> Rules:
     pairs, merges = _beginnings(begun), _beginnings([pattern for pattern in merged if pattern not in begun])
     return Rules(
         splitter.split if isinstance(splitter, Splitter) else splitter,
-        kinds, plain, _hashed(special), _hashed(units), _table(pairs), _table(merges), digits_hyphen,
+        kinds, plain, *_exceptions(special), _hashed(units), _table(pairs), _table(merges), digits_hyphen,
         max(map(len, special), default=0),
     )  # fmt: skip
+
+
+def _exceptions(words_of: Mapping[str, list[str]]) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
+    """The table of spaCy's exceptions and the lengths of their words, as native_words.split takes them."""
+    table = _hashed(words_of)
+    parts = np.zeros(len(table), np.uint64)
+    hashes = native_words.hash_texts(_points("".join(words_of)), np.cumsum([0, *map(len, words_of)]))
+    for key, (text, words) in zip(hashes, words_of.items(), strict=True):
+        lengths = bytes(min(len(word), 255) for word in words)
+        if len(words) <= 8 and max(lengths) < 255 and "".join(words) == text:
+            parts[native.slot_of(table, key)] = int.from_bytes(lengths, "little")
+    return table, parts
 
 
 def _beginnings(patterns: list[list[str]]) -> NDArray[np.uint64]:

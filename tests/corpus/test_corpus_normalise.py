@@ -29,7 +29,9 @@ def test_spelling_is_made_one(before, after):
     assert normalise(before) == after
 
 
-HARD = st.text(st.one_of(st.characters(), st.sampled_from("\r\n\t \x0c\x7f\u00a0\u0085\u2028\ufeff\ufffd\x00и\u0306a\ud800")))
+HARD = st.text(
+    st.one_of(st.characters(), st.sampled_from("\r\n\t \x0c\x7f\u00a0\u0085\u2028\ufeff\ufffd\x00и\u0306a\ud800"))
+)
 
 
 @given(HARD)
