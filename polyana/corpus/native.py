@@ -20,7 +20,6 @@ __all__ = [
     "GROUPS",
     "METRICS",
     "SEED",
-    "bands",
     "byte_lengths",
     "cut_lines",
     "flatten",
@@ -33,8 +32,8 @@ __all__ = [
     "joined_lines",
     "leaf",
     "measure",
+    "mixed",
     "powers",
-    "sign",
     "slot_of",
     "taken",
     "unite",
@@ -114,7 +113,7 @@ def _ends_row(point: int) -> bool:
 
 
 @njit(cache=True, inline="always")
-def _mixed(value: Hash) -> Hash:
+def mixed(value: Hash) -> Hash:
     """The finalizer of MurmurHash3: every bit of the result depends on every bit given."""
     value = uint64(value)
     value ^= value >> uint64(33)
@@ -137,7 +136,7 @@ def hashed_on(value: Hash, point: int) -> Hash:
 @njit(cache=True, inline="always")
 def hash_end(value: Hash) -> Hash:
     """64 mixed bits; never 0, which marks a free place."""
-    return _mixed(value) | uint64(1)
+    return mixed(value) | uint64(1)
 
 
 @leaf
@@ -341,7 +340,7 @@ def _blocks(  # noqa: PLR0912, PLR0915  three ways to cut a text, by one look at
         whole = start == stretches[number, 0] and end == stretches[number, 1]
         if begin < 0:
             begin, key = start, uint64(0)
-        key = _mixed(key + (hashes[number] if whole else _hash_of_line(text_N, start, end)))
+        key = mixed(key + (hashes[number] if whole else _hash_of_line(text_N, start, end)))
         last = end
     return stamp + 1
 
@@ -372,7 +371,7 @@ def _grams(  # noqa: PLR0912, PLR0915  one pass over the words
             # n words that stand twice begin and end with n - 1 that do
             if at + n > count or candidate + 1 == left or again[candidate + 1] != at + 1:
                 continue
-            key = folded[at] = _mixed(
+            key = folded[at] = mixed(
                 (folded[at] << uint64(32)) ^ (folded[at] >> uint64(32)) ^ uint64(words[at + n - 1])
             )
             place = _place(keys, stamps, mask, key, stamp)
@@ -413,7 +412,7 @@ def _grams(  # noqa: PLR0912, PLR0915  one pass over the words
             taken = _times(hashes[at], _power(powers, length))
             value = hashes[at + n] + _PRIME - taken
             value = value - _PRIME if value >= _PRIME else value
-            key = _mixed(value * uint64(0x9E3779B97F4A7C15) + uint64(length))
+            key = mixed(value * uint64(0x9E3779B97F4A7C15) + uint64(length))
             if _seen(keys, stamps, mask, key, stamp):
                 row_M[_DUPLICATE + number] += length
                 free = at + n
@@ -626,127 +625,6 @@ def taken(
     return new_N, new_begins, new_chunks, new_chunk_begins, new_chunk_ends
 
 
-_P1, _P2, _P3, _P4, _P5 = (
-    0x9E3779B185EBCA87, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9, 0x85EBCA77C2B2AE63, 0x27D4EB2F165667C5,
-)  # fmt: skip
-
-
-@njit(cache=True, inline="always")
-def _rotated(value: Hash, by: int) -> Hash:
-    return (value << uint64(by)) | (value >> uint64(64 - by))
-
-
-@njit(cache=True, inline="always")
-def _read(text_E: NDArray[np.uint64], at: int) -> Hash:
-    """Eight bytes from byte `at` on as a number, the lowest first, from the two aligned ones that they lie in."""
-    shift = uint64(8 * (at & 7))
-    low, high = text_E[at >> 3], text_E[(at >> 3) + 1]
-    return (low >> shift) | ((high << uint64(1)) << (uint64(63) - shift))
-
-
-@njit(cache=True, inline="always")
-def _round(state: Hash, value: Hash) -> Hash:
-    return _rotated(state + value * uint64(_P2), 31) * uint64(_P1)
-
-
-@leaf
-def _xxh64(text_E: NDArray[np.uint64], start: int, end: int) -> Hash:
-    """XXH64 of bytes, eight of them a number, seed 0 (xxHash specification 0.1.1)."""
-    at, size = start, end - start
-    if size >= 32:
-        one, two = uint64(_P1) + uint64(_P2), uint64(_P2)
-        three, four = uint64(0), uint64(0) - uint64(_P1)
-        while at + 32 <= end:
-            one = _round(one, _read(text_E, at))
-            two = _round(two, _read(text_E, at + 8))
-            three = _round(three, _read(text_E, at + 16))
-            four = _round(four, _read(text_E, at + 24))
-            at += 32
-        value = _rotated(one, 1) + _rotated(two, 7) + _rotated(three, 12) + _rotated(four, 18)
-        value = (value ^ _round(uint64(0), one)) * uint64(_P1) + uint64(_P4)
-        value = (value ^ _round(uint64(0), two)) * uint64(_P1) + uint64(_P4)
-        value = (value ^ _round(uint64(0), three)) * uint64(_P1) + uint64(_P4)
-        value = (value ^ _round(uint64(0), four)) * uint64(_P1) + uint64(_P4)
-    else:
-        value = uint64(_P5)
-    value += uint64(size)
-    while at + 8 <= end:
-        value = _rotated(value ^ _round(uint64(0), _read(text_E, at)), 27) * uint64(_P1) + uint64(_P4)
-        at += 8
-    if at + 4 <= end:
-        four = (_read(text_E, at) & uint64(0xFFFFFFFF)) * uint64(_P1)
-        value = _rotated(value ^ four, 23) * uint64(_P2) + uint64(_P3)
-        at += 4
-    while at < end:
-        value = _rotated(value ^ ((_read(text_E, at) & uint64(0xFF)) * uint64(_P5)), 11) * uint64(_P1)
-        at += 1
-    value = (value ^ (value >> uint64(33))) * uint64(_P2)
-    value = (value ^ (value >> uint64(29))) * uint64(_P3)
-    return value ^ (value >> uint64(32))
-
-
-@njit(cache=True, nogil=True)
-def sign(
-    begins: NDArray[np.int64], chunks: NDArray[np.int32], chunk_begins: NDArray[np.int64],
-    begin_C: NDArray[np.int64], end_C: NDArray[np.int64], words_B: NDArray[np.uint8],
-    n: int, factors: NDArray[np.uint64], terms: NDArray[np.uint64],
-) -> Any:  # fmt: skip
-    """MinHash of each document's n words in a row: [documents, permutations]; and how many of them there are.
-
-    The words of chunk c are words_B[begin_C[c]:end_C[c]] in UTF-8, a space behind each. A row of n words, a space
-    between them, is hashed by XXH64 to h and permuted to ((factor h + term) mod 2^64) mod (2^61 - 1).
-    """
-    documents, permutations = len(begins) - 1, len(factors)
-    found, shingles = np.empty((documents, permutations), np.uint64), np.zeros(documents, np.int64)
-    room, at = 0, 0
-    for document in range(documents):
-        size = 0
-        while at < len(chunks) and chunk_begins[at] < begins[document + 1]:
-            size += end_C[chunks[at]] - begin_C[chunks[at]]
-            at += 1
-        room = max(room, size)
-    text_B = np.zeros((room + 16) // 8 * 8, np.uint8)  # what is read in eights may reach beyond the end
-    text_E = text_B.view(np.uint64)
-    borders, values = np.zeros(room // 2 + 2, np.int64), np.zeros(room // 2 + 1, np.uint64)
-    at = 0
-    for document in range(documents):
-        size, count = 0, 0
-        while at < len(chunks) and chunk_begins[at] < begins[document + 1]:
-            for place in range(begin_C[chunks[at]], end_C[chunks[at]]):
-                byte = words_B[place]
-                text_B[size] = byte
-                size += 1
-                borders[count + 1] = size  # without a branch: where a word ends, no processor can foresee
-                count += byte == 32
-            at += 1
-        rows = max(count - n + 1, 0)
-        for start in range(rows):
-            values[start] = _xxh64(text_E, borders[start], borders[start + n] - 1)
-        for permutation in range(permutations):  # outside, so that a processor takes several rows at once
-            factor, term, least = factors[permutation], terms[permutation], uint64(0xFFFFFFFFFFFFFFFF)
-            for row in range(rows):  # by index: numba steps through `for value in values` so that nothing is vectorised
-                moved = values[row] * factor + term
-                moved = (moved & _PRIME) + (moved >> uint64(61))
-                least = min(least, moved, moved - _PRIME)  # below the prime that wraps round to a large number
-            found[document, permutation] = least
-        shingles[document] = rows
-    return found, shingles
-
-
-@njit(cache=True, nogil=True)
-def bands(signatures: NDArray[np.uint64], rows: int) -> NDArray[np.uint64]:
-    """A key for each band of `rows` hashes, [documents, bands]; equal bands of two documents have the same."""
-    documents, count = len(signatures), signatures.shape[1] // rows
-    found = np.zeros((documents, count), np.uint64)
-    for document in range(documents):
-        for band in range(count):
-            value = uint64(band + 1)
-            for row in range(rows):
-                value = _mixed(value ^ signatures[document, band * rows + row])
-            found[document, band] = value
-    return found
-
-
 @njit(cache=True, nogil=True)
 def unite(parent: NDArray[Any], one: NDArray[np.int64], other: NDArray[np.int64]) -> None:
     """Note pairs that belong together in `parent`, by which each thing leads to the smallest of its cluster
@@ -793,7 +671,7 @@ def hash_lines(bytes_B: Any, begin_D: Any, site_D: Any) -> Any:
                 value = site_D[document] ^ uint64(0xCBF29CE484222325)
                 for place in range(left, right):
                     value = (value ^ uint64(bytes_B[place])) * uint64(0x100000001B3)
-                document_L[count], hash_L[count], start_L[count], end_L[count] = document, _mixed(value), start, at + 1
+                document_L[count], hash_L[count], start_L[count], end_L[count] = document, mixed(value), start, at + 1
                 count += 1
             start = at + 1
     return document_L[:count], hash_L[:count], start_L[:count], end_L[:count]

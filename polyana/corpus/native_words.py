@@ -504,13 +504,13 @@ def _encode(point: int, bytes_B: NDArray[np.uint8], at: int) -> int:
 
 
 @njit(cache=True, nogil=True)
-def simplify(  # noqa: PLR0912  one pass over the stretches
+def simplify(  # noqa: PLR0912, PLR0915  one pass over the stretches
     text_N: NDArray[np.uint32], stretches: NDArray[np.int64], plain: NDArray[np.uint32], kinds: NDArray[np.uint16],
     special: NDArray[np.uint64], parts: NDArray[np.uint64], units: NDArray[np.uint64], pairs: NDArray[np.uint64],
     merges: NDArray[np.uint64], digits_hyphen: bool, longest: int,
 ) -> Any:  # fmt: skip
     """The plain words of new stretches, [stretches, 2] of start and end: in UTF-8 with a space behind each, one stretch
-    behind the other; and where each ends, -1 for those left to Python.
+    behind the other; where each ends, -1 for those left to Python; and how many words it has.
 
     `plain[point]` is what a character becomes: 0 nothing, 32 a border, or another character.
     """
@@ -518,6 +518,7 @@ def simplify(  # noqa: PLR0912  one pass over the stretches
     for number in range(len(stretches)):
         size += stretches[number, 1] - stretches[number, 0]
     bytes_B, ends = np.empty(4 * size, np.uint8), np.empty(len(stretches), np.int64)  # 3 a character, and a space
+    counts = np.zeros(len(stretches), np.int32)
     bounds = np.empty((_MOST, 2), np.int64)
     used = 0
     scratch = np.empty(64, np.uint32)
@@ -528,7 +529,7 @@ def simplify(  # noqa: PLR0912  one pass over the stretches
         length, at, strange = 0, start, False
         while at < end:
             point = text_N[at]
-            if kinds[point] & (_STRANGE | _DECOMPOSES):
+            if kinds[point] & _DECOMPOSES or (kinds[point] & _STRANGE and plain[point] != 32):
                 strange = True
                 break
             if _digit(point):
@@ -565,7 +566,8 @@ def simplify(  # noqa: PLR0912  one pass over the stretches
                     used = _encode(scratch[place], bytes_B, used)
                 bytes_B[used] = 32
                 used += 1
+            counts[number] += pieces
             low = high
         ends[number] = -1 if strange else used
         used = first if strange else used
-    return bytes_B[:used], ends
+    return bytes_B[:used], ends, counts

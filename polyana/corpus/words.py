@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from polyana.corpus import native, native_words
+from polyana.corpus import native, native_minhash, native_words
 from polyana.corpus.splitter import Splitter, splitter_of
 from polyana.corpus.steps.step import Block
 
@@ -186,12 +186,12 @@ class WordTable:
         )  # fmt: skip
 
     def sign(self, batch: Batch, n: int, factors: NDArray[np.uint64], terms: NDArray[np.uint64]) -> tuple[Any, Any]:
-        """See native.sign; of a table with plain words."""
+        """See native_minhash.sign; of a table with plain words."""
         assert self._plain is not None
         plain = self._plain
-        return native.sign(  # type: ignore[no-any-return]
-            batch.begins, batch.chunks, batch.chunk_begins, plain.begins.values, plain.ends.values, plain.bytes.values,
-            n, factors, terms,
+        return native_minhash.sign(  # type: ignore[no-any-return]
+            batch.begins, batch.chunks, batch.chunk_begins, plain.begins.values, plain.ends.values, plain.counts.values,
+            plain.bytes.room, n, factors, terms,
         )  # fmt: skip
 
 
@@ -227,16 +227,17 @@ class _WordStore:
 class _PlainWords:
     """The words of each chunk once it is plain: small letters without accents and punctuation, numbers all the same.
 
-    They are `bytes` from `begins[chunk]` to `ends[chunk]`: UTF-8, a space behind each.
+    They are `bytes` from `begins[chunk]` to `ends[chunk]`, `counts[chunk]` of them: UTF-8, a space behind each.
     """
 
     def __init__(self, rules: Rules) -> None:
         self._rules = rules
         self.begins, self.ends, self.bytes = _Growing(np.int64), _Growing(np.int64), _Growing(np.uint8)
+        self.counts = _Growing(np.int32)
 
     def learn(self, text_N: NDArray[np.uint32], joined: str, stretches: NDArray[np.int64]) -> None:
         rules = self._rules
-        found, ends = native_words.simplify(
+        found, ends, counts = native_words.simplify(
             text_N, stretches, rules.plain, rules.kinds, rules.special, rules.parts, rules.units, rules.pairs,
             rules.merges, rules.digits_hyphen, rules.longest,
         )  # fmt: skip
@@ -250,10 +251,13 @@ class _PlainWords:
         encoded = [text.encode("utf-8", "replace") for text in more]
         last = len(found) + np.cumsum([len(each) for each in encoded], dtype=np.int64)
         begins[slowly], ends[slowly] = last - [len(each) for each in encoded], last
+        counts[slowly] = [text.count(" ") for text in more]
         self.begins.extend(begins + len(self.bytes))
         self.ends.extend(ends + len(self.bytes))
+        self.counts.extend(counts)
         self.bytes.extend(found)
         self.bytes.extend(np.frombuffer(b"".join(encoded), np.uint8))
+        self.bytes.reserve(len(self.bytes) + native_minhash.SLACK)
 
 
 def plain_text(text: str) -> str:

@@ -16,12 +16,10 @@ import numpy as np
 from numba import njit, uint64
 from numpy.typing import NDArray
 
+from polyana.corpus.native import Hash, mixed
 from polyana.errors import UserError
 
 __all__ = ["RunIndex", "runs_of"]
-
-Hash = Any
-"""An unsigned number of 64 bits."""
 
 _PIECE = 1 << 18  # characters looked up at once, for memory's sake: guess
 _MARK = 1  # in `_folds`: belongs to the word and does not count
@@ -50,17 +48,6 @@ def _folds() -> NDArray[np.uint32]:
     return found
 
 
-@njit(cache=True, inline="always")
-def _mixed(value: Hash) -> Hash:
-    """The finalizer of MurmurHash3: every bit of the result depends on every bit given."""
-    value = uint64(value)
-    value ^= value >> uint64(33)
-    value *= uint64(0xFF51AFD7ED558CCD)
-    value ^= value >> uint64(33)
-    value *= uint64(0xC4CEB9FE1A85EC53)
-    return value ^ (value >> uint64(33))
-
-
 @njit(cache=True, nogil=True)
 def _words_of(text_N: NDArray[np.uint32], folds: NDArray[np.uint32]) -> Any:
     """(number of each word, where it begins, where it ends), [W] each."""
@@ -73,10 +60,10 @@ def _words_of(text_N: NDArray[np.uint32], folds: NDArray[np.uint32]) -> Any:
             continue  # between two letters or behind one
         alone = letter >= _WORD
         if start >= 0 and (letter == 0 or alone):
-            hashes[count], begins[count], ends[count] = _mixed(value), start, at
+            hashes[count], begins[count], ends[count] = mixed(value), start, at
             count, start = count + 1, -1
         if alone:
-            hashes[count], begins[count], ends[count] = _mixed(uint64(letter)), at, at + 1
+            hashes[count], begins[count], ends[count] = mixed(uint64(letter)), at, at + 1
             count += 1
         elif letter != 0:
             if start < 0:
@@ -84,7 +71,7 @@ def _words_of(text_N: NDArray[np.uint32], folds: NDArray[np.uint32]) -> Any:
             value = (value ^ uint64(letter)) * uint64(0x9FB21C651E98DF25)
             value ^= value >> uint64(29)
     if start >= 0:
-        hashes[count], begins[count], ends[count] = _mixed(value), start, len(text_N)
+        hashes[count], begins[count], ends[count] = mixed(value), start, len(text_N)
         count += 1
     return hashes[:count], begins[:count], ends[:count]
 
@@ -110,7 +97,7 @@ def _power(length: int) -> Hash:
 @njit(cache=True, inline="always")
 def _run(prefixes: NDArray[np.uint64], start: int, length: int, power: Hash) -> Hash:
     """The number of words start to start + length; never 0, which marks a free place."""
-    return _mixed(prefixes[start + length] - prefixes[start] * power) | uint64(1)
+    return mixed(prefixes[start + length] - prefixes[start] * power) | uint64(1)
 
 
 @njit(cache=True, nogil=True)

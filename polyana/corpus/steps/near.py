@@ -47,7 +47,7 @@ class NearDuplicates(CorpusWide):
             yield (), f"{self.bands} bands of {self.rows} hashes are {self.bands * self.rows}; take 1000 at most"
 
     def worker(self, surroundings: Surroundings) -> Worker:
-        from polyana.corpus import native
+        from polyana.corpus import native_minhash
 
         words = surroundings.words
         assert words is not None
@@ -57,7 +57,7 @@ class NearDuplicates(CorpusWide):
             keys = np.zeros((len(block), self.bands), np.uint64)
             for table, rows, batch in words.batches(block):
                 signatures, shingles = table.sign(batch, self.words, factors, terms)
-                found = native.bands(signatures, self.rows)
+                found = native_minhash.bands(signatures, self.rows)
                 found[shingles == 0] = 0  # a document too short to be compared
                 keys[rows] = found
             return Found({"bands": keys})

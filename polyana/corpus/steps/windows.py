@@ -13,23 +13,11 @@ import numpy as np
 from numba import njit, uint64
 from numpy.typing import NDArray
 
+from polyana.corpus.native import mixed
+
 __all__ = ["closely", "hash_words", "sampled", "word_borders"]
 
-Hash = Any
-"""An unsigned number of 64 bits."""
-
 _BASE = 0x9FB21C651E98DF25  # any odd number that is 5 modulo 8, so that few low bits of its powers agree
-
-
-@njit(cache=True, inline="always")
-def _mixed(value: Hash) -> Hash:
-    """The finalizer of MurmurHash3: every bit of the result depends on every bit given."""
-    value = uint64(value)
-    value ^= value >> uint64(33)
-    value *= uint64(0xFF51AFD7ED558CCD)
-    value ^= value >> uint64(33)
-    value *= uint64(0xC4CEB9FE1A85EC53)
-    return value ^ (value >> uint64(33))
 
 
 @njit(cache=True, nogil=True)
@@ -45,7 +33,7 @@ def hash_words(bytes_B: NDArray[np.uint8], begin_D: NDArray[np.int64]) -> Any:
                 value = (value ^ uint64(bytes_B[at])) * uint64(0x100000001B3)
                 inside = True
             elif inside:
-                hash_W[count] = _mixed(value)
+                hash_W[count] = mixed(value)
                 count += 1
                 value, inside = uint64(0xCBF29CE484222325), False
         first_D[document + 1] = count
@@ -76,10 +64,10 @@ def _in_a_row(hash_W: NDArray[np.uint64], n: int, found: NDArray[np.uint64]) -> 
     for at in range(n):
         value = value * uint64(_BASE) + hash_W[at]
         power *= uint64(_BASE)
-    found[0] = _mixed(value)
+    found[0] = mixed(value)
     for at in range(1, count):
         value = value * uint64(_BASE) + hash_W[at + n - 1] - hash_W[at - 1] * power
-        found[at] = _mixed(value)
+        found[at] = mixed(value)
     return count
 
 
