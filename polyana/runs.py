@@ -100,6 +100,7 @@ def _trainer(
         choose_strategy(config.train.strategy, world, precision.device), run,
         Repository(run.path.parent.parent / "hub", run.name), console, seed=recipe.seed,
         evaluate_every=config.eval.every, sample_every=config.sample.every if config.sample else None,
+        histograms_every=config.track.histograms,
         recipe_hash=recipe.hash,
     )  # fmt: skip
 

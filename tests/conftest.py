@@ -167,11 +167,12 @@ CLOCKED = {"train/tokens_per_second", "train/mfu", "train/data_wait"}
 """Metrics that differ between runs that are otherwise the same."""
 
 
-def metrics_of(run: Path) -> dict[str, dict[int, float]]:
-    """Each metric of a run by step."""
+def metrics_of(run: Path, system: bool = False) -> dict[str, dict[int, float]]:
+    """Each metric of a run by step; `system`: those of the machine too, which come by the clock."""
     from polyana.tracking import read_curves
 
-    return {name: dict(points) for name, points in read_curves(run / "metrics").items()}
+    curves = read_curves(run / "metrics")
+    return {name: dict(points) for name, points in curves.items() if system or not name.startswith("system/")}
 
 
 def newest_run(home: Path) -> Path:

@@ -22,7 +22,7 @@ from polyana.recipe import KINDS, load_recipe
 from polyana.registry import Repository
 from polyana.run import run_recipe
 from polyana.tasks import LanguageModelTask
-from polyana.tracking import Console
+from polyana.tracking import Console, read_attempts
 
 LLAMA = "stages.pretrain.model={architecture: llama, layers: 1, width: 32, heads: 2, context: 32}"
 WSD = "stages.pretrain.train.schedule=wsd"
@@ -116,6 +116,7 @@ CHANGES: dict[str, tuple[list[str], str]] = {
     "pretrain.save.keep.best": ([PATIENT], "stages.pretrain.save.keep.best=3"),
     "pretrain.save.keep.last": ([], "stages.pretrain.save.keep.last=3"),
     "pretrain.save.keep.every": ([], "stages.pretrain.save.keep.every=4 steps"),
+    "pretrain.track.histograms": ([], "stages.pretrain.track.histograms=5 steps"),
     "pretrain.sample.every": ([], "stages.pretrain.sample.every=4 steps"),
     "pretrain.sample.prompts": ([], "stages.pretrain.sample.prompts=[Some people]"),
     "pretrain.sample.max_tokens": ([], "stages.pretrain.sample.max_tokens=9"),
@@ -164,7 +165,7 @@ CHANGES |= {f"translate.{field}": change for field, change in translated.CHANGES
 # Settings that several stages have and one place reads are tried once.
 ELSEWHERE = {
     **{f"{kind}.{group}.": f"pretrain.{group}." for kind in ("sft", "translate")
-       for group in ("train", "eval", "save", "sample")},
+       for group in ("train", "eval", "save", "sample", "track")},
     "translate.base": "sft.base", "translate.adapter.": "sft.adapter.", "translate.test.": "translate.data.",
     "translate.model.": "pretrain.model.", "sft.vocabulary.": "translate.vocabulary.",
     **dict.fromkeys(("ngrams.sources.", "quality.good.", "quality.bad.", "classifier.sources."), "corpus.sources."),
@@ -227,6 +228,7 @@ def workshop(tiny, home, load, tmp_path, monkeypatch):
             "name": directory.name.split("-pretrain-")[0],
             "metrics": json.dumps(metrics),
             "samples": {path.name: path.read_text() for path in sorted((directory / "samples").iterdir())},
+            "histograms": histograms_of(directory),
             "commits": [(commit.step, {**commit.files, "model.safetensors": ""}) for commit in commits],
             "parts": list(calls),
             "documents": ids(home),
@@ -234,6 +236,12 @@ def workshop(tiny, home, load, tmp_path, monkeypatch):
         }
 
     return observe
+
+
+def histograms_of(run) -> list[int]:
+    """The steps that have them."""
+    rows = [row for attempt in read_attempts(run / "metrics") for row in attempt.rows]
+    return [row["step"] for row in rows if "histograms" in row]
 
 
 def ids(home) -> list[str]:

@@ -42,6 +42,9 @@ class FSDP2(DDP):
         self._door = Door(model)
         fully_shard(self._door, mesh=mesh)  # what is in no block: embeddings, and a head tied to them
 
+    def part(self, tensor: torch.Tensor) -> torch.Tensor:
+        return tensor.to_local() if isinstance(tensor, DTensor) else tensor
+
     def accumulating(self) -> AbstractContextManager[object]:
         return nullcontext()  # copies that stay would be a whole model in memory
 

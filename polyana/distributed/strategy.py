@@ -92,6 +92,10 @@ class Strategy:
         """
         return self._door(function, *arguments)  # type: ignore[no-any-return]
 
+    def part(self, tensor: torch.Tensor) -> torch.Tensor:
+        """What this rank has of a weight, its gradient or its optimizer state; shares its memory."""
+        return tensor
+
     # A step
 
     def share(self, first: int, count: int, part: int) -> Share:

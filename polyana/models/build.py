@@ -95,7 +95,8 @@ def head_weight(model: Any) -> torch.Tensor:
 
 def transformer_blocks(model: Any) -> list[nn.Module]:
     """The model's layers, in order: what transformers itself says must not be split between devices."""
-    return [module for module in model.modules() if type(module).__name__ in model._no_split_modules]
+    names = set(model._no_split_modules)  # of a class, or of what FSDP2 has made a subclass of
+    return [module for module in model.modules() if names & {kind.__name__ for kind in type(module).__mro__}]
 
 
 def hidden_matrices(model: Any) -> list[nn.Parameter]:

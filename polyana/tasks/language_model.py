@@ -25,7 +25,16 @@ from polyana.models import (
     training_flops,
     transformer_blocks,
 )
-from polyana.train import LossOutput, Precision, SaveConfig, SumOver, TrainConfig, TrainingPlan, sequences_in
+from polyana.train import (
+    LossOutput,
+    Precision,
+    SaveConfig,
+    SumOver,
+    TrackConfig,
+    TrainConfig,
+    TrainingPlan,
+    sequences_in,
+)
 
 __all__ = ["EvalConfig", "LanguageModelTask", "TrainingStageConfig", "split_sequences"]
 
@@ -49,6 +58,7 @@ class TrainingStageConfig(Config):
     eval: EvalConfig = Field(default_factory=EvalConfig)
     save: SaveConfig = Field(default_factory=SaveConfig, json_schema_extra={"watching": True})
     sample: SampleConfig | None = Field(None, json_schema_extra={"watching": True})
+    track: TrackConfig = Field(default_factory=TrackConfig, json_schema_extra={"watching": True})
 
     @property
     def sequence_length(self) -> int:

@@ -14,6 +14,7 @@ from polyana.tracking.metrics import (
 )
 from polyana.tracking.run_directory import RunDirectory, as_text, find_runs, name_run
 from polyana.tracking.series import AXES, Axis, Curves, Drawn, View
+from polyana.tracking.system import SystemSampler
 
 __all__ = [
     "AXES",
@@ -28,6 +29,7 @@ __all__ = [
     "MetricLog",
     "RunDirectory",
     "SilentMetricLog",
+    "SystemSampler",
     "View",
     "as_text",
     "describe_environment",

@@ -1,7 +1,7 @@
 """One training loop for every task, and the contract between them."""
 
 from polyana.train.checkpointing import Checkpointing, choose_checkpointing
-from polyana.train.config import AdafactorConfig, SaveConfig, TrainConfig
+from polyana.train.config import AdafactorConfig, SaveConfig, TrackConfig, TrainConfig
 from polyana.train.memory import available_bytes, held_bytes, shared_bytes, system_memory
 from polyana.train.optimizer import Optimizers, build_optimizer, optimizer_bytes
 from polyana.train.plan import Cadence, TrainingPlan, micro_batch_of, sequences_in
@@ -27,6 +27,7 @@ __all__ = [
     "SaveConfig",
     "SumOver",
     "Task",
+    "TrackConfig",
     "TrainConfig",
     "Trainer",
     "TrainingPlan",

@@ -7,14 +7,17 @@ from __future__ import annotations
 
 import math
 import time
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import torch
 
 from polyana.data import Batch
 from polyana.distributed import Strategy
+from polyana.tracking import Histogram
 from polyana.train.ahead import ReadAhead
 from polyana.train.config import TrainConfig
+from polyana.train.histograms import Histograms
 from polyana.train.loss_scale import LEAST_SCALE
 from polyana.train.optimizer import Optimizers
 from polyana.train.plan import TrainingPlan
@@ -34,13 +37,15 @@ class Measured:
     """What a step has found out.
 
     metrics: mean loss, what was added to it, the gradient's norm before clipping; speed.
-    tokens: of all ranks. overflowed: fp16 could not hold the gradients, and nothing was updated.
+    tokens: of all ranks. overflowed: fp16 could not hold the gradients, and nothing was updated. histograms: where they
+    were asked for.
     """
 
     metrics: dict[str, float]
     tokens: int
     seconds: float
     overflowed: bool
+    histograms: Mapping[str, Histogram] = field(default_factory=dict)
 
 
 class TrainingStep:
@@ -58,15 +63,19 @@ class TrainingStep:
         self._task, self._plan, self._config, self._precision = task, plan, config, precision
         self._strategy, self._world, self._optimizer = strategy, strategy.world, optimizer
         self._batches = ReadAhead(task.batch)
+        self._histograms = Histograms(task.model, task.blocks, strategy)
         self._floor = matmul_rate(precision.device, precision.dtype) * strategy.world.size
 
     def close(self) -> None:
         self._batches.close()
 
-    def take(self, first: int, sequences: int, lr: float, loss_scale: float = 1.0) -> Measured:
+    def take(
+        self, first: int, sequences: int, lr: float, loss_scale: float = 1.0, histograms: bool = False
+    ) -> Measured:
         """Learn the `sequences` sequences from `first` on. All ranks together; raises NotFinite on all of them.
 
-        `loss_scale`: what the loss is multiplied with for backward, for fp16.
+        `loss_scale`: what the loss is multiplied with for backward, for fp16. `histograms`: measure how weights,
+        gradients and updates are spread.
         """
         began = time.perf_counter()
         parts = self._parts(first, sequences)
@@ -85,9 +94,12 @@ class TrainingStep:
                 what = f"the loss is {total / count:.4f} but its gradient's norm is {norm}"
                 raise NotFinite(f"{what}, {self._origin(self._task.batch(first, sequences), 0)}")
             clip = min(1.0, self._config.clip / (norm + 1e-6)) if self._config.clip is not None else 1.0
+            if histograms:
+                self._histograms.before_update(1 / divisor)
             torch._foreach_mul_(gradients, clip / divisor)
             self._optimizer.step()
         self._optimizer.zero_grad()  # freed: the next forward pass, or an evaluation, has their memory
+        spread = self._histograms.after_update() if histograms and not overflowed else {}
         seconds = time.perf_counter() - began
         metrics = {
             "train/loss": total / count,
@@ -98,7 +110,7 @@ class TrainingStep:
             "train/mfu": flops / seconds / self._floor,
             "train/data_wait": self._batches.waited / seconds,
         }
-        return Measured(metrics, int(tokens), seconds, overflowed)
+        return Measured(metrics, int(tokens), seconds, overflowed, spread)
 
     def _parts(self, first: int, sequences: int) -> list[tuple[Batch, bool]]:
         """This rank's share of the batch, in parts, each with whether it counts."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from contextlib import nullcontext
 
 import torch
 
@@ -18,7 +19,7 @@ from polyana.errors import Interrupted, TrainingFailed
 from polyana.models import checkpoint_blocks, compile_blocks, count_parameters, weights_file
 from polyana.registry import Commit, Repository, apply_retention, best_commits
 from polyana.storage import retry_when_full, wait_for_room
-from polyana.tracking import Console, Gauge, MetricLog, RunDirectory, SilentMetricLog, as_text
+from polyana.tracking import Console, Gauge, MetricLog, RunDirectory, SilentMetricLog, SystemSampler, as_text
 from polyana.train.checkpointing import choose_checkpointing
 from polyana.train.config import SaveConfig, TrainConfig
 from polyana.train.find_lr import find_lr, put_back
@@ -56,6 +57,7 @@ class Trainer:
         seed: int,
         evaluate_every: Quantity | None = None,
         sample_every: Quantity | None = None,
+        histograms_every: Quantity | None = None,
         recipe_hash: str = "",
     ) -> None:
         """`seed`: of dropout. `evaluate_every`: besides what every save evaluates."""
@@ -77,6 +79,8 @@ class Trainer:
         self._saves = self.plan.cadence(save.every)
         self._evaluations = self.plan.cadence(evaluate_every)
         self._samples = self.plan.cadence(sample_every)
+        self._histograms = self.plan.cadence(histograms_every)
+        self._histograms_next = False  # whether the next step measures them
         self._evaluated: tuple[int, dict[str, float]] = (-1, {})  # step, metrics
 
     def fit(self) -> Position:
@@ -89,6 +93,7 @@ class Trainer:
             self.position.loss_scale = first_scale(self.plan.tokens / self.plan.steps)
         log = MetricLog if self.world.main else SilentMetricLog
         self.metrics = log(self.run.metrics, self.position.step, self.recipe_hash, self.console.say)
+        self.system = SystemSampler(self.run.path)
         try:
             if resumed is not None:
                 self.metrics.event(self.position.step, "resume", attempt=self.metrics.attempt)
@@ -99,6 +104,7 @@ class Trainer:
                     self._save("made again from the saved state")  # somebody has deleted the commit
             with (
                 StopSignals(self.console.say) as signals,
+                self.system if self.world.main else nullcontext(),
                 self.console.gauge(self.run.about()["stage"], self.plan.steps, self.position.step) as gauge,
             ):
                 if resumed is None:
@@ -107,6 +113,7 @@ class Trainer:
                         self._seed()
                     self.position.lowest_loss = self._evaluate().get(_BEST_BY)
                     self._sample()
+                self._plan_histograms(self.world.agree(time.monotonic(), None)[0])
                 while not self._finished():
                     self._step(gauge)
                     self._between_steps(signals)
@@ -144,7 +151,7 @@ class Trainer:
         sequences = self.plan.batch_at(position.sequences)
         lr, scale = learning_rate(position.step, self.config, self.plan), position.loss_scale
         self._memory.before_step()
-        measured = self._take(position.sequences, sequences, lr)
+        measured = self._take(position.sequences, sequences, lr, self._histograms_next)
         self._memory.after_step()
         metrics = measured.metrics
         position.step += 1
@@ -152,15 +159,19 @@ class Trainer:
         position.tokens += measured.tokens
         position.seconds += measured.seconds
         metrics |= {"train/tokens": position.tokens, "train/epoch": position.sequences / self.plan.per_epoch}
+        if measured.histograms:  # a long row: before the step's, for readers look for that at the end of the file
+            self.metrics.histograms(position.step, measured.histograms)
         self.metrics.log(position.step, metrics | ({"train/loss_scale": scale} if scale is not None else {}))
+        if system := self.system.take():
+            self.metrics.log(position.step, system)
         speed = metrics["train/tokens_per_second"]
         gauge.show(position.step, f"loss {metrics['train/loss']:.4f}  lr {lr:.1e}  {speed:,.0f} tokens/s")
 
-    def _take(self, first: int, sequences: int, lr: float) -> Measured:
+    def _take(self, first: int, sequences: int, lr: float, histograms: bool = False) -> Measured:
         """A step, which moves fp16's loss scale too. Raises TrainingFailed when something is not finite."""
         position = self.position
         try:
-            measured = self.step.take(first, sequences, lr, position.loss_scale or 1.0)
+            measured = self.step.take(first, sequences, lr, position.loss_scale or 1.0, histograms)
         except NotFinite as trouble:
             raise self._failed(str(trouble)) from None
         if position.loss_scale is not None:
@@ -205,6 +216,7 @@ class Trainer:
         if self._evaluations.due(step, now):
             self._lose_patience(self._evaluate())
         saving = self._saves.due(step, now) or signal is not None
+        self._plan_histograms(now)
         ending = self._finished()
         if self._samples.due(step, now) or ending:
             self._sample()
@@ -217,6 +229,9 @@ class Trainer:
                 f"stopped after step {step} of {self.plan.steps}; saved as {self.run.name}@step-{step}. "
                 "The same command goes on from here",
             )
+
+    def _plan_histograms(self, now: float) -> None:
+        self._histograms_next = self._histograms.due(self.position.step + 1, now)
 
     def _evaluate(self) -> dict[str, float]:
         """Metrics at this step; measured once a step."""
