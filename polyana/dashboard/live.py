@@ -31,6 +31,7 @@ class Live:
         self._start = secrets.token_hex(4)  # of this server: another one has counted other changes
         self._looked = self._glanced = -_LOOK
         self._turn = asyncio.Lock()
+        self._advising: asyncio.Future[None] | None = None
 
     def cursor(self) -> str:
         """Where somebody stands who knows everything now."""
@@ -81,6 +82,10 @@ class Live:
                 await asyncio.to_thread(self._catalogue.look)
                 self._looked = time.monotonic()
                 self._glanced = self._looked
+                if self._advising is None or self._advising.done():  # beside: a long run takes a while to read
+                    index = self._catalogue.index
+                    work = asyncio.to_thread(index.use, self._catalogue.advise_one)
+                    self._advising = asyncio.ensure_future(work)
             elif now - self._glanced >= _GLANCE / 2:
                 await asyncio.to_thread(self._catalogue.look, True)
                 self._glanced = time.monotonic()

@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from polyana.dashboard.advice import Adviser
 from polyana.dashboard.errors import Refused
 from polyana.errors import Damaged
 from polyana.registry import NAMESPACE, Repository
@@ -79,6 +80,8 @@ class Catalogue:
         self._gone: dict[str, int] = {}
         self._damaged: dict[str, str] = {}
         self._lock = threading.Lock()
+        self._adviser = Adviser(index)
+        self._opened = time.time()
 
     # The table
 
@@ -97,6 +100,7 @@ class Catalogue:
                 names = self._listed()
                 for name in self._known.keys() - set(names):
                     del self._known[name]
+                    self._adviser.forget(name)
                     self.version += 1
                     self._gone[name] = self.version
             for name in names:
@@ -205,6 +209,7 @@ class Catalogue:
             "best": self._best(run.name),
             "config": flat(settings if isinstance(settings, dict) else {}),
             "why": str(about.get("why", "")),
+            "advice": self._adviser.mark(run.name),
             **read_notes(run),
         }
 
@@ -261,8 +266,34 @@ class Catalogue:
             "texts": self.index.names(name, "text"),
             "pages": self._pages(run),
             "troubles": self.index.troubles(name) + damage,
-            "advice": [],
+            "advice": self._advise(name, known),
         }
+
+    def advise_one(self) -> None:
+        """Look for advice on one run that has moved since this server began, the one that has waited longest: so the
+        table has marks that nobody had to open a page for."""
+        with self._lock:
+            moved = [
+                (known.looked, name, known)
+                for name, known in self._known.items()
+                if known.summary["updated"] >= self._opened and self._adviser.is_due(name, known.summary)
+            ]
+        if moved:
+            _, name, known = min(moved, key=lambda entry: entry[:2])
+            with suppress(Refused):  # it has just been deleted
+                self.catch_up(name)
+                self._advise(name, known)
+
+    def _advise(self, name: str, known: _Known) -> list[dict[str, Any]]:
+        """Advice on a run that the index has read; what the table says of it moves along."""
+        advice, mark = self._adviser.of(name, known.summary), self._adviser.mark(name)
+        with self._lock:
+            known = self._known.get(name, known)
+            if known.summary["advice"] != mark:
+                self.version += 1
+                known.summary = known.summary | {"advice": mark}
+                known.versions["advice"] = self.version
+        return advice
 
     def histograms(self, name: str, histogram: str) -> dict[str, list[Any]]:
         """A histogram's columns over the steps, at most 200 of them, evenly."""

@@ -179,3 +179,19 @@ def test_five_hundred_runs_open_at_once_and_scroll(tmp_path, visit):
         server.should_exit = True
         thread.join(10)
         made.strangers.clear()  # this server was not the others'
+
+
+def test_a_run_with_advice_is_marked(visit, watched):
+    made = visit()
+
+    def advise(route):
+        answer = route.fetch()
+        told = answer.json()
+        for run in told["runs"]:
+            run["advice"] = {"kind": "lr_too_high", "severity": "warning"} if run["name"] == watched.river else None
+        route.fulfill(response=answer, json=told)
+
+    made.page.route("**/api/runs", advise)
+    made.go("runs")
+    made.page.locator(f'[data-run="{watched.river}"]').get_by_label("advice: lr too high").wait_for()
+    assert made.page.locator(".run-row .mark").count() == 1

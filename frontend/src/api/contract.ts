@@ -24,6 +24,8 @@ export interface RunSummary {
   group: string;
   /** What a failed run died of. */
   why?: string;
+  /** The worst of what its curves suggest; null: nothing, or nobody has looked yet. */
+  advice?: Pick<Advice, "kind" | "severity"> | null;
 }
 
 export interface Checkpoint {
@@ -53,7 +55,7 @@ export interface RunEvent {
   [about: string]: unknown;
 }
 
-export interface RunDetail extends RunSummary {
+export interface RunDetail extends Omit<RunSummary, "advice"> {
   metrics: string[];
   events: RunEvent[];
   resumed: { step: number; attempt: number; time: number }[];

@@ -26,6 +26,13 @@ export function Eye({ name, open, colour }: { name: string; open: boolean; colou
   );
 }
 
+/** That there is advice on a run's page. */
+function Mark({ advice }: { advice: RunSummary["advice"] }) {
+  if (!advice) return null;
+  const told = `advice: ${advice.kind.replaceAll("_", " ")}`;
+  return <span class={`mark ${advice.severity}`} role="img" aria-label={told} title={told}><Icon name={advice.severity === "warning" ? "warning" : "info"} /></span>;
+}
+
 export function RunRow({ run, open, colour, columns, index, current, now, onEdit }: RunRowProps) {
   return (
     <div class={`run-row ${current ? "current" : ""}`} role="row" aria-rowindex={index + 2} data-run={run.name}>
@@ -34,7 +41,7 @@ export function RunRow({ run, open, colour, columns, index, current, now, onEdit
         <i class="swatch" style={{ background: colour }} />
       </span>
       <span role="cell" class="c-name"><RunName name={run.name} /></span>
-      <span role="cell" class="c-status"><Status run={run} /></span>
+      <span role="cell" class="c-status"><Status run={run} /><Mark advice={run.advice} /></span>
       <span role="cell" class="c-progress" title={`step ${run.step.toLocaleString("en-US")}${run.steps ? ` of ${run.steps.toLocaleString("en-US")}` : ""}`}>
         <Progress run={run} />
         <em>{run.step.toLocaleString("en-US")}</em>
