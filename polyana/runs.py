@@ -15,6 +15,7 @@ from polyana.registry import Repository
 from polyana.storage import Making, changes, disk_used, write_json
 from polyana.tasks import LanguageModelTask, TrainingStageConfig, make_task
 from polyana.tracking import Console, RunDirectory, find_runs
+from polyana.tracking.sinks import SinkConfig, Sinks
 from polyana.train import Trainer, TrainingPlan, choose_precision, sampled_schedule
 
 __all__ = ["Ingredients", "Runs", "train", "train_along"]
@@ -105,6 +106,13 @@ def _trainer(
     )  # fmt: skip
 
 
+def _sinks(recipe: Recipe, stage: str) -> list[SinkConfig]:
+    """Who else is told of a stage's training, paths made absolute."""
+    config = recipe.stages[stage]
+    assert isinstance(config, TrainingStageConfig)
+    return [type(sink)(**sink.resolved(recipe.base)) for sink in config.track.sinks]
+
+
 def train(
     run: RunDirectory,
     recipe: Recipe,
@@ -118,7 +126,8 @@ def train(
 
     Raises Interrupted after a stop signal and other PolyanaErrors when training fails; run.json tells which.
     """
-    with run.lock(), console.copied_to(run.path / "log.txt"):
+    sinks = Sinks(run, _sinks(recipe, ingredients.stage), console.say)
+    with run.lock(), console.copied_to(run.path / "log.txt"), sinks:
         run.describe(recipe.as_yaml())
         run.note(outcome="interrupted")  # until it is known better
         world.send((ingredients, run.path))

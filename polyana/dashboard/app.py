@@ -23,11 +23,11 @@ from polyana.dashboard import export, files
 from polyana.dashboard.errors import Refused, letter
 from polyana.dashboard.generate import Writer
 from polyana.dashboard.live import Live
-from polyana.dashboard.runs import Catalogue, flat
+from polyana.dashboard.runs import Catalogue
 from polyana.dashboard.security import Guard
 from polyana.dashboard.series import draw_series
 from polyana.errors import PolyanaError
-from polyana.tracking import Index
+from polyana.tracking import Index, flat
 
 __all__ = ["STATIC", "make_app"]
 

@@ -24,10 +24,10 @@ from polyana.dashboard.errors import Refused
 from polyana.errors import Damaged
 from polyana.registry import NAMESPACE, Repository
 from polyana.storage import is_held, read_json, write_json
-from polyana.tracking import Index, RunDirectory
+from polyana.tracking import Index, RunDirectory, flat
 from polyana.tracking.metrics import RECORDS
 
-__all__ = ["Catalogue", "flat"]
+__all__ = ["Catalogue"]
 
 _TAIL = 16 << 10  # bytes at a file's end that hold its last rows: some 25 steps of 20 numbers
 _EVALUATION_WITHIN = 4 << 20  # bytes from the end within which the last evaluation is looked for; guess
@@ -415,17 +415,6 @@ class Catalogue:
                 inputs = read_json(directory / "artifact.json").get("inputs", {})
                 waiting += [text[:16] for text in _texts(inputs) if len(text) == 64]
         return sorted(found.values())
-
-
-def flat(settings: dict[str, Any], before: str = "") -> dict[str, Any]:
-    """Nested settings as one level of dotted keys."""
-    rows: dict[str, Any] = {}
-    for key, value in settings.items():
-        if isinstance(value, dict) and value:
-            rows |= flat(value, f"{before}{key}.")
-        else:
-            rows[f"{before}{key}"] = value
-    return rows
 
 
 def read_notes(run: RunDirectory) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from polyana.tracking.metrics import (
     read_curves,
     read_events,
 )
-from polyana.tracking.run_directory import RunDirectory, as_text, find_runs, name_run
+from polyana.tracking.run_directory import RunDirectory, as_text, find_run, find_runs, flat, name_run
 from polyana.tracking.series import AXES, Axis, Curves, Drawn, View
 from polyana.tracking.system import SystemSampler
 
@@ -33,7 +33,9 @@ __all__ = [
     "View",
     "as_text",
     "describe_environment",
+    "find_run",
     "find_runs",
+    "flat",
     "name_run",
     "read_attempts",
     "read_curves",

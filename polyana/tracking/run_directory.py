@@ -11,6 +11,8 @@ HOME/runs/RUN/
     translations/       what it made of the held-out text, one file a step (written by tasks/translate.py)
     translations.html   the best of them beside the base's, the worst sentences first
     log.txt             what the terminal said
+    sinks/              how far other trackers have been told (see sinks/forward.py)
+    media/              pictures that the metrics name
     state/              what resuming needs (written by train/)
 """
 
@@ -22,11 +24,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from polyana.errors import Damaged
+from polyana.errors import Damaged, UserError
 from polyana.storage import is_held, locked, read_json, write_file, write_json
 from polyana.tracking.environment import describe_environment
 
-__all__ = ["RunDirectory", "find_runs", "name_run"]
+__all__ = ["RunDirectory", "as_text", "find_run", "find_runs", "flat", "name_run"]
 
 
 def name_run(recipe: str, stage: str, moment: float) -> str:
@@ -121,3 +123,31 @@ def find_runs(runs: Path) -> list[RunDirectory]:
             run = RunDirectory(path.parent)
             found.append((float(run.about()["started"]), run.name, run))
     return [run for _, _, run in sorted(found, key=lambda entry: entry[:2])]
+
+
+def find_run(runs: Path, name: str) -> RunDirectory:
+    """The run called `name`; or, where that is RECIPE-STAGE or another beginning of names, the newest of them.
+
+    Raises UserError when there is none, or `name` may be several stages.
+    """
+    known = find_runs(runs)
+    found = [run for run in known if run.name == name] or [run for run in known if run.name.startswith(name)]
+    stages = sorted({"{recipe}-{stage}".format(**run.about()) for run in found})
+    if len(stages) > 1 and name not in stages:
+        raise UserError(f"`{name}` could be {' or '.join(stages)}; write one of them")
+    fitting = [run for run in found if "{recipe}-{stage}".format(**run.about()) == name] or found
+    if not fitting:
+        here = f"runs here: {', '.join(run.name for run in known[-10:])}" if known else "there are none yet"
+        raise UserError(f"there is no run `{name}` in {runs}; {here}")
+    return fitting[-1]
+
+
+def flat(settings: dict[str, Any], before: str = "") -> dict[str, Any]:
+    """Nested settings as one level of dotted keys."""
+    rows: dict[str, Any] = {}
+    for key, value in settings.items():
+        if isinstance(value, dict) and value:
+            rows |= flat(value, f"{before}{key}.")
+        else:
+            rows[f"{before}{key}"] = value
+    return rows

@@ -14,6 +14,7 @@ from polyana.data import Packing
 from polyana.distributed import StrategyName
 from polyana.models import CompilerMissing, try_compiler
 from polyana.registry import KeepConfig
+from polyana.tracking.sinks import SinkConfig
 from polyana.train.precision import PrecisionWish
 
 __all__ = [
@@ -212,4 +213,7 @@ class TrackConfig(Config):
     histograms: Every | None = Field(
         Quantity(100, "steps"),
         description="how weights, gradients and updates are spread, by block and kind; null for none",
+    )
+    sinks: list[SinkConfig] = Field(
+        [], description="who else is told, beside the run's own files, as `[tensorboard, {kind: wandb, project: mine}]`"
     )
