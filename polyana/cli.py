@@ -34,6 +34,8 @@ app = typer.Typer(
 )
 show = typer.Typer(no_args_is_help=True, help="Look at the data: batches, the corpus and its drops, the tokenizer.")
 app.add_typer(show, name="show")
+runs = typer.Typer(help="List runs, finished and live, with a small curve of their loss; or bring old ones along.")
+app.add_typer(runs, name="runs")
 models = typer.Typer(no_args_is_help=True, help="Do things with saved models.")
 app.add_typer(models, name="models")
 
@@ -168,14 +170,17 @@ def _show_summary(summary: dict[str, Any], home: Path, wall_seconds: float) -> N
     )
 
 
-@app.command()
-def runs(
+@runs.callback(invoke_without_command=True)
+def list_runs(
+    context: typer.Context,
     as_json: AsJson = False,
     watch: Annotated[bool, typer.Option("--watch", help="Refresh every two seconds until Ctrl-C.")] = False,
 ) -> None:
-    """List runs, finished and live, with a small curve of their loss."""
+    """List runs, finished and live, with a small curve of their loss; or bring old ones along."""
     from rich.live import Live
 
+    if context.invoked_subcommand is not None:
+        return
     directory = home_directory() / "runs"
     if as_json:
         _print(json.dumps(_overview(directory), ensure_ascii=False, indent=1))
@@ -188,6 +193,53 @@ def runs(
         while True:
             time.sleep(2)
             live.update(_runs_table(directory, console.width))
+
+
+@runs.command("import")
+def import_runs(
+    paths: Annotated[list[Path], typer.Argument(help="Files, or directories with such files at any depth.")],
+    as_json: AsJson = False,
+) -> None:
+    """Bring runs of TensorBoard (event files), Trackio (*.db) and W&B (offline, *.wandb) into this home.
+
+    Importing again brings up to date what has grown, and makes no second run.
+    """
+    from polyana.importers import bring
+
+    brought = bring(paths, home_directory())
+    if as_json:
+        _print(json.dumps([asdict(each) for each in brought], ensure_ascii=False, indent=1))
+        return
+    for each in brought:
+        attempts = f", {each.attempts} attempts" if each.attempts > 1 else ""
+        _print(f"{each.what:<10}{each.run}  ({each.kind}, {each.points:,} numbers{attempts})")
+        for trouble in each.troubles:
+            _print(f"          {trouble}")
+
+
+@app.command()
+def watch(
+    run: Annotated[str, typer.Argument(metavar="RUN", help="A run, or the beginning of its name: the newest such.")],
+    metric: Annotated[
+        list[str] | None, typer.Option(help="A chart of this metric alone; repeatable. Default: the most telling.")
+    ] = None,
+    smoothing: Annotated[float, typer.Option(min=0.0, max=0.999, help="As in the page.")] = 0.0,
+    log: Annotated[bool, typer.Option("--log", help="Powers of ten on the y axis.")] = False,
+    once: Annotated[bool, typer.Option("--once", help="Print one picture, also into a pipe.")] = False,
+) -> None:
+    """Watch a run's curves here in the terminal, live; Ctrl-C ends the watching and leaves training alone."""
+    from polyana.terminal import Watched
+    from polyana.terminal import watch as watch_live
+    from polyana.tracking import find_run
+
+    home = home_directory()
+    watched = Watched(find_run(home / "runs", run), home, metric or (), smoothing, log)
+    piped = not sys.stdout.isatty()
+    console = RichConsole(highlight=False, width=100 if piped else None, height=40 if piped else None)
+    if once or piped:
+        console.print(watched)
+    else:
+        watch_live(watched, console)
 
 
 def _overview(directory: Path) -> list[dict[str, Any]]:
@@ -372,17 +424,24 @@ def translate(
 
 @app.command()
 def compare(
-    baseline: RevisionName,
-    system: RevisionName,
+    baseline: Annotated[str, typer.Argument(metavar="A[@REV]", help="A run, or the beginning of its name.")],
+    system: Annotated[str, typer.Argument(metavar="B[@REV]", help="Another one.")],
     comet: Annotated[Path | None, typer.Option(help="COMET too: the path of a downloaded checkpoint, *.ckpt.")] = None,
     comet_python: Annotated[str, typer.Option(help="The Python of an environment where COMET is.")] = "python",
     page: Annotated[Path | None, typer.Option(help="Write a page of both translations, the worst first.")] = None,
+    metrics: Annotated[
+        bool, typer.Option("--metrics", help="Numbers and settings, also of runs that have learned to translate.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Is the second revision's translation of the held-out text better than the first's, or was it chance?
+    """Compare two runs: their numbers side by side, and which settings differ.
 
-    From what the evaluation at each save has kept; both must have translated the same text.
+    Of runs that have learned to translate: is the second one's translation of the held-out text better than the
+    first's, or was it chance? From what the evaluation at each save has kept; both must have translated the same text.
     """
+    if metrics or not (_translates(baseline) or _translates(system)):
+        _compare_runs(baseline, system, as_json)
+        return
     from polyana.evaluate import CometConfig
     from polyana.revisions import find_revision
     from polyana.tasks import compare_saved
@@ -403,6 +462,34 @@ def compare(
         values = f"{each.baseline:.{digits}f}", f"{each.system:.{digits}f} ± {each.interval:.{digits}f}"
         table.add_row(each.name, *values, f"{each.p_value:.3f}", verdict, each.signature)
     RichConsole(highlight=False, width=None if sys.stdout.isatty() else 160).print(table)
+
+
+def _translates(revision: str) -> bool:
+    """Whether a run keeps translations of held-out text; so does not one that there is not."""
+    from polyana.tracking import find_run
+
+    try:
+        run = find_run(home_directory() / "runs", revision.partition("@")[0])
+    except UserError:
+        return False
+    return (run.path / "translations").is_dir()
+
+
+def _compare_runs(a: str, b: str, as_json: bool) -> None:
+    from polyana.terminal import compare_runs, comparison_picture
+    from polyana.tracking import find_run
+
+    home = home_directory()
+    for name in (a, b):
+        if "@" in name:
+            raise UserError(f"{name}: runs are compared as a whole; leave @{name.partition('@')[2]} out")
+    one, other = (find_run(home / "runs", name) for name in (a, b))
+    found = compare_runs(one, other, home)
+    if as_json:
+        _print(json.dumps(found, ensure_ascii=False, indent=1))
+    else:
+        width = None if sys.stdout.isatty() else 120
+        RichConsole(highlight=False, width=width).print(comparison_picture(found))
 
 
 @models.command()

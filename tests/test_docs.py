@@ -81,3 +81,24 @@ def test_every_link_of_the_readme_leads_somewhere(link):
 @pytest.mark.parametrize("link", re.findall(r"\]\((?!http)([^)#]+)", FINETUNING))
 def test_every_link_of_finetuning_leads_somewhere(link):
     assert (PROJECT / "docs" / link).exists()
+
+
+def test_what_the_docs_say_of_sinks_and_scripts_runs(tmp_path, home, polyana):
+    """The recipe with sinks is one, and the script makes a run that `runs`, `watch` and `compare` know."""
+    from polyana.recipe import load_recipe
+    from polyana.tracking import find_runs
+
+    told = (PROJECT / "docs" / "sinks.md").read_text(encoding="utf-8")
+    (recipe,) = re.findall(r"```yaml\n(.*?)```", told, re.DOTALL)
+    (tmp_path / "recipe.yaml").write_text(recipe)
+    (tmp_path / "texts").mkdir()
+    pytest.importorskip("tensorboard")
+    config = load_recipe(tmp_path / "recipe.yaml").stages["pretrain"]
+    assert [sink.kind for sink in config.track.sinks] == ["csv", "tensorboard"]
+    (script,) = re.findall(r"```python\n(.*?)```", told, re.DOTALL)
+    exec(script, {})
+    (run,) = find_runs(home / "runs")
+    assert run.name in polyana("runs").stdout
+    for arguments in re.findall(r"^    polyana ((?:watch|compare) .+?)(?: +[#>].*)?$", told, re.MULTILINE):
+        metric = arguments.replace("eval/loss", "train/loss")
+        assert run.name in polyana(*metric.replace("RUN", run.name).split()).stdout

@@ -8,6 +8,8 @@ import io
 import json
 import re
 import shutil
+import sqlite3
+from contextlib import closing
 
 import milled
 import pytest
@@ -17,6 +19,7 @@ from conftest import CLOCKED, metrics_of, newest_run
 from polyana.ablation import ablation_step
 from polyana.config import Config, config_classes, kind_of
 from polyana.errors import UserError
+from polyana.importers.wandb import read_wandb
 from polyana.pipeline import Pipeline
 from polyana.recipe import KINDS, load_recipe
 from polyana.registry import Repository
@@ -47,6 +50,28 @@ OPTIMIZERS = {
         "adafactor": {"kind": ..., "beta2_decay": -0.1, "update_clip": 9.0},
         "adamw_8bit": {"kind": ..., **MOMENTS},
     }.items()
+    for name, value in tried.items()
+}
+
+
+def sink(**settings) -> str:
+    return f"stages.pretrain.track.sinks=[{json.dumps(settings)}]"
+
+
+OFFLINE = {"kind": "wandb", "mode": "offline"}
+STORE = {"kind": "mlflow", "uri": "sqlite:///mlflow.db"}
+SINKS = {
+    f"pretrain.track.sinks.{{{kind}}}.{name}": (
+        [] if name == "kind" else [sink(**shared)],
+        sink(**shared) if name == "kind" else sink(**shared | {name: value}),
+    )
+    for kind, shared, tried in (
+        ("csv", {"kind": "csv"}, {"kind": ...}),
+        ("tensorboard", {"kind": "tensorboard"}, {"kind": ..., "directory": "told"}),
+        ("wandb", OFFLINE, {"kind": ..., "project": "other", "entity": "us", "mode": "online"}),
+        ("mlflow", STORE, {"kind": ..., "uri": "sqlite:///other.db", "experiment": "other"}),
+        ("trackio", {"kind": "trackio"}, {"kind": ..., "project": "other", "space": "us/other"}),
+    )
     for name, value in tried.items()
 }
 
@@ -105,6 +130,7 @@ CHANGES: dict[str, tuple[list[str], str]] = {
     "pretrain.train.final_lr": ([], "stages.pretrain.train.final_lr=0.9"),
     "pretrain.train.weight_decay": ([], "stages.pretrain.train.weight_decay=1.0"),
     **OPTIMIZERS,
+    **SINKS,
     "pretrain.train.z_loss": ([], "stages.pretrain.train.z_loss=1e-2"),
     "pretrain.train.clip": ([], "stages.pretrain.train.clip=0.01"),
     "pretrain.train.precision": ([], "stages.pretrain.train.precision=bf16"),
@@ -209,6 +235,8 @@ def workshop(tiny, home, load, tmp_path, monkeypatch):
     run_recipe(load(tiny, "stages.tokenizer.vocab_size=290"), stage="tokenizer", console=Console(io.StringIO()))
     (made,) = (home / "stages").glob("tokenizer-*")
     shutil.copytree(made, tmp_path / "ready")
+    monkeypatch.chdir(tmp_path)  # where MLflow finds a database without a place
+    monkeypatch.setenv("TRACKIO_DIR", str(tmp_path / "trackio"))
     calls = []
     original = LanguageModelTask.loss
     monkeypatch.setattr(
@@ -232,6 +260,7 @@ def workshop(tiny, home, load, tmp_path, monkeypatch):
             "commits": [(commit.step, {**commit.files, "model.safetensors": ""}) for commit in commits],
             "parts": list(calls),
             "documents": ids(home),
+            "told": told(directory, tmp_path),
             **{name: about[name] for name in ("strategy", "recomputed_layers")},
         }
 
@@ -242,6 +271,24 @@ def histograms_of(run) -> list[int]:
     """The steps that have them."""
     rows = [row for attempt in read_attempts(run / "metrics") for row in attempt.rows]
     return [row["step"] for row in rows if "histograms" in row]
+
+
+def told(run, place) -> list:
+    """What other trackers were told, and where."""
+    databases = {}
+    for path in (*place.glob("*.db"), *place.glob("trackio/*.db")):
+        with closing(sqlite3.connect(path)) as database:
+            table = "experiments" if path.parent == place else "metrics"
+            column = "name" if path.parent == place else "run_name"
+            databases[path.name] = len(database.execute(f"SELECT DISTINCT {column} FROM {table}").fetchall())
+    return [
+        (run / "metrics.csv").exists(),
+        (run / "tensorboard").exists(),
+        (place / "told").exists(),
+        [read_wandb(path).identity.rpartition("/")[0] for path in run.glob("sinks/**/*.wandb")],
+        databases,
+        [path.name for path in run.glob("sinks/*.json")],  # of those that could begin
+    ]
 
 
 def ids(home) -> list[str]:
@@ -355,13 +402,14 @@ def mill_workshop(tmp_path_factory):
     return milled.MillWorkshop(tmp_path_factory.mktemp("mill"))
 
 
+TELLING = [pytest.mark.slow]  # big libraries; they are not in `dev`
 COMPILING = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]  # half a minute, and torch's own warnings
 
 
 @pytest.mark.parametrize(
     "field",
     [
-        pytest.param(field, marks=COMPILING if field.endswith(".compile") else [])
+        pytest.param(field, marks=COMPILING if field.endswith(".compile") else TELLING if field in SINKS else [])
         for field in CHANGES
         if field not in milled.CHANGES
     ],
@@ -369,6 +417,8 @@ COMPILING = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]  # half a m
 def test_the_option_changes_something(request, field):
     if "{adamw_8bit}" in field:
         pytest.importorskip("bitsandbytes")
+    if field in SINKS and "{csv}" not in field:
+        pytest.importorskip(re.search(r"\{(\w+)\}", field)[1])
     shared, change = CHANGES[field]
     kind = field.partition(".")[0]
     name = {"sft": "chat_workshop", "translate": "translate_workshop"}.get(kind, "workshop")
