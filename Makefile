@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help demo finetune install ui check-ui test test-all bench-train bench-corpus bench-plan lint typecheck format clean
+.PHONY: help demo finetune install ui check-ui test test-all bench-train bench-corpus bench-plan bench-tracking lint typecheck format clean
 
 help:
 	@echo "make demo       install, train a small language model on real text, show what it writes (< 8 minutes)"
@@ -14,6 +14,7 @@ help:
 	@echo "make bench-train [ARGS=--quick]   race other libraries (docs/performance.md; makes their environments, 6 GB)"
 	@echo "make bench-corpus [ARGS=--quick]  race datatrove and datasets.map (docs/corpus.md; 1 GB of environments)"
 	@echo "make bench-plan [ARGS=--quick]    is \`polyana plan\` right about memory and time? on six trainings"
+	@echo "make bench-tracking [ARGS=--quick]  race trackio, TensorBoard, wandb and MLflow (docs/performance.md; 1.4 GB of environments)"
 	@echo "make lint typecheck format"
 
 .venv/pip:
@@ -82,8 +83,13 @@ test-all: .venv/gpu
 	$(@D)/bin/pip install --quiet --disable-pip-version-check --no-deps -r $<
 	@touch $@
 
-# This one needs no torch
+# These need no torch
 .venv-rivals/datasets/made .venv-rivals/datatrove/made: .venv-rivals/%/made: benchmarks/corpus/requirements-%.txt
+	test -x $(@D)/bin/pip || $(PYTHON) -m venv $(@D)
+	$(@D)/bin/pip install --quiet --disable-pip-version-check --no-deps -r $<
+	@touch $@
+
+.venv-rivals/trackio/made .venv-rivals/tensorboard/made .venv-rivals/wandb/made .venv-rivals/mlflow/made: .venv-rivals/%/made: benchmarks/tracking/requirements-%.txt
 	test -x $(@D)/bin/pip || $(PYTHON) -m venv $(@D)
 	$(@D)/bin/pip install --quiet --disable-pip-version-check --no-deps -r $<
 	@touch $@
@@ -97,6 +103,10 @@ bench-corpus: .venv/dev .venv-rivals/datasets/made .venv-rivals/datatrove/made
 
 bench-plan: .venv/demo
 	$(BIN)/python benchmarks/plan/accuracy.py $(ARGS)
+
+# Needs Chromium besides
+bench-tracking: .venv/dev ui $(patsubst %,.venv-rivals/%/made,trackio tensorboard wandb mlflow)
+	$(BIN)/python benchmarks/tracking/race.py $(ARGS)
 
 lint: .venv/dev
 	$(BIN)/ruff check .

@@ -7,7 +7,8 @@ import json
 import os
 import sqlite3
 import tempfile
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -78,7 +79,7 @@ def make_app(home: Path, guard: Guard, static: Path = STATIC) -> ASGIApp:
         sqlite3.Error: lambda _, error: letter(503, f"the index {home / 'index.sqlite'} cannot be used: {error}"),
         OSError: lambda _, error: letter(503, f"{error.filename or home}: {error.strerror or error}"),
     }
-    return guard.around(Starlette(routes=routes, exception_handlers=handlers))
+    return guard.around(Starlette(routes=routes, exception_handlers=handlers, lifespan=answers.lifespan))
 
 
 class _Answers:
@@ -89,6 +90,11 @@ class _Answers:
         place = home if os.access(home, os.W_OK) else Path(tempfile.mkdtemp(prefix="polyana-"))
         self._catalogue = Catalogue(home, Index(place / "index.sqlite"))
         self._live, self._writer, self._static = Live(self._catalogue), Writer(self._catalogue), static
+
+    @asynccontextmanager
+    async def lifespan(self, _: Starlette) -> AsyncIterator[None]:
+        yield
+        await self._writer.end()
 
     async def _aside(self, work: Callable[[], T]) -> T:
         return await asyncio.to_thread(self._catalogue.index.use, work)

@@ -1,18 +1,20 @@
 """POST /api/runs/NAME/generate: a save writes, as server-sent events, in a process of its own.
 
 The process runs at the lowest priority and on one thread, so training is not slowed; one at a time, and it ends when
-the browser goes. `python -m polyana.dashboard.generate` is that process: a JSON request on stdin, on stdout a JSON line
-for each piece of text.
+the browser goes. It stays for a minute after its last text, for its libraries take seconds to load; the model is let go
+of at once. `python -m polyana.dashboard.generate` is that process: JSON requests on stdin, one a line, on stdout a JSON
+line for each piece of text.
 """
 
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import os
 import sys
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,7 @@ from polyana.errors import PolyanaError
 __all__ = ["Writer"]
 
 _LEAST = 19  # the priority that everything else goes before
+_WARM = 60.0  # seconds that the process waits for another request, with the memory of its libraries, 0.5 GB; guess
 _DEFAULTS: dict[str, Any] = {"max_tokens": 100, "temperature": 0.8, "top_p": 1.0, "seed": 0}  # as `polyana generate`
 
 
@@ -32,6 +35,8 @@ class Writer:
     def __init__(self, catalogue: Catalogue) -> None:
         self._catalogue = catalogue
         self._writing: str | None = None
+        self._process: _Process | None = None
+        self._rest: asyncio.TimerHandle | None = None
 
     def begin(self, name: str, body: Any) -> AsyncIterator[bytes]:
         """The events of one request. Raises Refused when it is not understood or another save is writing."""
@@ -60,31 +65,82 @@ class Writer:
         if self._writing is not None:  # another one has been quicker
             yield _event("error", {"error": f"{self._writing} is writing; wait for it or stop it"})
             return
-        self._writing, began, process = request["model"], time.monotonic(), None
+        self._writing, began, is_whole = request["model"], time.monotonic(), False
+        if self._rest is not None:
+            self._rest.cancel()
         try:
-            process = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", "polyana.dashboard.generate", stdin=asyncio.subprocess.PIPE,
-                stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
-                env=os.environ | {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}, limit=1 << 20,
-            )  # fmt: skip
-            assert process.stdin is not None and process.stdout is not None and process.stderr is not None  # noqa: PT018
-            process.stdin.write(json.dumps(request).encode())
-            process.stdin.close()
-            complaint = asyncio.create_task(process.stderr.read())
-            ended = False
-            async for line in process.stdout:
-                kind, data = json.loads(line)
-                ended = kind in ("done", "error")
+            if self._process is None or self._process.is_over:
+                self._process = await _Process.begin()
+            async for kind, data in self._process.answers(request):
+                is_whole = kind in ("done", "error")
                 if kind == "done":
                     data["seconds"] = round(time.monotonic() - began, 3)
                 yield _event(kind, data)
-            if not ended:
-                said = (await complaint).decode("utf-8", "replace").strip().splitlines() or ["it was killed"]
-                yield _event("error", {"error": f"the process that writes has died: {said[-1]}"})
+            if not is_whole:
+                yield _event("error", {"error": f"the process that writes has died: {await self._process.complaint()}"})
         finally:
             self._writing = None
-            if process is not None and process.returncode is None:
-                process.kill()
+            if is_whole:
+                self._rest = asyncio.get_running_loop().call_later(_WARM, self.close)
+            else:
+                self.close()  # it writes for nobody
+
+    def close(self) -> None:
+        """End the process."""
+        if self._rest is not None:
+            self._rest.cancel()
+        if self._process is not None:
+            self._process.kill()
+        self._process = self._rest = None
+
+    async def end(self) -> None:
+        """End the process with the server."""
+        process = self._process
+        self.close()
+        if process is not None:
+            await process.complaint()
+
+
+class _Process:
+    """The process that writes; it ends with this one, for it reads on from stdin."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        assert process.stdin is not None and process.stdout is not None and process.stderr is not None  # noqa: PT018
+        self._process, self._requests, self._answers = process, process.stdin, process.stdout
+        self._complaint = asyncio.create_task(process.stderr.read())
+
+    @classmethod
+    async def begin(cls) -> _Process:
+        return cls(
+            await asyncio.create_subprocess_exec(
+                sys.executable, "-m", "polyana.dashboard.generate", stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+                env=os.environ | {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}, limit=1 << 20,
+            )
+        )  # fmt: skip
+
+    @property
+    def is_over(self) -> bool:
+        return self._process.returncode is not None
+
+    async def answers(self, request: dict[str, Any]) -> AsyncIterator[tuple[str, dict[str, Any]]]:
+        """(kind, data) up to `done` or `error`; ends without when the process dies."""
+        self._requests.write(json.dumps(request).encode() + b"\n")
+        async for line in self._answers:
+            kind, data = json.loads(line)
+            yield kind, data
+            if kind in ("done", "error"):
+                return
+
+    async def complaint(self) -> str:
+        """The last that it says before it dies."""
+        await self._process.wait()
+        said = (await self._complaint).decode("utf-8", "replace").strip().splitlines()
+        return said[-1] if said else "it was killed"
+
+    def kill(self) -> None:
+        if not self.is_over:
+            self._process.kill()
 
 
 def _event(kind: str, data: dict[str, Any]) -> bytes:
@@ -108,19 +164,8 @@ def _load(name: str, home: Path) -> tuple[Any, Any]:
                 raise
 
 
-def main() -> None:
-    """The process that writes."""
-    if hasattr(os, "nice"):
-        os.nice(_LEAST)
-    request = json.loads(sys.stdin.read())
-    out, sys.stdout = sys.stdout, sys.stderr  # libraries that print must not be taken for the model
-
-    def tell(kind: str, data: dict[str, Any]) -> None:
-        out.write(json.dumps([kind, data]) + "\n")
-        out.flush()
-
+def _write(request: dict[str, Any], tell: Callable[[str, dict[str, Any]], None]) -> None:
     try:
-        os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
         from pydantic import ValidationError
 
         from polyana.evaluate import GenerationConfig, as_question, generate
@@ -137,6 +182,22 @@ def main() -> None:
         tell("error", {"error": str(error)})
         return
     tell("done", {})
+
+
+def main() -> None:
+    """The process that writes; ends when nobody can ask any more."""
+    if hasattr(os, "nice"):
+        os.nice(_LEAST)
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    out, sys.stdout = sys.stdout, sys.stderr  # libraries that print must not be taken for the model
+
+    def tell(kind: str, data: dict[str, Any]) -> None:
+        out.write(json.dumps([kind, data]) + "\n")
+        out.flush()
+
+    for line in sys.stdin:
+        _write(json.loads(line), tell)
+        gc.collect()  # of a model nothing stays
 
 
 if __name__ == "__main__":

@@ -81,6 +81,8 @@ class Guard:
         """`app` behind this guard."""
 
         async def guarded(scope: Scope, receive: Receive, send: Send) -> None:
+            if scope["type"] == "lifespan":
+                await app(scope, receive, send)
             if scope["type"] != "http":
                 return
             headers = Headers(scope=scope)

@@ -58,7 +58,7 @@ def open_server(home: Path, host: str = "127.0.0.1", port: int | None = None) ->
     listening = _listen(host, port)
     address = Address(host, listening.getsockname()[1], None if is_loopback(host) else secrets.token_urlsafe(24))
     config = uvicorn.Config(
-        make_app(home, Guard(host, address.token)), log_level="critical", access_log=False, lifespan="off",
+        make_app(home, Guard(host, address.token)), log_level="critical", access_log=False, lifespan="on",
         loop="asyncio", http="h11", ws="none", server_header=False, proxy_headers=False, timeout_graceful_shutdown=1,
     )  # fmt: skip
     return address, Server(config, listening)

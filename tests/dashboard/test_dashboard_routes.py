@@ -108,6 +108,27 @@ def test_a_save_writes_beside_the_page(trained, serve, home):
         assert browser.ask("POST", path, wrong)[0] == 400
 
 
+def test_what_writes_stays_for_a_minute(trained, serve, monkeypatch):
+    """The second text comes from the process of the first, without loading libraries; it goes when nobody asks."""
+    import psutil
+
+    def writers():
+        return [child for child in psutil.Process().children() if "polyana.dashboard.generate" in child.cmdline()]
+
+    browser, path = serve(), f"/api/runs/{trained.name}/generate"
+    request = {"prompt": "The", "max_tokens": 2}
+    first, second = (list(browser.events(path, 120, "POST", request))[-1][1]["seconds"] for _ in range(2))
+    assert second < first / 2
+    (process,) = writers()
+    monkeypatch.setattr("polyana.dashboard.generate._WARM", 0.2)
+    list(browser.events(path, 120, "POST", request))
+    assert [each.pid for each in writers()] in ([process.pid], [])
+    end = time.monotonic() + 30
+    while writers() and time.monotonic() < end:
+        time.sleep(0.05)
+    assert writers() == []
+
+
 def test_a_writing_process_ends_with_its_browser(trained, serve):
     import psutil
 

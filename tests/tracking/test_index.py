@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 
 from polyana.tracking import Curves, Histogram, Index, MetricLog, read_curves
-from polyana.tracking.index import BLOCK, PEAK
+from polyana.tracking.index import BLOCK, PEAK, _take_in
+from polyana.tracking.parsing import _Other
+from polyana.tracking.rows import read_lines
 
 
 @pytest.fixture
@@ -241,3 +243,80 @@ def test_peaks_are_the_extremes_of_each_part(tmp_path, index):
         assert (peaks[place]["low"], peaks[place]["high"]) == (np.nanmin(part), np.nanmax(part))
         at = place * PEAK % BLOCK
         assert (peaks[place]["low_at"], peaks[place]["high_at"]) == (at + np.nanargmin(part), at + np.nanargmax(part))
+
+
+def test_two_processes_read_a_long_file_as_one_does(tmp_path, index, monkeypatch):
+    """Over many spans, with a header, records, a damaged line, a clock that jumps between spans and a torn end; also
+    when the other process dies on its way."""
+    metrics = tmp_path / "metrics"
+    log = MetricLog(metrics, 0, "", print)
+    for step in range(1, 20_001):
+        log.log(step, {"a": step / 3, "b": -float(step)})
+        if step % 5000 == 0:
+            log.event(step, "save", message=f"number {step}")
+    log.close()
+    with log.path.open("ab") as file:
+        file.write(b'{"step":1,\n{"step":20001,"a":1.5,"time":1.0}\n{"step":20002,"a":')
+    index.catch_up("run", metrics)
+    monkeypatch.setattr("polyana.tracking.index._LONG", 1 << 16)
+    monkeypatch.setattr("polyana.tracking.parsing._SPAN", 1 << 16)
+    others = []
+
+    class Kept(_Other):
+        def __init__(self, file):
+            super().__init__(file)
+            others.append(self)
+
+    monkeypatch.setattr("polyana.tracking.parsing._Other", Kept)
+    here, taken = [], []
+
+    def slowly(*span):
+        end = time.monotonic() + 60
+        while not here and others[-1]._answers.empty() and time.monotonic() < end:
+            time.sleep(0.01)  # the other process has time to begin
+        time.sleep(0.05)  # and to do a part
+        here.append(span)
+        return read_lines(*span)
+
+    monkeypatch.setattr("polyana.tracking.parsing.read_lines", slowly)
+    monkeypatch.setattr("polyana.tracking.index._take_in", lambda *given: taken.append(given) or _take_in(*given))
+    for place, dies in (("together", False), ("alone", True)):
+        other = Index(tmp_path / f"{place}.sqlite")
+
+        def progress(_share, dies=dies):
+            if dies:
+                others[-1]._process.kill()
+
+        monkeypatch.setattr("polyana.tracking.index._TRANSACTION", 1 << 16)
+        here.clear()
+        taken.clear()
+        other.catch_up("run", metrics, progress)
+        assert len(taken) > 15
+        assert dies or 2 < len(here) < len(taken) - 3
+        for metric in ("a", "b"):
+            ours, theirs = (Curves(each, "run").points(metric) for each in (other, index))
+            np.testing.assert_array_equal(ours, theirs)
+        for ask in ("troubles", "all_attempts", "metrics"):
+            assert getattr(other, ask)("run") == getattr(index, ask)("run")
+        assert other.records("run", "event") == index.records("run", "event")
+    assert len(others) == 2
+    assert all(each._process.poll() is not None for each in others)
+
+
+def test_a_reading_that_was_broken_off_goes_on(tmp_path, monkeypatch):
+    """The server is killed between two transactions; the file is not written to any more."""
+    metrics = tmp_path / "metrics"
+    write(metrics, range(1, 5000))
+    monkeypatch.setattr("polyana.tracking.index._TRANSACTION", 1 << 16)
+
+    class Killed(Exception):
+        pass
+
+    def progress(_share):
+        raise Killed
+
+    with pytest.raises(Killed):
+        Index(tmp_path / "index.sqlite").catch_up("run", metrics, progress)
+    after = Index(tmp_path / "index.sqlite")
+    assert len(read(after, metrics)) == 4999
+    assert after.troubles("run") == []
