@@ -1,0 +1,61 @@
+"""What all commands share: the command line's groups, arguments that recur, and how results are printed."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+__all__ = [
+    "AsJson",
+    "Overrides",
+    "RecipePath",
+    "RevisionName",
+    "app",
+    "models",
+    "print_result",
+    "relative",
+    "runs",
+    "show",
+]
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Train language models from one YAML recipe: raw text in, a model out, every step in between in sight.",
+    epilog="Everything is kept in .polyana/ (or $POLYANA_HOME). "
+    "Exit codes: 0 done, 1 failed, 2 the input is wrong, 128+n stopped by signal n after saving.",
+)
+show = typer.Typer(no_args_is_help=True, help="Look at the data: batches, the corpus and its drops, the tokenizer.")
+app.add_typer(show, name="show")
+runs = typer.Typer(help="List runs, finished and live, with a small curve of their loss; or bring old ones along.")
+app.add_typer(runs, name="runs")
+models = typer.Typer(no_args_is_help=True, help="Do things with saved models.")
+app.add_typer(models, name="models")
+
+RecipePath = Annotated[Path, typer.Argument(metavar="RECIPE", help="The recipe's YAML file.")]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="As stages.pretrain.train.lr=3e-4; repeatable."),
+]
+RevisionName = Annotated[
+    str, typer.Argument(metavar="RUN[@REV]", help="A run, or the beginning of its name; @best, @step-500.")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+
+
+def print_result(text: str) -> None:
+    sys.stdout.write(text + "\n")
+
+
+def relative(path: Path) -> str:
+    """The path as one would type it from here."""
+    try:
+        return str(path.relative_to(Path.cwd()))
+    except ValueError:
+        return str(path)
