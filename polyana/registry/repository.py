@@ -6,6 +6,7 @@
         refs/main, best, step-500         a commit's id
         .no_exist/COMMIT/config.json      said of an adapter, as the hub's client notes it: the commit has no such file
         arriving/                         a commit on its way
+        evaluations/COMMIT/               what it was found to be worth (evaluations.py)
 
 So `HF_HUB_CACHE=HOME/hub HF_HUB_OFFLINE=1` lets unmodified Hugging Face tools load `polyana/RUN` at any revision.
 A commit appears by one rename; a crash before it leaves blobs that nothing refers to, which `collect` removes.
@@ -18,12 +19,14 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from polyana.config import closest
 from polyana.errors import Damaged, UserError
+from polyana.registry.evaluations import Evaluations
 from polyana.storage import building, flush_to_disk, read_json, sha256_of, write_file, write_json
 
 __all__ = ["NAMESPACE", "Commit", "Repository", "find_repository"]
@@ -57,6 +60,7 @@ class Repository:
         self._blobs, self._refs, self._snapshots = (self.path / name for name in ("blobs", "refs", "snapshots"))
         self._missing = self.path / ".no_exist"
         self._scratch = self.path / "arriving"  # on the same disk, where other tools do not look
+        self._evaluations = Evaluations(self.path / "evaluations")
 
     def arriving(self, step: int) -> Path:
         """An empty directory on the registry's disk, to write the files of a commit into."""
@@ -178,6 +182,7 @@ class Repository:
         doomed = self._snapshots / commit.id
         (doomed / "commit.json").unlink()  # from here on it is no commit, whatever happens next
         shutil.rmtree(doomed)
+        self._evaluations.remove(commit.id)
 
     def collect(self) -> int:
         """Delete the blobs that no commit uses, and what crashes left behind; the bytes that were freed."""
@@ -194,7 +199,24 @@ class Repository:
             if not (self._snapshots / noted.name).exists():
                 shutil.rmtree(noted)
         shutil.rmtree(self._scratch, ignore_errors=True)
-        return freed
+        return freed + self._evaluations.collect({commit.id for commit in self.commits()})
+
+    def record_evaluation(
+        self, commit: Commit, suite: str, result: Mapping[str, Any], items: Sequence[Mapping[str, Any]] = ()
+    ) -> bool:
+        """Keep what a commit scored, beside it: its id stays. False where it has been deleted meanwhile."""
+        if not (self._snapshots / commit.id / "commit.json").exists():
+            return False
+        self._evaluations.record(commit.id, suite, result, items)
+        return True
+
+    def evaluations(self, commit: Commit) -> dict[str, dict[str, Any]]:
+        """Its results, by the suites' names."""
+        return self._evaluations.of(commit.id)
+
+    def evaluation_items(self, commit: Commit, suite: str) -> list[dict[str, Any]] | None:
+        """What each item of a suite scored, where that was kept."""
+        return self._evaluations.items(commit.id, suite)
 
     def blob(self, commit: Commit, name: str) -> Path:
         """Where the content of one of a commit's files lies."""
