@@ -4,9 +4,11 @@ import json
 import os
 import re
 import runpy
+import signal
 import subprocess
 import sys
 import textwrap
+import urllib.request
 
 import pytest
 from conftest import PROJECT, newest_run
@@ -27,7 +29,22 @@ def test_every_command_of_the_readme_runs(tiny, home, polyana):
         for theirs, ours in (("recipes/presidents.yaml", str(tiny)), ("RECIPE", str(tiny)), ("presidents-", "tiny-")):
             command = command.replace(theirs, ours)  # noqa: PLW2901
         arguments = [quoted or plain for quoted, plain in re.findall(r'"([^"]*)"|(\S+)', command)]
-        polyana(*[argument for argument in arguments if argument != "--watch"])  # which would never end
+        if arguments[0] == "ui":
+            opens_the_dashboard(arguments)
+        else:
+            polyana(*[argument for argument in arguments if argument != "--watch"])  # which would never end
+
+
+def opens_the_dashboard(arguments):
+    """It prints an address, answers there, and ends well at Ctrl-C."""
+    command = [sys.executable, "-m", "polyana", *arguments, "--no-browser", "--port", "0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
+        try:
+            with urllib.request.urlopen(server.stdout.readline().strip(), timeout=60) as answer:
+                assert answer.status == 200
+        finally:
+            server.send_signal(signal.SIGINT)
+        assert server.wait(60) == 0
 
 
 def test_the_readmes_python_runs(tiny, home, capsys):
