@@ -1,10 +1,42 @@
 """Losses: pure functions that return sums; who calls them knows the counts."""
 
+from polyana.losses.answers import answer_log_probs, linear_answer_loss
 from polyana.losses.cross_entropy import (
     head_bytes,
     linear_cross_entropy_and_z_sum,
     linear_cross_entropy_sum,
     logits_bytes,
 )
+from polyana.losses.preference import (
+    Answers,
+    bradley_terry,
+    cpo,
+    dpo,
+    ipo,
+    kto,
+    kto_kl,
+    kto_weights,
+    orpo,
+    robust_dpo,
+    simpo,
+)
 
-__all__ = ["head_bytes", "linear_cross_entropy_and_z_sum", "linear_cross_entropy_sum", "logits_bytes"]
+__all__ = [
+    "Answers",
+    "answer_log_probs",
+    "bradley_terry",
+    "cpo",
+    "dpo",
+    "head_bytes",
+    "ipo",
+    "kto",
+    "kto_kl",
+    "kto_weights",
+    "linear_answer_loss",
+    "linear_cross_entropy_and_z_sum",
+    "linear_cross_entropy_sum",
+    "logits_bytes",
+    "orpo",
+    "robust_dpo",
+    "simpo",
+]

@@ -124,7 +124,7 @@ def _sums_and_gradients(
         products = products_CV[: len(targets_C1)]
         torch.mm(hidden_CD, weight_VD.T, out=products)
         chosen_C1 = products.gather(1, targets_C1).float()
-        probabilities, log_z_C1 = _softmax(products, hidden_CD, weight_VD)
+        probabilities, log_z_C1 = softmax_in_place(products, hidden_CD, weight_VD)
         total += (log_z_C1 - chosen_C1).sum()
         if z_loss:
             added += z_loss * log_z_C1.square().sum()
@@ -139,13 +139,18 @@ def _sums_and_gradients(
             torch.mm(slope, weight_DV.T, out=grad_hidden[chunk])
             if of_weight:
                 torch.mm(slope.T, hidden_CD, out=part_VD)
-                for whole, part in zip(torch.split(grad_weight, _ADDED), torch.split(part_VD, _ADDED), strict=True):
-                    whole.add_(part)
+                add_rows_to(grad_weight, part_VD)
     gradients = (grad_hidden, grad_weight)[: with_gradients + of_weight]
     return total, added, *gradients
 
 
-def _softmax(
+def add_rows_to(whole_VD: torch.Tensor, part_VD: torch.Tensor) -> None:
+    """Add a chunk's part to the weight's gradient, so many rows at a time as the cache holds."""
+    for whole, part in zip(torch.split(whole_VD, _ADDED), torch.split(part_VD, _ADDED), strict=True):
+        whole.add_(part)
+
+
+def softmax_in_place(
     products_CV: torch.Tensor, hidden_CD: torch.Tensor, weight_VD: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Softmax, in place but for fp16, whose range is too small for it; and log Z in fp32, [C, 1].
