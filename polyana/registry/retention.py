@@ -11,7 +11,8 @@ __all__ = ["KeepConfig", "apply_retention", "best_commits"]
 
 
 class KeepConfig(Config):
-    """A commit stays if any of these wants it; `main` and `best` always stay."""
+    """A commit stays if any of these wants it; `main` and `best`, and what is tagged, pushed or being served, always
+    stay."""
 
     best: int = Field(1, ge=1, description="the so many with the lowest eval/loss")
     last: int = Field(1, ge=1, description="the so many newest")
@@ -26,14 +27,12 @@ def best_commits(commits: list[Commit], metric: str) -> list[Commit]:
 
 def apply_retention(repository: Repository, keep: KeepConfig, metric: str) -> list[Commit]:
     """Delete what `keep` does not want and free its space; the commits that went."""
-    commits = repository.commits()
-    staying = {commit.id for commit in commits[-keep.last :]}
-    staying |= {commit.id for commit in best_commits(commits, metric)[: keep.best]}
-    staying |= {identifier for name, identifier in repository.refs().items() if not name.startswith("step-")}
-    if keep.every is not None:
-        staying |= {commit.id for commit in commits if commit.step % int(keep.every.amount) == 0}
-    going = [commit for commit in commits if commit.id not in staying]
-    for commit in going:
-        repository.remove(commit)
-    repository.collect()
-    return going
+    with repository.changing():
+        commits = repository.commits()
+        staying = {commit.id for commit in commits[-keep.last :]} | set(repository.pins())
+        staying |= {commit.id for commit in best_commits(commits, metric)[: keep.best]}
+        refs = repository.refs()
+        staying |= {refs[name] for name in ("main", "best") if name in refs}
+        if keep.every is not None:
+            staying |= {commit.id for commit in commits if commit.step % int(keep.every.amount) == 0}
+        return repository.remove_unheld([commit for commit in commits if commit.id not in staying])

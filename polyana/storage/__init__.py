@@ -5,7 +5,7 @@ from polyana.storage.digest import ContentDigests
 from polyana.storage.disk import disk_used, free_bytes, is_disk_full, retry_when_full, show_bytes, wait_for_room
 from polyana.storage.durable import building, flush_to_disk, read_json, sha256_of, write_file, write_json
 from polyana.storage.home import home_directory
-from polyana.storage.lock import is_held, locked
+from polyana.storage.lock import alone, is_held, locked, shared
 
 __all__ = [
     "Artifact",
@@ -13,6 +13,7 @@ __all__ = [
     "ContentDigests",
     "Making",
     "Step",
+    "alone",
     "building",
     "changes",
     "disk_used",
@@ -26,6 +27,7 @@ __all__ = [
     "read_json",
     "retry_when_full",
     "sha256_of",
+    "shared",
     "show_bytes",
     "wait_for_room",
     "write_file",

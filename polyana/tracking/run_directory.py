@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from polyana.errors import Damaged, UserError
-from polyana.storage import is_held, locked, read_json, write_file, write_json
+from polyana.storage import is_held, locked, read_json, sha256_of, write_file, write_json
 from polyana.tracking.environment import describe_environment
 
 __all__ = ["RunDirectory", "as_text", "find_run", "find_runs", "flat", "name_run"]
@@ -83,6 +83,11 @@ class RunDirectory:
         """Store what an attempt begins with: the resolved recipe and the environment."""
         write_file(self.path / "recipe.yaml", recipe_text)
         write_json(self.path / "environment.json", describe_environment())
+
+    def environment_hash(self) -> str:
+        """The SHA-256 of environment.json; empty when nothing describes this run."""
+        path = self.path / "environment.json"
+        return sha256_of(path) if path.exists() else ""
 
     def about(self) -> dict[str, Any]:
         return dict(read_json(self.path / "run.json"))

@@ -339,6 +339,7 @@ class Trainer:
             message=message,
             metrics=metrics,
             recipe=self.recipe_hash,
+            environment=self.run.environment_hash(),
         )
 
     def _size_of_save(self) -> int:
