@@ -95,6 +95,7 @@ class _Answers:
     async def lifespan(self, _: Starlette) -> AsyncIterator[None]:
         yield
         await self._writer.end()
+        await asyncio.to_thread(self._catalogue.reader.stop)
 
     async def _aside(self, work: Callable[[], T]) -> T:
         return await asyncio.to_thread(self._catalogue.index.use, work)

@@ -25,6 +25,8 @@ _MOST_SAMPLES = 12  # steps whose samples an export shows, evenly; guess
 
 def export_html(catalogue: Catalogue, name: str) -> str:
     """A run's figures, charts, samples and recipe as one page without scripts; what the run has written is text."""
+    catalogue.run(name)
+    catalogue.catch_up(name)
     detail = catalogue.detail(name)
     with catalogue.index.snapshot():
         curves, view = Curves(catalogue.index, name), View(width=_WIDTH, smoothing=0.9)

@@ -62,7 +62,7 @@ class Live:
                 if changed:
                     here = f"{self._start}-{known}"
                     yield f"id: {here}\n".encode() + _event("update", {"runs": changed, "cursor": here})
-            if shares != (reading := dict(self._catalogue.reading)):
+            if shares != (reading := self._catalogue.reader.shares()):
                 for run, share in reading.items():
                     if shares.get(run) != share:
                         yield _event("reading", {"run": run, "share": share})

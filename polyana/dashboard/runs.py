@@ -21,10 +21,11 @@ import msgspec
 
 from polyana.dashboard.advice import Adviser
 from polyana.dashboard.errors import Refused
+from polyana.dashboard.reading import Reader
 from polyana.errors import Damaged
 from polyana.registry import NAMESPACE, Repository
 from polyana.storage import is_held, read_json, write_json
-from polyana.tracking import Index, RunDirectory, flat
+from polyana.tracking import Index, RunDirectory, Sketch, flat
 from polyana.tracking.metrics import RECORDS
 
 __all__ = ["Catalogue"]
@@ -74,7 +75,7 @@ class Catalogue:
         self.home, self.index = home, index
         self.version = 0
         self.watched = 0  # browsers that are told what changes
-        self.reading: dict[str, float] = {}  # run -> share of its files that the index has read, while it reads
+        self.reader = Reader(index)
         self._known: dict[str, _Known] = {}
         self._read_on: dict[str, float] = {}  # run -> when the index last began to read on
         self._gone: dict[str, int] = {}
@@ -225,37 +226,44 @@ class Catalogue:
     # One run
 
     def catch_up(self, name: str) -> None:
-        """Let the index read what a run has written since; `reading` tells how far it is.
+        """Let the index read all that a run has written since, however long it takes."""
+        began = time.monotonic()
+        if not self._has_just_been_read(name):
+            self.index.catch_up(name, self.run(name).metrics)
+            self._read_on[name] = began
 
-        Browsers that hear of a change at once ask at once: while any is listening, the index is read on once for all.
-        """
-        began, seen = time.monotonic(), self._known.get(name)
-        read = self._read_on.get(name, -math.inf)
-        if self.watched and seen is not None and read >= seen.looked and began - read < _SHARED:
-            return
+    def read_on(self, name: str) -> tuple[Sketch, float] | None:
+        """The same without waiting for what is long: (slices of what is left, the share of it that is read)."""
+        began = time.monotonic()
+        if self._has_just_been_read(name):
+            return None
+        long = self.reader.read_on(name, self.run(name).metrics)
+        if long is None:
+            self._read_on[name] = began
+        return long
 
-        def progress(share: float) -> None:
-            self.reading[name] = share
-
-        try:
-            self.index.catch_up(name, self.run(name).metrics, progress)
-        finally:
-            self.reading.pop(name, None)
-        self._read_on[name] = began
+    def _has_just_been_read(self, name: str) -> bool:
+        """Browsers that hear of a change at once ask at once: while any is listening, the index is read on once for
+        all."""
+        seen, read = self._known.get(name), self._read_on.get(name, -math.inf)
+        return bool(self.watched and seen and read >= seen.looked and time.monotonic() - read < _SHARED)
 
     def detail(self, name: str) -> dict[str, Any]:
-        """All of a run's page but its curves."""
+        """All of a run's page but its curves. While a long run is being read for the first time ("read": the share of
+        it), only what is known so far, and no advice."""
         run = self.run(name)
         with self._lock:
             self._look_at(name)
             known = self._known.get(name)
         if known is None:
             raise Refused(404, self._damaged.get(name, f"the run `{name}` has just been deleted"))
-        self.catch_up(name)
+        long = self.read_on(name)
         attempts, (checkpoints, damage) = self.index.all_attempts(name), self._checkpoints(name)
+        metrics = self.index.metrics(name)
         return {
             **known.summary,
-            "metrics": self.index.metrics(name),
+            "read": 1.0 if long is None else long[1],
+            "metrics": metrics if long is None else sorted({*metrics, *long[0].metrics()}),
             "events": self.index.records(name, "event"),
             "resumed": attempts[1:],
             "checkpoints": checkpoints,
@@ -265,8 +273,8 @@ class Catalogue:
             "tables": self.index.names(name, "table"),
             "texts": self.index.names(name, "text"),
             "pages": self._pages(run),
-            "troubles": self.index.troubles(name) + damage,
-            "advice": self._advise(name, known),
+            "troubles": damage if long else self.index.troubles(name) + damage,  # what is not read yet is not torn
+            "advice": [] if long else self._advise(name, known),
         }
 
     def advise_one(self) -> None:
@@ -281,8 +289,8 @@ class Catalogue:
         if moved:
             _, name, known = min(moved, key=lambda entry: entry[:2])
             with suppress(Refused):  # it has just been deleted
-                self.catch_up(name)
-                self._advise(name, known)
+                if self.read_on(name) is None:
+                    self._advise(name, known)
 
     def _advise(self, name: str, known: _Known) -> list[dict[str, Any]]:
         """Advice on a run that the index has read; what the table says of it moves along."""

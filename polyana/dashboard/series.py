@@ -4,7 +4,10 @@ request   {"series": [{"run", "metric"}], "x", "from", "to", "width", "smoothing
 answer    uint32 LE length of a JSON header, the header, zero bytes up to a multiple of 8; then for each series
           float64 LE arrays: x and y of the raw curve, of the smoothed one, of the ghost
 header    [{"run", "metric", "raw": points, "smooth": points, "ghost": points, "total": points in view,
-          "marks": [x where an attempt went on]}]
+          "marks": [x where an attempt went on], "read": share of the run that the index has read}]
+
+Where `read` is below 1, the run is long and is being read for the first time: the curve is what is read and slices of
+the rest, and is to be asked for again.
 """
 
 from __future__ import annotations
@@ -17,7 +20,7 @@ import numpy as np
 
 from polyana.dashboard.errors import Refused
 from polyana.dashboard.runs import Catalogue
-from polyana.tracking import AXES, Curves, Drawn, View
+from polyana.tracking import AXES, Curves, Drawn, Sketch, View
 
 __all__ = ["draw_series", "encode"]
 
@@ -29,26 +32,30 @@ def draw_series(catalogue: Catalogue, body: Any) -> bytes:
     """The answer to a request. Raises Refused when it is not understood; a run that is gone has no points."""
     view, wanted = _read(body)
 
-    def draw() -> list[Drawn]:
-        index, names = catalogue.index, dict.fromkeys(run for run, _ in wanted)
-        for run in names:
+    def draw() -> tuple[list[Drawn], dict[str, float]]:
+        index, sketches = catalogue.index, dict[str, Sketch | None]()
+        read = dict.fromkeys((run for run, _ in wanted), 1.0)
+        for run in read:
+            sketches[run] = None
             try:
-                catalogue.catch_up(run)
+                if long := catalogue.read_on(run):
+                    sketches[run], read[run] = long
             except Refused:
                 index.forget(run)
         with index.snapshot():
-            curves = {run: Curves(index, run) for run in names}
-            return [curves[run].draw(metric, view) for run, metric in wanted]
+            curves = {run: Curves(index, run, sketch) for run, sketch in sketches.items()}
+            return [curves[run].draw(metric, view) for run, metric in wanted], read
 
-    return encode(wanted, catalogue.index.use(draw))
+    drawn, read = catalogue.index.use(draw)
+    return encode(wanted, drawn, read)
 
 
-def encode(wanted: list[tuple[str, str]], drawn: list[Drawn]) -> bytes:
-    """Curves as the answer's bytes."""
+def encode(wanted: list[tuple[str, str]], drawn: list[Drawn], read: dict[str, float]) -> bytes:
+    """Curves as the answer's bytes. read: the share of each run that is read."""
     header = [
         {
             "run": run, "metric": metric, "raw": len(one.raw[0]), "smooth": len(one.smooth[0]),
-            "ghost": len(one.ghost[0]), "total": one.total, "marks": one.marks,
+            "ghost": len(one.ghost[0]), "total": one.total, "marks": one.marks, "read": min(read[run], 1.0),
         }
         for (run, metric), one in zip(wanted, drawn, strict=True)
     ]  # fmt: skip

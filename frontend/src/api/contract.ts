@@ -56,6 +56,8 @@ export interface RunEvent {
 }
 
 export interface RunDetail extends Omit<RunSummary, "advice"> {
+  /** The share of the run that the server has read; below 1, what is said here is not all. */
+  read: number;
   metrics: string[];
   events: RunEvent[];
   resumed: { step: number; attempt: number; time: number }[];
@@ -113,6 +115,8 @@ export interface SeriesData {
   total: number;
   /** Where on x an attempt resumed. */
   marks: number[];
+  /** The share of the run that the server has read. Below 1 the curve is a sketch, to be asked for again. */
+  read: number;
   rawX: Float64Array;
   rawY: Float64Array;
   smoothX: Float64Array;

@@ -9,6 +9,9 @@ import { keyOf } from "./scene";
 const LIVE_PAUSE = 700; // ms between two tails of one chart; the first comes at once. Guess
 const THIN_AGAIN = 3; // a curve that has grown to this many points a bucket is loaded anew
 
+const SKETCHED = 600; // ms until a run that the server still reads is asked for again; guess
+const SHARE = 4; // times as long as an answer took, at least, so that drawing does not hold up reading; guess
+
 interface Loaded {
   series: ReadonlyMap<string, SeriesData>;
   loading: boolean;
@@ -17,7 +20,7 @@ interface Loaded {
 
 export function useSeries(lines: readonly Line[], query: SeriesQuery, enabled: boolean): Loaded {
   const [, draw] = useReducer((count: number) => count + 1, 0);
-  const held = useRef({ query: "", series: new Map<string, SeriesData>(), loading: false, error: "", turn: 0, moment: 0 });
+  const held = useRef({ query: "", series: new Map<string, SeriesData>(), loading: false, error: "", turn: 0, moment: 0, took: 0 });
   const linesKey = lines.map(keyOf).join("\r");
   const queryKey = JSON.stringify(query);
 
@@ -93,6 +96,25 @@ export function useSeries(lines: readonly Line[], query: SeriesQuery, enabled: b
     };
   }, [linesKey, queryKey, enabled]);
 
+  // Of a long run that the server reads for the first time there are sketches, until all is read.
   const { series, loading, error } = held.current;
+  useEffect(() => {
+    const sketched = enabled ? lines.filter((line) => (series.get(keyOf(line))?.read ?? 1) < 1) : [];
+    if (!sketched.length) return undefined;
+    const state = held.current;
+    const { turn } = state;
+    const timer = setTimeout(() => {
+      const began = Date.now();
+      void Promise.allSettled(sketched.map((line) => loadLine(line, query))).then((results) => {
+        if (turn !== state.turn) return;
+        state.took = Date.now() - began;
+        state.series = new Map(state.series);
+        for (const result of results) if (result.status === "fulfilled") state.series.set(keyOf(result.value), result.value);
+        draw(0);
+      });
+    }, Math.max(SKETCHED, SHARE * state.took));
+    return () => clearTimeout(timer);
+  }, [series, linesKey, queryKey, enabled]);
+
   return useMemo(() => ({ series, loading, error }), [series, loading, error]);
 }
