@@ -24,7 +24,9 @@ from polyana.dashboard import export, files
 from polyana.dashboard.errors import Refused, letter
 from polyana.dashboard.generate import Writer
 from polyana.dashboard.live import Live
+from polyana.dashboard.reports import all_reports
 from polyana.dashboard.runs import Catalogue
+from polyana.dashboard.saves import move_best
 from polyana.dashboard.security import Guard
 from polyana.dashboard.series import draw_series
 from polyana.errors import PolyanaError
@@ -54,6 +56,7 @@ def make_app(home: Path, guard: Guard, static: Path = STATIC) -> ASGIApp:
         Route("/api/live", answers.live),
         Route("/api/series", answers.series, methods=["POST"]),
         Route("/api/diff", answers.diff),
+        Route("/api/reports", answers.reports),
         Route(_RUN, answers.run),
         Route(_RUN, answers.note, methods=["PATCH"]),
         Route(f"{_RUN}/best", answers.best, methods=["POST"]),
@@ -69,7 +72,7 @@ def make_app(home: Path, guard: Guard, static: Path = STATIC) -> ASGIApp:
         Route(f"{_RUN}/export.html", answers.export_html),
         Route(f"{_RUN}/metrics.csv", answers.export_csv),
         Route("/files/{name}/{path:path}", answers.file),
-        Route("/reports/{name}/{stage}/{path:path}", answers.report),
+        Route("/reports/{stage}/{path:path}", answers.report),
         Route("/{path:path}", answers.page),
     ]
     handlers: dict[Any, Any] = {
@@ -130,7 +133,9 @@ class _Answers:
     async def best(self, request: Request) -> Response:
         body = await _body(request)
         step = body.get("step") if isinstance(body, dict) else None
-        return _json(await self._aside(lambda: self._catalogue.move_best(_name(request), step)))
+        return _json(
+            await self._aside(lambda: move_best(self._catalogue.home, self._catalogue.run(_name(request)).name, step))
+        )
 
     async def generate(self, request: Request) -> Response:
         return StreamingResponse(self._writer.begin(_name(request), await _body(request)), headers=_STREAM)
@@ -181,7 +186,10 @@ class _Answers:
 
     async def report(self, request: Request) -> Response:
         stage, path = request.path_params["stage"], request.path_params["path"]
-        return await self._aside(lambda: files.report(self._catalogue, _name(request), stage, path))
+        return await self._aside(lambda: files.report(self._catalogue, stage, path))
+
+    async def reports(self, _: Request) -> Response:
+        return _json(await self._aside(lambda: all_reports(self._catalogue.home, self._catalogue.runs())))
 
     async def page(self, request: Request) -> Response:
         path = request.path_params["path"]

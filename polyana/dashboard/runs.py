@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 import os
-import shlex
 import threading
 import time
 from collections.abc import Iterator
@@ -22,6 +21,8 @@ import msgspec
 from polyana.dashboard.advice import Adviser
 from polyana.dashboard.errors import Refused
 from polyana.dashboard.reading import Reader
+from polyana.dashboard.reports import pages_of
+from polyana.dashboard.saves import list_saves
 from polyana.errors import Damaged
 from polyana.registry import NAMESPACE, Repository
 from polyana.storage import is_held, read_json, write_json
@@ -34,7 +35,6 @@ _TAIL = 16 << 10  # bytes at a file's end that hold its last rows: some 25 steps
 _EVALUATION_WITHIN = 4 << 20  # bytes from the end within which the last evaluation is looked for; guess
 _TELLING = 0.95  # seconds between two changes of a run in training: just below those between two looks
 _SHARED = 1.0  # seconds; longer than browsers that heard of one change take to ask, and than until the next is told
-_TRIES = 5  # to list the saves while they change; guess
 _OVER = ("finished", "failed")
 _NOTED: dict[str, type] = {"tags": list, "notes": str, "group": str}
 _BLANK: dict[str, Any] = {"tags": [], "notes": "", "group": ""}
@@ -135,6 +135,11 @@ class Catalogue:
         if name in ("", ".", "..") or Path(name).name != name or not (path / "run.json").is_file():
             raise Refused(404, f"there is no run `{name}` in {self.home / 'runs'}; it may have been deleted")
         return RunDirectory(path)
+
+    def runs(self) -> list[RunDirectory]:
+        """The runs that can be shown, as of the last look."""
+        with self._lock:
+            return [RunDirectory(self.home / "runs" / name) for name in self._known]
 
     def _listed(self) -> list[str]:
         try:
@@ -258,7 +263,7 @@ class Catalogue:
         if known is None:
             raise Refused(404, self._damaged.get(name, f"the run `{name}` has just been deleted"))
         long = self.read_on(name)
-        attempts, (checkpoints, damage) = self.index.all_attempts(name), self._checkpoints(name)
+        attempts, (checkpoints, damage) = self.index.all_attempts(name), list_saves(self.home, name)
         metrics = self.index.metrics(name)
         return {
             **known.summary,
@@ -272,7 +277,7 @@ class Catalogue:
             "images": self.index.names(name, "image"),
             "tables": self.index.names(name, "table"),
             "texts": self.index.names(name, "text"),
-            "pages": self._pages(run),
+            "pages": pages_of(self.home, run),
             "troubles": damage if long else self.index.troubles(name) + damage,  # what is not read yet is not torn
             "advice": [] if long else self._advise(name, known),
         }
@@ -335,95 +340,6 @@ class Catalogue:
         write_json(run.path / "notes.json", notes)
         return notes
 
-    def move_best(self, name: str, step: Any) -> dict[str, Any]:
-        """Let `best` name the save of a step."""
-        self.run(name)
-        repository = Repository(self.home / "hub", name)
-        for commit in repository.commits():
-            if commit.step == step:
-                repository.set_ref("best", commit.id)
-                return {"step": commit.step, "eval/loss": commit.metrics.get("eval/loss")}
-        raise Refused(404, f"{name} has no save of step {step}")
-
-    def _checkpoints(self, name: str) -> tuple[list[dict[str, Any]], list[str]]:
-        """The saves, oldest first, and what is wrong with them."""
-        repository = Repository(self.home / "hub", name)
-        for _ in range(_TRIES):
-            try:
-                return self._describe(repository), []
-            except FileNotFoundError:
-                continue  # a training has just let go of one
-            except (Damaged, TypeError) as error:
-                return [], [f"the saves cannot be listed: {error}"]
-        return [], []
-
-    def _describe(self, repository: Repository) -> list[dict[str, Any]]:
-        refs = repository.refs()
-        found = []
-        for commit in repository.commits():
-            revision = f"step-{commit.step}"
-            sizes = [0]
-            with suppress(OSError):
-                sizes = [repository.blob(commit, file).stat().st_size for file in commit.files]
-            found.append(
-                {
-                    "step": commit.step,
-                    "commit": commit.id,
-                    "epoch": commit.epoch,
-                    "tokens": commit.tokens,
-                    "message": commit.message,
-                    "metrics": commit.metrics,
-                    "time": commit.time,
-                    "bytes": sum(sizes),
-                    "refs": [ref for ref, identifier in refs.items() if identifier == commit.id],
-                    "load": self._load(repository.run, revision),
-                }
-            )
-        return found
-
-    def _load(self, name: str, revision: str) -> dict[str, str]:
-        hub = shlex.quote(str(self.home / "hub"))
-        code = (
-            f"from transformers import AutoModelForCausalLM; "
-            f"model = AutoModelForCausalLM.from_pretrained('{NAMESPACE}/{name}', revision='{revision}')"
-        )
-        home = shlex.quote(str(self.home))
-        return {
-            "transformers": f'HF_HUB_CACHE={hub} HF_HUB_OFFLINE=1 python -c "{code}"',
-            "polyana": f'POLYANA_HOME={home} polyana generate {name}@{revision} "Once"',
-        }
-
-    def _pages(self, run: RunDirectory) -> list[dict[str, str]]:
-        pages = [
-            {"title": path.stem, "url": f"/files/{run.name}/{path.name}"} for path in sorted(run.path.glob("*.html"))
-        ]
-        for stage in self.stages_below(run):
-            pages += [
-                {
-                    "title": f"{stage.name.partition('-')[0]} {path.stem}",
-                    "url": f"/reports/{run.name}/{stage.name}/{path.name}",
-                }
-                for path in sorted(stage.glob("*.html"))
-            ]
-        return pages
-
-    def stages_below(self, run: RunDirectory) -> list[Path]:
-        """The directories of the finished stages that a run was made from: its corpus, its tokenizer, ..."""
-        about = run.about()
-        directories = {path.name.rpartition("-")[2]: path for path in (self.home / "stages").glob("*-*")}
-        start = str(about.get("start", "")).rpartition("-")[2]
-        waiting, found = [start, str(about.get("fingerprint", ""))[:16]], dict[str, Path]()
-        while waiting:
-            fingerprint = waiting.pop()
-            directory = directories.get(fingerprint)
-            if directory is None or fingerprint in found:
-                continue
-            found[fingerprint] = directory
-            with suppress(OSError, Damaged):
-                inputs = read_json(directory / "artifact.json").get("inputs", {})
-                waiting += [text[:16] for text in _texts(inputs) if len(text) == 64]
-        return sorted(found.values())
-
 
 def read_notes(run: RunDirectory) -> dict[str, Any]:
     """Tags, notes and group; blank where there are none or the file is damaged."""
@@ -436,14 +352,6 @@ def _read_or(path: Path, otherwise: Any) -> Any:
         return read_json(path)
     except (OSError, Damaged):
         return otherwise
-
-
-def _texts(nested: Any) -> Iterator[str]:
-    if isinstance(nested, str):
-        yield nested
-    elif isinstance(nested, dict):
-        for value in nested.values():
-            yield from _texts(value)
 
 
 def _stamp(path: str) -> _Stamp:

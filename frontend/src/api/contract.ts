@@ -28,6 +28,12 @@ export interface RunSummary {
   advice?: Pick<Advice, "kind" | "severity"> | null;
 }
 
+export interface Score {
+  value: number;
+  low?: number;
+  high?: number;
+}
+
 export interface Checkpoint {
   step: number;
   commit: string;
@@ -35,9 +41,19 @@ export interface Checkpoint {
   tokens: number;
   message: string;
   metrics: Record<string, number | null>;
+  /** What it scored in each suite that it was evaluated with: suite, metric, value and the ends of its interval. */
+  evaluations: Record<string, Record<string, Score>>;
   bytes: number;
   refs: string[];
   load: Record<string, string>;
+}
+
+/** A page that a stage or a run has written. `of`: recipe and stage, or the run; `made`: seconds since 1970. */
+export interface Report {
+  title: string;
+  url: string;
+  of: string;
+  made: number;
 }
 
 export interface Advice {
