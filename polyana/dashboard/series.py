@@ -1,6 +1,7 @@
 """POST /api/series: curves as binary, ready to be drawn.
 
 request   {"series": [{"run", "metric"}], "x", "from", "to", "width", "smoothing"}
+          "from", "to" and "width" may also stand beside a series, for that one alone
 answer    uint32 LE length of a JSON header, the header, zero bytes up to a multiple of 8; then for each series
           float64 LE arrays: x and y of the raw curve, of the smoothed one, of the ghost
 header    [{"run", "metric", "raw": points, "smooth": points, "ghost": points, "total": points in view,
@@ -30,7 +31,7 @@ _WIDEST = 20_000  # buckets; guess
 
 def draw_series(catalogue: Catalogue, body: Any) -> bytes:
     """The answer to a request. Raises Refused when it is not understood; a run that is gone has no points."""
-    view, wanted = _read(body)
+    views, wanted = _read(body)
 
     def draw() -> tuple[list[Drawn], dict[str, float]]:
         index, sketches = catalogue.index, dict[str, Sketch | None]()
@@ -44,7 +45,7 @@ def draw_series(catalogue: Catalogue, body: Any) -> bytes:
                 index.forget(run)
         with index.snapshot():
             curves = {run: Curves(index, run, sketch) for run, sketch in sketches.items()}
-            return [curves[run].draw(metric, view) for run, metric in wanted], read
+            return [curves[run].draw(metric, view) for (run, metric), view in zip(wanted, views, strict=True)], read
 
     drawn, read = catalogue.index.use(draw)
     return encode(wanted, drawn, read)
@@ -66,24 +67,30 @@ def encode(wanted: list[tuple[str, str]], drawn: list[Drawn], read: dict[str, fl
     return b"".join(parts)
 
 
-def _read(body: Any) -> tuple[View, list[tuple[str, str]]]:
+def _read(body: Any) -> tuple[list[View], list[tuple[str, str]]]:
+    """(views, (run, metric)) of each series."""
     if not isinstance(body, dict) or not isinstance(body.get("series"), list):
         raise Refused(400, "`series` should be a list of {run, metric}")
     if len(body["series"]) > _MOST_SERIES:
         raise Refused(400, f"{len(body['series']):,} series at once; ask for {_MOST_SERIES:,} at most")
-    wanted = []
+    views, wanted = [], []
+    axis = body.get("x", "step")
+    if axis not in AXES:
+        raise Refused(400, f"`x: {axis}` should be one of: {', '.join(AXES)}")
+    smoothing = _number(body, "smoothing", 0.0, 0.0, 0.999)
+    common = _range(body)
     for each in body["series"]:
         if not isinstance(each, dict) or not all(isinstance(each.get(key), str) for key in ("run", "metric")):
             raise Refused(400, "`series` should be a list of {run, metric}")
         wanted.append((each["run"], each["metric"]))
-    axis = body.get("x", "step")
-    if axis not in AXES:
-        raise Refused(400, f"`x: {axis}` should be one of: {', '.join(AXES)}")
-    low, high = (_number(body, key, None, -math.inf, math.inf) for key in ("from", "to"))
-    width = _number(body, "width", 1000, 1, _WIDEST)
-    smoothing = _number(body, "smoothing", 0.0, 0.0, 0.999)
-    assert width is not None and smoothing is not None  # noqa: PT018
-    return View(axis, low, high, int(width), float(smoothing)), wanted
+        low, high, width = common if len(each) == 2 else _range(body | each)
+        views.append(View(axis, low, high, width, smoothing or 0.0))
+    return views, wanted
+
+
+def _range(of: dict[str, Any]) -> tuple[float | None, float | None, int]:
+    low, high = (_number(of, key, None, -math.inf, math.inf) for key in ("from", "to"))
+    return low, high, int(_number(of, "width", 1000, 1, _WIDEST) or 1)
 
 
 def _number(body: dict[str, Any], key: str, otherwise: float | None, low: float, high: float) -> float | None:

@@ -79,7 +79,7 @@ def test_on_any_axis_and_in_any_window(long, serve, held, axis):
     (whole,) = browser.series((long.name, "train/loss"), x=axis, smoothing=0.9, **{"from": low, "to": high})
     assert low <= window["raw"][0][0] <= window["raw"][0][-1] <= high
     assert len(window["raw"][0]) > 100
-    assert len(window["smooth"][0]) == len(window["raw"][0])
+    assert len(window["smooth"][0]) > 100
     assert np.abs(np.array([window["raw"][0][0], window["raw"][0][-1]]) - [low, high]).max() < (high - low) / 50
     assert whole["total"] > window["total"]
 

@@ -108,10 +108,13 @@ export interface ImageRecord {
 
 export type XAxis = "step" | "tokens" | "epoch" | "time" | "relative";
 
-/** One metric of one run. */
+/** One metric of one run; the rest overrides what a query says for all. */
 export interface Line {
   run: string;
   metric: string;
+  from?: number | null;
+  to?: number | null;
+  width?: number;
 }
 
 export interface SeriesQuery {
