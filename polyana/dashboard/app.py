@@ -26,7 +26,6 @@ from polyana.dashboard.generate import Writer
 from polyana.dashboard.live import Live
 from polyana.dashboard.reports import all_reports
 from polyana.dashboard.runs import Catalogue
-from polyana.dashboard.saves import move_best
 from polyana.dashboard.security import Guard
 from polyana.dashboard.series import draw_series
 from polyana.errors import PolyanaError
@@ -133,9 +132,7 @@ class _Answers:
     async def best(self, request: Request) -> Response:
         body = await _body(request)
         step = body.get("step") if isinstance(body, dict) else None
-        return _json(
-            await self._aside(lambda: move_best(self._catalogue.home, self._catalogue.run(_name(request)).name, step))
-        )
+        return _json(await self._aside(lambda: self._catalogue.move_best(_name(request), step)))
 
     async def generate(self, request: Request) -> Response:
         return StreamingResponse(self._writer.begin(_name(request), await _body(request)), headers=_STREAM)

@@ -10,6 +10,7 @@ import math
 import os
 import threading
 import time
+import zlib
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -22,7 +23,7 @@ from polyana.dashboard.advice import Adviser
 from polyana.dashboard.errors import Refused
 from polyana.dashboard.reading import Reader
 from polyana.dashboard.reports import pages_of
-from polyana.dashboard.saves import list_saves
+from polyana.dashboard.saves import list_saves, move_best
 from polyana.errors import Damaged
 from polyana.registry import NAMESPACE, Repository
 from polyana.storage import is_held, read_json, write_json
@@ -36,6 +37,7 @@ _EVALUATION_WITHIN = 4 << 20  # bytes from the end within which the last evaluat
 _TELLING = 0.95  # seconds between two changes of a run in training: just below those between two looks
 _SHARED = 1.0  # seconds; longer than browsers that heard of one change take to ask, and than until the next is told
 _OVER = ("finished", "failed")
+_SELDOM = 5  # looks of which one is for a run that has come to an end: 500 of them take 2 ms then; guess
 _NOTED: dict[str, type] = {"tags": list, "notes": str, "group": str}
 _BLANK: dict[str, Any] = {"tags": [], "notes": "", "group": ""}
 _MOST_HISTOGRAMS = 200  # steps: as many columns as a heat map shows
@@ -83,12 +85,14 @@ class Catalogue:
         self._lock = threading.Lock()
         self._adviser = Adviser(index)
         self._opened = time.time()
+        self._turn = 0
 
     # The table
 
-    def look(self, only_training: bool = False) -> None:
+    def look(self, only_training: bool = False, seldom_over: bool = False) -> None:
         """See what has changed; `only_training`: of the runs that were being trained at the last look and have not
-        changed within this second, so that one which takes a hundred steps a second is told once."""
+        changed within this second, so that one which takes a hundred steps a second is told once. `seldom_over`: of
+        those that have come to an end only each fifth, another one each time."""
         with self._lock:
             if only_training:
                 before = time.monotonic() - _TELLING
@@ -104,8 +108,28 @@ class Catalogue:
                     self._adviser.forget(name)
                     self.version += 1
                     self._gone[name] = self.version
+            self._turn += 1
             for name in names:
-                self._look_at(name)
+                if (
+                    not seldom_over
+                    or not self._is_over(name)
+                    or (self._turn + zlib.crc32(name.encode())) % _SELDOM == 0
+                ):
+                    self._look_at(name)
+
+    def is_moving(self) -> bool:
+        """Whether any run is being trained or read."""
+        statuses = (known.summary["status"] for known in list(self._known.values()))
+        return bool(self.reader.shares()) or "training" in statuses
+
+    def look_at(self, name: str) -> None:
+        """See what has changed of one run."""
+        with self._lock:
+            self._look_at(name)
+
+    def _is_over(self, name: str) -> bool:
+        known = self._known.get(name)
+        return known is not None and known.summary["status"] in _OVER
 
     def summaries(self) -> list[dict[str, Any]]:
         """All runs, newest first."""
@@ -326,6 +350,12 @@ class Catalogue:
         self.catch_up(name)
         return self.index.records(name, kind, record)
 
+    def move_best(self, name: str, step: Any) -> dict[str, Any]:
+        """Let `best` name the save of a step."""
+        moved = move_best(self.home, self.run(name).name, step)
+        self.look_at(name)
+        return moved
+
     def note(self, name: str, given: Any) -> dict[str, Any]:
         """Change tags, notes or group; all of them as they are then."""
         run = self.run(name)
@@ -338,6 +368,7 @@ class Catalogue:
             raise Refused(400, "`tags` should be texts")
         notes = read_notes(run) | given
         write_json(run.path / "notes.json", notes)
+        self.look_at(name)
         return notes
 
 
