@@ -12,6 +12,7 @@ from typing import Literal, get_args, get_origin
 from pydantic.fields import FieldInfo
 
 from polyana.config import Config, config_classes, kind_of
+from polyana.evaluate import TASK_KINDS
 from polyana.recipe import KINDS
 
 HEAD = """\
@@ -23,11 +24,21 @@ A recipe has `name` (default: the file's name), `seed` (default 0) and `stages`;
 and a `kind`. A setting whose value is another stage takes that stage's name.
 """
 
+SUITES = """
+# Every setting of a suite
+
+A suite is a file of its own, for `polyana evaluate --suite FILE` (evaluation.md): `name` (default: the file's name) and
+`tasks`, each with a name of your choosing and a `kind`.
+"""
+
 
 def reference() -> str:
     parts = [HEAD]
     for kind, config in KINDS.items():
         parts.append(f"\n## kind: {kind}\n\n{_sentence(config)}\n\n" + _table(config))
+    parts.append(SUITES)
+    for kind, task in TASK_KINDS.items():
+        parts.append(f"\n## In a suite, kind: {kind}\n\n{_sentence(task)}\n\n" + _table(task))
     return "".join(parts)
 
 

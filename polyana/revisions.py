@@ -9,6 +9,7 @@ from polyana.errors import UserError
 from polyana.pipeline import Pipeline
 from polyana.recipe import load_recipe
 from polyana.registry import Commit, find_repository
+from polyana.scores import Saved
 from polyana.tasks import FineTuneConfig
 from polyana.tracking import Console, RunDirectory
 
@@ -26,6 +27,10 @@ class Revision:
 
     def __str__(self) -> str:
         return f"{self.run.name}@step-{self.commit.step}"
+
+    def saved(self, console: Console) -> Saved:
+        """As those who measure it take it."""
+        return Saved(self.home, self.run, self.commit, self.directory, lambda: self.base(console))
 
     def base(self, console: Console) -> Path | None:
         """The directory of the model that this adapter stands on, made again if it was deleted; None for a whole model.

@@ -134,7 +134,7 @@ def train(
         trainer = _trainer(run, recipe, ingredients.stage, task, world, console)
         repository = trainer.repository
         about = {"strategy": str(trainer.strategy), "recomputed_layers": trainer.checkpointing.recomputed}
-        run.note(**about, start=ingredients.start.name, planned_steps=trainer.plan.steps)
+        run.note(**about, start=ingredients.start.name, data=ingredients.data.name, planned_steps=trainer.plan.steps)
         write_json(run.path / "schedule.json", sampled_schedule(trainer.config, trainer.plan))
         trigram = baseline.get("trigram_bits_per_byte")
         bar = [] if trigram is None else [f"to beat: {trigram:.3f} bits per byte, a character trigram's"]

@@ -16,7 +16,7 @@ from polyana.corpus.document import Document, Split
 from polyana.corpus.packages import package_version
 from polyana.corpus.quality import VERSION as QUALITY_VERSION
 from polyana.corpus.quality import QualityConfig, build_quality, quality_inputs, quality_report_lines
-from polyana.corpus.readers import DAMAGE, Row, files_of, parts_of, read_source, rows_of, table_encoding
+from polyana.corpus.readers import DAMAGE, Row, files_of, format_of, parts_of, read_source, rows_of, table_encoding
 from polyana.corpus.reference import VERSION as NGRAMS_VERSION
 from polyana.corpus.reference import NgramsConfig, build_ngrams, ngrams_inputs, ngrams_report_lines
 from polyana.corpus.report import CorpusReport, report_lines, waterfall_lines
@@ -53,6 +53,7 @@ __all__ = [
     "corpus_inputs",
     "decode",
     "files_of",
+    "format_of",
     "name_of_files",
     "ngrams_inputs",
     "ngrams_report_lines",

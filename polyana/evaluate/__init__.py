@@ -1,6 +1,9 @@
-"""How good a model is: perplexity and bits per byte, the baseline beside them, translations, and what it writes."""
+"""How good a model is: perplexity and bits per byte, the baseline beside them, suites of tests, translations, and what
+it writes."""
 
+from polyana.evaluate.answers import WrittenAnswer, write_answers
 from polyana.evaluate.baseline import trigram_bits_per_byte
+from polyana.evaluate.contamination import Contamination, find_contamination
 from polyana.evaluate.decoding import (
     BeamConfig,
     Decoding,
@@ -19,8 +22,21 @@ from polyana.evaluate.generation import (
     load_for_generation,
     load_in_turn,
 )
+from polyana.evaluate.items import Item, Metric, Paired, Scored, better_of, metrics_of, paired_tests
+from polyana.evaluate.likelihood import Subject, Wanted, log_likelihoods
 from polyana.evaluate.perplexity import evaluate_language_model
 from polyana.evaluate.realignment import realign
+from polyana.evaluate.suite import (
+    TASK_KINDS,
+    HeldOutExamples,
+    HeldOutText,
+    Suite,
+    Surroundings,
+    Test,
+    TranslationSuiteConfig,
+    read_suite,
+    suite_files,
+)
 from polyana.evaluate.terminology import TermConsistency, term_consistency
 from polyana.evaluate.translation import (
     CometConfig,
@@ -32,39 +48,64 @@ from polyana.evaluate.translation import (
     compare_comet,
     compare_translations,
     score_translations,
+    translation_metrics,
 )
 from polyana.evaluate.translation_page import write_translation_page
 
 __all__ = [
+    "TASK_KINDS",
     "BeamConfig",
     "CometConfig",
     "Comparison",
+    "Contamination",
     "Decoding",
     "Difference",
     "GenerationConfig",
     "GreedyConfig",
+    "HeldOutExamples",
+    "HeldOutText",
+    "Item",
     "MbrConfig",
+    "Metric",
+    "Paired",
     "Prompt",
     "SampleConfig",
     "Score",
+    "Scored",
+    "Subject",
+    "Suite",
+    "Surroundings",
     "TermConsistency",
+    "Test",
     "Translated",
     "Translation",
     "TranslationScores",
+    "TranslationSuiteConfig",
+    "Wanted",
+    "WrittenAnswer",
     "as_question",
+    "better_of",
     "bits_per_byte_difference",
     "comet_scores",
     "compare_comet",
     "compare_translations",
     "evaluate_language_model",
+    "find_contamination",
     "generate",
     "load_for_generation",
     "load_in_turn",
+    "log_likelihoods",
     "mean_and_interval",
+    "metrics_of",
+    "paired_tests",
+    "read_suite",
     "realign",
     "score_translations",
+    "suite_files",
     "term_consistency",
     "translate_documents",
+    "translation_metrics",
     "trigram_bits_per_byte",
+    "write_answers",
     "write_translation_page",
 ]

@@ -14,7 +14,7 @@ from pydantic import Field
 
 from polyana.config import Config, of_kind
 from polyana.errors import UserError
-from polyana.evaluate.generation import seeded
+from polyana.evaluate.generation import ends_of, seeded, write_after
 from polyana.models import longest_text, writing
 
 __all__ = [
@@ -233,21 +233,9 @@ def _batches(questions: Sequence[_Question], size: int, longest: int) -> Iterato
 
 def _write(model: Any, tokenizer: Any, batch: Sequence[_Question], decoding: Decoding) -> list[tuple[str, bool]]:
     """One answer to each question, and whether the model ended it."""
-    ends = _ends(model, tokenizer)
-    width = max(len(each.ids) for each in batch)
-    # padding stands at the left and is masked out: its token does not matter
-    tokens = torch.tensor([[0] * (width - len(each.ids)) + each.ids for each in batch], device=model.device)
-    mask = torch.tensor([[0] * (width - len(each.ids)) + [1] * len(each.ids) for each in batch], device=model.device)
-    # what a model's own generation_config.json recommends for chat has no place in an evaluation
-    neutral = {"temperature": 1.0, "top_p": 1.0, "top_k": 50, "repetition_penalty": 1.0, "num_beams": 1}
-    written = model.generate(
-        tokens,
-        attention_mask=mask,
-        max_new_tokens=max(each.piece.limit for each in batch),
-        eos_token_id=ends or None,
-        pad_token_id=ends[0] if ends else 0,
-        **(neutral | decoding.search()),
-    )[:, width:].tolist()
+    ends = ends_of(model, tokenizer)
+    most = max(each.piece.limit for each in batch)
+    written = write_after(model, tokenizer, [each.ids for each in batch], most, decoding.search())
     many = len(written) // len(batch)
     answers = []
     for number, each in enumerate(batch):
@@ -255,13 +243,6 @@ def _write(model: Any, tokenizer: Any, batch: Sequence[_Question], decoding: Dec
         best = least_risk([text for text, _ in drawn]) if many > 1 else drawn[0][0]
         answers.append(next(answer for answer in drawn if answer[0] == best))
     return answers
-
-
-def _ends(model: Any, tokenizer: Any) -> list[int]:
-    """The tokens that end an answer: the tokenizer's, and those of the model's generation_config.json."""
-    stated = model.generation_config.eos_token_id
-    ids = {tokenizer.eos_token_id, *(stated if isinstance(stated, list) else [stated])} - {None}
-    return sorted(ids)
 
 
 def _answer(tokenizer: Any, ids: list[int], ends: Sequence[int]) -> tuple[str, bool]:

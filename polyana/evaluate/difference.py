@@ -10,11 +10,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Difference", "bits_per_byte_difference", "mean_and_interval"]
+from polyana.evaluate.bootstrap import drawn_ratios
 
-_DRAWS = 2000  # of the bootstrap; its standard error is then good to 1.6 % (Efron and Tibshirani 1993, section 6.4)
-_SEED = 1790
-_AT_ONCE = 1 << 22  # numbers drawn at once, for memory's sake; guess
+__all__ = ["Difference", "bits_per_byte_difference", "mean_and_interval"]
 
 
 @dataclass(frozen=True)
@@ -53,7 +51,8 @@ def bits_per_byte_difference(
         return Difference(float(first), float(second), None, None)
     paired_SD = first_SD - second_SD
     of_seeds = float(np.var(paired_SD.sum(1) / size, ddof=1)) / seeds
-    of_documents = _bootstrapped(paired_SD.mean(0), bytes_D) * documents / (documents - 1)
+    draws = drawn_ratios(paired_SD.mean(0)[None], bytes_D[None])
+    of_documents = float(np.var(draws, ddof=1)) * documents / (documents - 1)
     variance = of_seeds + of_documents
     middle = float(first - second)
     if not variance:
@@ -68,17 +67,6 @@ def mean_and_interval(values_SN: NDArray[np.float64]) -> tuple[NDArray[np.float6
     seeds = len(values_SN)
     reach = _student_t(seeds - 1) * np.std(values_SN, axis=0, ddof=1) / seeds**0.5
     return values_SN.mean(0), reach
-
-
-def _bootstrapped(bits_D: NDArray[np.float64], bytes_D: NDArray[np.int64]) -> float:
-    """The variance of bits per byte over samples of as many documents, drawn from these with replacement."""
-    documents = len(bits_D)
-    generator, found = np.random.default_rng(_SEED), list[NDArray[np.float64]]()
-    rows = max(1, min(_DRAWS, _AT_ONCE // documents))
-    for first in range(0, _DRAWS, rows):
-        drawn = generator.integers(0, documents, (min(rows, _DRAWS - first), documents))
-        found.append(bits_D[drawn].sum(1) / bytes_D[drawn].sum(1))
-    return float(np.var(np.concatenate(found), ddof=1))
 
 
 def _student_t(freedom: float) -> float:

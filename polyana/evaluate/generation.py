@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
@@ -18,10 +18,12 @@ __all__ = [
     "GenerationConfig",
     "SampleConfig",
     "as_question",
+    "ends_of",
     "generate",
     "load_for_generation",
     "load_in_turn",
     "seeded",
+    "write_after",
 ]
 
 
@@ -115,6 +117,44 @@ def generate(
             **sampling,
         )
     return str(tokenizer.decode(written[0, len(ids) :], skip_special_tokens=True))
+
+
+def write_after(
+    model: Any,
+    tokenizer: Any,
+    prompts: Sequence[Sequence[int]],
+    most: int,
+    search: Mapping[str, Any],
+    stops: Sequence[str] = (),
+) -> list[list[int]]:
+    """What is written after each of the prompts, all at once: at most `most` tokens, with what stands behind an end.
+
+    `search`: what transformers' `generate` is told, as `{"do_sample": False}`; with several texts for a prompt they
+    follow one another. A text is not gone on with when it has one of `stops` in it.
+    """
+    ends, width = ends_of(model, tokenizer), max(map(len, prompts))
+    # padding stands at the left and is masked out: its token does not matter
+    tokens = torch.tensor([[0] * (width - len(ids)) + list(ids) for ids in prompts], device=model.device)
+    mask = torch.tensor([[0] * (width - len(ids)) + [1] * len(ids) for ids in prompts], device=model.device)
+    # what a model's own generation_config.json recommends for chat has no place in an evaluation
+    neutral = {"temperature": 1.0, "top_p": 1.0, "top_k": 50, "repetition_penalty": 1.0, "num_beams": 1}
+    stopping = {"stop_strings": list(stops), "tokenizer": tokenizer} if stops else {}
+    written: list[list[int]] = model.generate(
+        tokens,
+        attention_mask=mask,
+        max_new_tokens=most,
+        eos_token_id=ends or None,
+        pad_token_id=ends[0] if ends else 0,
+        **(neutral | dict(search) | stopping),
+    )[:, width:].tolist()
+    return written
+
+
+def ends_of(model: Any, tokenizer: Any) -> list[int]:
+    """The tokens that end an answer: the tokenizer's, and those of the model's generation_config.json."""
+    stated = model.generation_config.eos_token_id
+    ids = {tokenizer.eos_token_id, *(stated if isinstance(stated, list) else [stated])} - {None}
+    return sorted(ids)
 
 
 def load_for_generation(directory: Path, base: Path | None = None) -> tuple[Any, Any]:

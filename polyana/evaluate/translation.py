@@ -15,10 +15,11 @@ from pydantic import Field
 
 from polyana.config import Config
 from polyana.errors import UserError
+from polyana.evaluate.items import Metric
 from polyana.evaluate.terminology import TermConsistency, term_consistency
 
 if TYPE_CHECKING:
-    from sacrebleu.metrics.base import Metric
+    from sacrebleu.metrics.base import Metric as SacreMetric
 
 __all__ = [
     "CometConfig",
@@ -30,6 +31,7 @@ __all__ = [
     "compare_comet",
     "compare_translations",
     "score_translations",
+    "translation_metrics",
 ]
 
 
@@ -123,6 +125,30 @@ def score_translations(
     )
 
 
+def translation_metrics(
+    translations: Sequence[Translation], scores: TranslationScores, target_language: str, samples: int = 1000
+) -> dict[str, Metric]:
+    """The corpus scores with 95 % intervals by sacrebleu's own bootstrap, over segments and over documents; no interval
+    where there are fewer than two."""
+    found = dict[str, Metric]()
+    documents = len(scores.documents)
+    for name, score, parts in (
+        ("bleu", scores.bleu, list(translations)),
+        ("chrf", scores.chrf, list(translations)),
+        ("document_bleu", scores.document_bleu, list(documents_of(translations).values())),
+        ("document_chrf", scores.document_chrf, list(documents_of(translations).values())),
+    ):
+        low = high = None
+        if len(parts) > 1:
+            metric = _metrics(target_language)[name.endswith("chrf")]
+            drawn = metric.corpus_score(
+                [each.hypothesis for each in parts], [[each.reference for each in parts]], n_bootstrap=samples
+            )
+            low, high = float(drawn._mean - drawn._ci), float(drawn._mean + drawn._ci)
+        found[name] = Metric(score.value, low, high, len(translations), len(parts) if low is not None else documents)
+    return found
+
+
 def documents_of(translations: Iterable[Translation]) -> dict[str, Translation]:
     """Each document as one long segment, in the order they begin."""
     return {
@@ -181,7 +207,7 @@ def compare_translations(
     return found
 
 
-def _metrics(target_language: str) -> tuple[Metric, Metric]:
+def _metrics(target_language: str) -> tuple[SacreMetric, SacreMetric]:
     try:
         from sacrebleu.metrics import BLEU, CHRF
     except ImportError:
@@ -193,7 +219,7 @@ def _metrics(target_language: str) -> tuple[Metric, Metric]:
         raise UserError(f"BLEU for `{target_language}`: {error}") from None
 
 
-def _corpus_score(metric: Metric, parts: Sequence[Translation]) -> Score:
+def _corpus_score(metric: SacreMetric, parts: Sequence[Translation]) -> Score:
     score = metric.corpus_score([each.hypothesis for each in parts], [[each.reference for each in parts]])
     return Score(score.name, score.score, metric.get_signature().format())
 

@@ -20,6 +20,7 @@ from polyana.tasks.translate import (
     compare_saved,
     translate_lines,
 )
+from polyana.tasks.translation_test import translation_test
 from polyana.tokenizer import TextTokenizer
 from polyana.train import choose_precision
 
@@ -48,6 +49,7 @@ __all__ = [
     "proxy_task",
     "start_identity",
     "translate_lines",
+    "translation_test",
 ]
 
 

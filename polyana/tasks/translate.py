@@ -81,10 +81,12 @@ __all__ = [
     "TranslateConfig",
     "TranslateTask",
     "TranslationSettings",
+    "asked_units",
     "build_units",
     "compare_saved",
     "read_translations",
     "translate_lines",
+    "translate_units",
 ]
 
 UNITS_VERSION = 1
@@ -343,6 +345,35 @@ def translate_lines(
     return "".join(" ".join(text.split()) + "\n" for texts in written.texts for text in texts)
 
 
+def asked_units(data: Path, config: TranslateConfig, template: ChatTemplate, sentences: int) -> list[list[Unit]]:
+    """The units of each held-out document that is translated, of so many sentences in all, chosen by a hash of the
+    documents' names; of a mix of units the first. `data`: what `build_units` wrote."""
+    named = groupby(ParallelText(data).segments("eval"), attrgetter("document"))
+    chosen = list[Segment]()
+    for _, found in sorted(((_hash(name), list(found)) for name, found in named), key=itemgetter(0)):
+        chosen += found[: sentences - len(chosen)]
+    alone = config.model_copy(update={"unit": config.unit[:1]})
+    cut = units(chosen, alone, 0, lambda text: len(template.opening(text)), UnitReport(), training=False)
+    return [list(found) for _, found in groupby(cut, attrgetter("document"))]
+
+
+def translate_units(
+    model: Any, template: ChatTemplate, settings: TranslationSettings, documents: Sequence[Sequence[Unit]],
+    direction: tuple[str, str],
+) -> tuple[list[Translation], float]:  # fmt: skip
+    """Each sentence's translation, cut out of its unit's where that is longer; the share of answers without an end."""
+    written = translate(model, template, settings, [[unit.source for unit in found] for found in documents], direction)
+    found = [
+        Translation(unit.document, source, reference, piece)
+        for units_of_one, texts in zip(documents, written.texts, strict=True)
+        for unit, text in zip(units_of_one, texts, strict=True)
+        for (source, reference), piece in zip(
+            unit.sentences, realign(text, [reference for _, reference in unit.sentences]), strict=True
+        )
+    ]
+    return found, written.unfinished / max(written.answers, 1)
+
+
 class TranslateTask(FineTuneTask):
     """Cross entropy of translations, and scores of those that the model writes."""
 
@@ -360,33 +391,13 @@ class TranslateTask(FineTuneTask):
 
     def score_answers(self) -> dict[str, float]:
         """BLEU and chrF++ of the held-out sentences; what was written for a longer unit is cut where they are."""
-        documents = self._asked()
+        documents = asked_units(self._data, self._config, self._template, self._config.eval.sentences)
         if not documents:
             return {}
-        written = translate(
-            self.model, self._template, self._settings,
-            [[unit.source for unit in found] for found in documents], self._direction,
-        )  # fmt: skip
-        self._written = [
-            Translation(unit.document, source, reference, piece)
-            for found, texts in zip(documents, written.texts, strict=True)
-            for unit, text in zip(found, texts, strict=True)
-            for (source, reference), piece in zip(
-                unit.sentences, realign(text, [reference for _, reference in unit.sentences]), strict=True
-            )
-        ]
-        scores = score_translations(self._written, *self._direction)
-        return scores.metrics() | {"eval/unfinished": written.unfinished / max(written.answers, 1)}
-
-    def _asked(self) -> list[list[Unit]]:
-        """The units of each document that is translated. Of a mix of units the first."""
-        named = groupby(ParallelText(self._data).segments("eval"), attrgetter("document"))
-        left, chosen = self._config.eval.sentences, list[Segment]()
-        for _, found in sorted(((_hash(name), list(found)) for name, found in named), key=itemgetter(0)):
-            chosen += found[: left - len(chosen)]
-        alone = self._config.model_copy(update={"unit": self._config.unit[:1]})
-        cut = units(chosen, alone, 0, lambda text: len(self._template.opening(text)), UnitReport(), training=False)
-        return [list(found) for _, found in groupby(cut, attrgetter("document"))]
+        self._written, unfinished = translate_units(
+            self.model, self._template, self._settings, documents, self._direction
+        )
+        return score_translations(self._written, *self._direction).metrics() | {"eval/unfinished": unfinished}
 
     def keep_answers(self, run: Path, step: int) -> None:
         if self._written:

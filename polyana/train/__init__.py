@@ -5,7 +5,7 @@ from polyana.train.config import AdafactorConfig, SaveConfig, TrackConfig, Train
 from polyana.train.memory import available_bytes, held_bytes, shared_bytes, system_memory
 from polyana.train.optimizer import Optimizers, build_optimizer, optimizer_bytes
 from polyana.train.plan import Cadence, TrainingPlan, micro_batch_of, sequences_in
-from polyana.train.precision import DeviceFacts, Precision, choose_precision, this_device
+from polyana.train.precision import DeviceFacts, Precision, PrecisionWish, choose_precision, this_device
 from polyana.train.probe import probe
 from polyana.train.rehearsal import Costs, Rehearsal, cut_short
 from polyana.train.schedule import learning_rate, sampled_schedule
@@ -23,6 +23,7 @@ __all__ = [
     "Optimizers",
     "Position",
     "Precision",
+    "PrecisionWish",
     "Rehearsal",
     "SaveConfig",
     "SumOver",

@@ -1,0 +1,131 @@
+"""`polyana evaluate` on a run that was really trained: results kept with the commit, compared, reported."""
+
+import json
+
+import pytest
+from conftest import SHARED, newest_run
+
+from polyana.registry import Repository
+from polyana.tracking import RunDirectory
+
+pytest.importorskip("numba")  # which the words of contamination are compared by
+
+
+@pytest.fixture
+def trained(tiny, polyana, home):
+    """The name of a run of twelve steps, with saves at 8 and 12."""
+    polyana("run", tiny, "--set", "stages.corpus.eval=50%")
+    return newest_run(home).name
+
+
+def evaluate(polyana, *arguments):
+    return json.loads(polyana("evaluate", *arguments, "--json").stdout)
+
+
+def test_what_a_run_held_out_is_predicted_once_and_kept(trained, tiny, polyana, home):
+    (found,) = evaluate(polyana, trained, "--suite", "perplexity")
+    metrics = found["metrics"]
+    assert list(metrics) == ["loss", "perplexity", "bits_per_byte"]
+    assert metrics["loss"]["low"] < metrics["loss"]["value"] < metrics["loss"]["high"]
+    repository = Repository(home / "hub", trained)
+    commit = repository.resolve("main")
+    assert found["commit"] == commit.id
+    assert repository.evaluations(commit)["perplexity"]["metrics"] == metrics
+    # as far from the training's own eval/loss as its blocks of text, which begin anywhere, are from whole documents
+    assert metrics["loss"]["value"] == pytest.approx(commit.metrics["eval/loss"], rel=0.1)
+    again = polyana("evaluate", trained, "--suite", "perplexity").stdout
+    assert "kept from before" in again
+    assert f"n {metrics['loss']['n']}" in again
+    assert evaluate(polyana, trained, "--suite", "perplexity")[0]["time"] == found["time"]
+    assert evaluate(polyana, trained, "--suite", "perplexity", "--again")[0]["time"] > found["time"]
+
+
+def test_two_saves_are_compared_in_pairs(trained, polyana, home):
+    (found,) = evaluate(polyana, f"{trained}@step-12", "--against", f"{trained}@step-8", "--suite", "perplexity")
+    compared = {each["metric"]: each for each in found["compared"]}
+    loss = compared["loss"]
+    assert loss["difference"] == pytest.approx(loss["system"] - loss["baseline"])
+    assert loss["system"] == found["metrics"]["loss"]["value"]
+    assert loss["verdict"] in {"better", "worse", "may be chance"}
+    text = polyana("evaluate", f"{trained}@step-12", "--against", f"{trained}@step-8", "--suite", "perplexity").stdout
+    assert f"against {loss['baseline']:.4g}" in text
+    run = newest_run(home)
+    page, markdown = ((run / f"evaluation-perplexity.{ending}").read_text() for ending in ("html", "md"))
+    for report in (page, markdown):
+        assert "By chance?" in report
+        assert "contamination: " in report
+        assert "All saves of the run that were asked the same" in report
+        assert f"{trained}@step-8" in report
+    assert "<script" not in page
+    assert "http" not in page.replace("http-equiv", "")
+
+
+def test_contamination_is_what_stands_in_the_training_text(trained, tiny, polyana, home, tmp_path):
+    from polyana.corpus import Corpus
+
+    about = RunDirectory(newest_run(home)).about()
+    inputs = json.loads((home / "stages" / about["data"] / "artifact.json").read_text())["inputs"]
+    documents = list(Corpus(home / "stages" / f"corpus-{inputs['corpus'][:16]}").documents("train"))
+    words = documents[0].text.split()
+    rows = [
+        {"text": "Something new. " + " ".join(words[20:40]).upper() + " And something else."},  # a stretch of 20 words
+        {"text": " ".join(reversed(words[:60]))},
+        {"text": "too short"},
+        {"text": " ".join(words[50:60])},  # all ten words of a short one
+        {"text": "A speech that nobody has ever held, of whales and their long slow songs below the northern ice."},
+    ]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (tmp_path / "mine.yaml").write_text("tasks: {prose: {kind: perplexity, data: rows.jsonl}}\n")
+    (found,) = evaluate(polyana, trained, "--suite", "mine.yaml")
+    contamination = found["contamination"]["prose"]
+    assert (contamination["items"], contamination["touched"], contamination["share"]) == (4, 2, 0.5)
+    items = Repository(home / "hub", trained).evaluation_items(
+        Repository(home / "hub", trained).resolve("main"), "mine"
+    )
+    assert [item["shown"].get("in the training text") for item in items] == ["yes", "no", None, "yes", "no"]
+    for stage in (home / "stages").glob("corpus-*"):
+        stage.rename(home / stage.name)
+    text = polyana("evaluate", trained, "--suite", "mine.yaml", "--again").stdout
+    assert f"prose: contamination: unknown, the corpus of {trained} was deleted" in text
+
+
+def test_options_that_nothing_reads_are_told(trained, polyana):
+    told = polyana("evaluate", trained, "--suite", "generation", "--data", "x.txt", "--include", "y", check=2).stderr
+    assert told.splitlines() == [
+        "--data  is not read by generation; a suite's file says it itself",
+        "--include  is not read by generation; a suite's file says it itself",
+    ]
+    told = polyana("evaluate", trained, "--suite", "perplexity", "--data", "x.txt", check=2).stderr
+    assert told.startswith("`x.txt` does not exist")
+    told = polyana("evaluate", trained, "--suite", "translation", check=2).stderr
+    assert told == f"{trained} has not learned to translate; a stage of `kind: translate` does\n"
+
+
+def test_results_go_with_the_save_and_another_run_keeps_its_own_name(trained, tiny, polyana, home):
+    first = trained
+    evaluate(polyana, first, "--suite", "perplexity")
+    polyana("run", tiny, "--set", "stages.corpus.eval=50%", "--set", "stages.pretrain.train.lr=1e-3")
+    second = newest_run(home).name
+    evaluate(polyana, second, "--suite", "perplexity")
+    (found,) = evaluate(polyana, second, "--against", first, "--suite", "perplexity", "--suite", "generation")[:1]
+    assert found["suite"] == f"perplexity of {second}"
+    repository = Repository(home / "hub", first)
+    commit = repository.resolve("main")
+    assert set(repository.evaluations(commit)) == {"perplexity", f"perplexity of {second}", f"generation of {second}"}
+    repository.remove(commit)
+    repository.collect()
+    assert not list((repository.path / "evaluations").glob("*"))
+
+
+@pytest.mark.skipif(not SHARED.is_dir(), reason="../shared/data is not beside the checkout")
+def test_a_foreign_model_is_measured_without_a_run(polyana, home, tmp_path):
+    from published import publish
+
+    name = "story-pretrain-2026-11-22_01.02.03"
+    publish(home, name, SHARED / "stories260k" / "hf")
+    (tmp_path / "a.txt").write_text("Once upon a time, there was a little girl named Lily.")
+    (tmp_path / "b.txt").write_text("She liked to play in the park.")
+    (found,) = evaluate(polyana, name, "--suite", "perplexity", "--data", "*.txt")
+    assert found["metrics"]["loss"]["n"] == 2
+    assert "unknown" in found["contamination"][""]["unsaid"]
+    assert "nothing here says what" in polyana("evaluate", name, "--suite", "perplexity", check=2).stderr
