@@ -42,7 +42,18 @@ class Browser:
         return json.loads(body)
 
     def series(self, *wanted: tuple[str, str], **view: Any) -> list[dict[str, Any]]:
-        """What /api/series draws, its arrays beside the header's fields as "raw", "smooth", "ghost" (x, y)."""
+        """What /api/series draws once all is read, its arrays beside the header's fields as "raw", "smooth", "ghost"
+        (x, y)."""
+        end = time.monotonic() + 60
+        while True:
+            drawn = self.glimpse(*wanted, **view)
+            if all(one["read"] == 1 for one in drawn):
+                return drawn
+            assert time.monotonic() < end
+            time.sleep(0.05)
+
+    def glimpse(self, *wanted: tuple[str, str], **view: Any) -> list[dict[str, Any]]:
+        """The same, as far as it is read."""
         body = {"series": [{"run": run, "metric": metric} for run, metric in wanted], **view}
         status, headers, answer = self.ask("POST", "/api/series", body)
         assert (status, headers["content-type"]) == (200, "application/octet-stream"), answer

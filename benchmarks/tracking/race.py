@@ -18,114 +18,26 @@ import asyncio
 import contextlib
 import json
 import os
-import shutil
 import signal
-import socket
 import sqlite3
 import statistics
 import subprocess
 import sys
 import time
-import urllib.request
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import psutil
 import training
 from ours import make_run
 from screen import screen
+from sides import HERE, MILLION, OURS, SIDES, STEPS, WORK, Side, filled, fresh, module, serving, work
 from values import METRICS
 
 from polyana.tracking import MetricLog
 
-HERE = Path(__file__).resolve().parent
-PROJECT = HERE.parents[1]
-WORK = PROJECT / ".polyana" / "bench-tracking"
-RIVALS = PROJECT / ".venv-rivals"
-MILLION, STEPS = 1_000_000, 50_000  # points and steps of the chart's race
 THREAD, LOST, SECONDS_10M, FIFTH, TABLE, TRAINING = 10.0, 1.0, 2.0, 5.0, 1.0, 0.01  # bars of issue 6
-TRACKIO = "'race', open_browser=False, block_thread=True"
 LIVE, IDLE = 1.0, 0.01  # seconds; share of one core that counts as none. Guesses: the issue names no number
-
-
-@dataclass(frozen=True)
-class Side:
-    """A contestant. serve: its server's command for a store and a port; page: what is opened; chart: the element of its
-    first chart; ready: whether the server has all points, for one that reads before it is asked."""
-
-    name: str
-    steps: int  # timed ones
-    chart: str = ""
-    serve: Callable[[Path, int], list[str]] | None = None
-    page: Callable[[Path, int], str] | None = None
-    ready: Callable[[int], bool] | None = None
-    environment: dict[str, str] = field(default_factory=dict)
-
-    @property
-    def python(self) -> str:
-        return sys.executable if self.name == "ours" else str(RIVALS / self.name / "bin" / "python")
-
-    @property
-    def script(self) -> str:
-        return str(HERE / ("ours.py" if self.name == "ours" else f"rival_{self.name}.py"))
-
-    def command(self, job: dict[str, Any]) -> list[str]:
-        path = WORK / f"job-{self.name}.json"
-        path.write_text(json.dumps(job))
-        return [self.python, self.script, str(path)]
-
-    def variables(self, store: Path) -> dict[str, str]:
-        more = {key: value.format(store=store) for key, value in self.environment.items()}
-        return {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(PROJECT) if self.name == "ours" else "", **more}
-
-
-def _module(side: str, *arguments: object) -> list[str]:
-    return [sys.executable if side == "ours" else str(RIVALS / side / "bin" / "python"), *map(str, arguments)]
-
-
-def _tensorboard_has_all(port: int) -> bool:
-    query = f"http://127.0.0.1:{port}/data/plugin/scalars/scalars?run=run&tag={METRICS[0].replace('/', '%2F')}"
-    with contextlib.suppress(OSError, ValueError, IndexError), urllib.request.urlopen(query, timeout=60) as answer:
-        return bool(json.load(answer)[-1][1] == STEPS)
-    return False
-
-
-def _mlflow_page(store: Path, port: int) -> str:
-    run = (store / "run_id").read_text()
-    return f"http://127.0.0.1:{port}/#/experiments/1/runs/{run}/model-metrics"
-
-
-OURS = Side(
-    "ours", 20_000, '[data-panel="loss"]',
-    lambda store, port: _module("ours", "-m", "polyana", "ui", "--home", store, "--port", port, "--no-browser"),
-    lambda _, port: f"http://127.0.0.1:{port}/#/charts",
-)  # fmt: skip
-SIDES = [
-    OURS,
-    Side(
-        "trackio", 5_000, ".js-plotly-plot, .vega-embed, canvas",
-        lambda _, port: _module("trackio", "-c", f"import trackio; trackio.show({TRACKIO}, server_port={port})"),
-        lambda _, port: f"http://127.0.0.1:{port}/?project=race",
-        environment={"TRACKIO_DIR": "{store}"},
-    ),
-    Side(
-        "tensorboard", 2_000, "line-chart",
-        lambda store, port: _module("tensorboard", "-m", "tensorboard.main", "--logdir", store, "--port", port),
-        lambda _, port: f"http://127.0.0.1:{port}/#timeseries",
-        _tensorboard_has_all,
-    ),
-    Side("wandb", 5_000, environment={"WANDB_SILENT": "true"}),
-    Side(
-        "mlflow", 100, ".js-plotly-plot",
-        lambda store, port: _module(
-            "mlflow", "-m", "mlflow", "server", "--backend-store-uri", f"sqlite:///{store / 'mlflow.db'}", "--port",
-            port, "--workers", 1,
-        ),
-        _mlflow_page,
-    ),
-]  # fmt: skip
 
 
 class Results:
@@ -145,66 +57,6 @@ def _size(directory: Path) -> int:
     return sum(path.stat().st_size for path in directory.rglob("*") if path.is_file())
 
 
-def _fresh(*parts: str) -> Path:
-    path = WORK.joinpath(*parts)
-    shutil.rmtree(path, ignore_errors=True)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    return path
-
-
-def _free_port() -> int:
-    with socket.socket() as listening:
-        listening.bind(("127.0.0.1", 0))
-        return int(listening.getsockname()[1])
-
-
-def _work(side: Side, job: dict[str, Any]) -> dict[str, float]:
-    """One job of a contestant, to its end."""
-    result = WORK / "result.json"
-    subprocess.run(side.command(job | {"result": str(result)}), env=side.variables(Path(job["directory"])), check=True,
-                   stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, cwd=WORK)  # fmt: skip
-    return dict(json.loads(result.read_text())) if "fill" not in job else {}
-
-
-def _filled(side: Side, steps: int = STEPS) -> Path:
-    """A store with so many steps of 20 scalars, made once."""
-    store = WORK / "stores" / f"{side.name}-{steps}"
-    if not store.exists():
-        half = _fresh("stores", f"{side.name}-half")
-        _work(side, {"directory": str(half), "steps": steps, "fill": True, "result": ""})
-        half.rename(store)
-    return store
-
-
-@contextlib.contextmanager
-def _serving(side: Side, store: Path) -> Iterator[tuple[str, psutil.Process]]:
-    """A side's server over a store; yields the page's address when the server answers."""
-    assert side.serve is not None and side.page is not None  # noqa: PT018
-    port = _free_port()
-    with (WORK / f"server-{side.name}.log").open("wb") as said:
-        process = subprocess.Popen(side.serve(store, port), env=side.variables(store), stdout=said, stderr=said,
-                                   cwd=WORK, start_new_session=True)  # fmt: skip
-    try:
-        end = time.monotonic() + 120
-        while not _answers(port):
-            if process.poll() is not None or time.monotonic() > end:
-                raise RuntimeError((WORK / f"server-{side.name}.log").read_text()[-2000:])
-            time.sleep(0.02)
-        yield side.page(store, port), psutil.Process(process.pid)
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-
-
-def _answers(port: int) -> bool:
-    try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=10):
-            return True
-    except OSError:
-        return False
-
-
 # The parts
 
 
@@ -213,8 +65,8 @@ def measure_log(sides: list[Side], quick: bool, results: Results) -> None:
     sizes = {}
     for _ in range(2 if quick else 5):
         for side in sides:
-            store = _fresh("log", side.name)
-            times[side.name].append(_work(side, {"directory": str(store), "steps": side.steps}))
+            store = fresh("log", side.name)
+            times[side.name].append(work(side, {"directory": str(store), "steps": side.steps}))
             sizes[side.name] = _size(store) / (side.steps * len(METRICS))
     for side in sides:
         thread, process = (statistics.median(one[key] for one in times[side.name]) for key in ("thread", "process"))
@@ -223,7 +75,7 @@ def measure_log(sides: list[Side], quick: bool, results: Results) -> None:
             f"{sizes[side.name]:6.1f} bytes a point on the disk"
         )
         if side is OURS:
-            store = _filled(OURS)
+            store = filled(OURS)
             from polyana.tracking import Index
 
             index = WORK / "bytes.sqlite"
@@ -249,7 +101,7 @@ def _last_step(side: Side, store: Path) -> int:
             with sqlite3.connect(path) as connection, contextlib.suppress(sqlite3.OperationalError):
                 last = max(last, connection.execute("SELECT max(step) FROM metrics").fetchone()[0] or 0)
         return last
-    done = subprocess.run(_module(side.name, HERE / "last_step.py", side.name, store), check=True, capture_output=True,
+    done = subprocess.run(module(side.name, HERE / "last_step.py", side.name, store), check=True, capture_output=True,
                           text=True, env=side.variables(store))  # fmt: skip
     return int(done.stdout.split()[-1])
 
@@ -258,7 +110,7 @@ def measure_kill(sides: list[Side], quick: bool, results: Results) -> None:
     for side in sides:
         lost = []
         for _ in range(1 if quick else 3):
-            store = _fresh("kill", side.name)
+            store = fresh("kill", side.name)
             job = {"directory": str(store), "steps": 100_000, "rate": 100}
             process = subprocess.Popen(side.command(job), env=side.variables(store), stdout=subprocess.PIPE,
                                        stderr=subprocess.DEVNULL, start_new_session=True, cwd=WORK)  # fmt: skip
@@ -285,8 +137,24 @@ def measure_kill(sides: list[Side], quick: bool, results: Results) -> None:
             results.bar("steps-lost", max(0, *lost, 0), LOST)
 
 
+_WHOLE = """new MutationObserver(() => {
+  const chart = document.querySelector('[data-panel="loss"]');
+  if (!window.whole && Number(chart?.dataset.points) && !chart.querySelector(".sketched")) window.whole = Date.now();
+}).observe(document, { childList: true, subtree: true, attributes: true, attributeFilter: ["data-points"] });"""
+
+
+async def _first_and_whole(store: Path) -> tuple[float, float]:
+    """Seconds until our first chart is painted, and until it is no sketch any more: until all is read."""
+    with serving(OURS, store) as (address, _):
+        async with screen() as seen:
+            await seen.page.add_init_script(_WHOLE)
+            first = await seen.first_paint(address, OURS.chart)
+            await seen.page.wait_for_function("() => window.whole", timeout=120_000)
+            return first, await seen.page.evaluate("() => window.whole") / 1000 - seen.began
+
+
 async def _first_chart(side: Side, store: Path) -> float:
-    with _serving(side, store) as (address, _):
+    with serving(side, store) as (address, _):
         began = time.monotonic()
         while side.ready is not None and not side.ready(int(address.split(":")[2].split("/")[0])):
             await asyncio.sleep(0.05)
@@ -303,34 +171,37 @@ def _forget_index(home: Path) -> None:
 def measure_chart(sides: list[Side], quick: bool, results: Results) -> None:
     rounds = 2 if quick else 5
     seconds: dict[str, list[float]] = {}
+    wholes: dict[str, list[float]] = {}
     for _ in range(rounds):
-        for side in [side for side in sides if side.serve is not None]:
+        _ours(filled(OURS), "1 million", seconds, wholes)
+        for side in [side for side in sides if side.serve is not None and side is not OURS]:
             if side.name == "mlflow" and len(seconds.get("mlflow", [])) == (1 if quick else 2):
                 continue  # half a minute or more each
-            store = _filled(side)
-            kinds = ("cold", "warm") if side is OURS else ("",)
-            for kind in kinds:
-                if kind == "cold":
-                    _forget_index(store)
-                name = f"{side.name} {kind}".strip()
-                try:
-                    seconds.setdefault(name, []).append(asyncio.run(_first_chart(side, store)))
-                except (TimeoutError, RuntimeError) as error:
-                    print(f"{name}: {error}", flush=True)
-    for name, each in seconds.items():
-        print(f"{name:<12} first chart of 1 million points: {statistics.median(each):6.2f} s ({_each(each)})")
+            try:
+                seconds.setdefault(side.name, []).append(asyncio.run(_first_chart(side, filled(side))))
+            except (TimeoutError, RuntimeError) as error:
+                print(f"{side.name}: {error}", flush=True)
     theirs = [statistics.median(each) for name, each in seconds.items() if not name.startswith("ours")]
-    if theirs:
-        results.bar("first-chart-1m", min(theirs) / statistics.median(seconds["ours cold"]), FIFTH, more=True)
-    store, large = _filled(OURS, 10 * STEPS), dict[str, list[float]]()
     for _ in range(rounds):
-        for kind in ("cold", "warm"):
-            if kind == "cold":
-                _forget_index(store)
-            large.setdefault(kind, []).append(asyncio.run(_first_chart(OURS, store)))
-    for kind, each in large.items():
-        print(f"ours {kind:<7} first chart of 10 million points: {statistics.median(each):5.2f} s ({_each(each)})")
-    results.bar("first-chart-10m-s", statistics.median(large["cold"]), SECONDS_10M)
+        _ours(filled(OURS, 10 * STEPS), "10 million", seconds, wholes)
+    for name, each in seconds.items():
+        points = "" if name.startswith("ours") else ", 1 million points"
+        print(f"{name}{points}: first chart after {statistics.median(each):5.2f} s ({_each(each)})")
+    for name, each in wholes.items():
+        print(f"{name}: all is read and drawn after {statistics.median(each):5.2f} s ({_each(each)})")
+    if theirs:
+        cold = statistics.median(seconds["ours, 1 million, cold"])
+        results.bar("first-chart-1m", min(theirs) / cold, FIFTH, more=True)
+    results.bar("first-chart-10m-s", statistics.median(seconds["ours, 10 million, cold"]), SECONDS_10M)
+
+
+def _ours(store: Path, points: str, seconds: dict[str, list[float]], wholes: dict[str, list[float]]) -> None:
+    """Open ours once without an index and once with the one that this made."""
+    _forget_index(store)
+    for kind in ("cold", "warm"):
+        first, whole = asyncio.run(_first_and_whole(store))
+        seconds.setdefault(f"ours, {points}, {kind}", []).append(first)
+        wholes.setdefault(f"ours, {points}, {kind}", []).append(whole)
 
 
 def _each(numbers: list[float]) -> str:
@@ -338,7 +209,7 @@ def _each(numbers: list[float]) -> str:
 
 
 async def _live(side: Side, points: int, patience: float) -> list[float | None]:
-    store = _fresh("live", side.name)
+    store = fresh("live", side.name)
     job = {"directory": str(store), "steps": 0, "live": True}
     writer = subprocess.Popen(side.command(job), env=side.variables(store), stdin=subprocess.PIPE, cwd=WORK,
                               stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
@@ -350,7 +221,7 @@ async def _live(side: Side, points: int, patience: float) -> list[float | None]:
                 raise RuntimeError(f"{side.name} did not log")
         await asyncio.sleep(2)
         delays = []
-        with _serving(side, store) as (address, _):
+        with serving(side, store) as (address, _):
             async with screen() as seen:
                 await seen.first_paint(address, side.chart, "ink")
                 for number in range(1, points + 1):
@@ -391,7 +262,7 @@ def _cpu(process: psutil.Process) -> float:
 
 async def _idle(side: Side, seconds: float) -> tuple[float, float]:
     """Shares of one core that the server and the browser take while a page is open and nothing happens."""
-    with _serving(side, _filled(side)) as (address, server):
+    with serving(side, filled(side)) as (address, server):
         before = {child.pid for child in psutil.Process().children()}
         async with screen() as seen:
             await seen.first_paint(address, side.chart)
@@ -420,7 +291,7 @@ def measure_idle(sides: list[Side], quick: bool, results: Results) -> None:
 def measure_runs(_: list[Side], quick: bool, results: Results) -> None:
     home = WORK / "stores" / "runs-500"
     if not home.exists():
-        half = _fresh("stores", "runs-half")
+        half = fresh("stores", "runs-half")
         for number in range(500):
             run = make_run(half, f"sweep-{number:03d}", number, outcome="finished", planned_steps=100)
             log = MetricLog(run.metrics, 0, "", print)
@@ -431,7 +302,7 @@ def measure_runs(_: list[Side], quick: bool, results: Results) -> None:
     side = Side("ours", 0, "main.runs-view", OURS.serve, lambda _, port: f"http://127.0.0.1:{port}/#/runs")
 
     async def once() -> float:
-        with _serving(side, home) as (address, _):
+        with serving(side, home) as (address, _):
             async with screen() as seen:
                 return await seen.first_paint(address, side.chart, "ink")
 
@@ -444,13 +315,13 @@ def measure_runs(_: list[Side], quick: bool, results: Results) -> None:
 
 
 def measure_training(_: list[Side], quick: bool, results: Results) -> None:
-    home = _fresh("training")
+    home = fresh("training")
     home.mkdir(parents=True)
     trainings: list[training.Training] = []
     try:
         for number in (1, 2):
             trainings.append(training.start(WORK, home, number))
-        with _serving(OURS, home) as (address, server):
+        with serving(OURS, home) as (address, server):
             base = address.partition("#")[0]
             windows, seconds = (12, 5.0) if quick else (32, 8.0)
             found = asyncio.run(training.watch(trainings, base, server, windows, seconds, WORK))

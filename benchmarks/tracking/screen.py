@@ -52,11 +52,12 @@ class Frame:
 
 @dataclass
 class Screen:
-    """A page that is filmed. `bench`: another page, on which frames are looked at."""
+    """A page that is filmed. bench: another page, on which frames are looked at; began: when an address was opened."""
 
     page: Page
     bench: Page
     frames: list[Frame] = field(default_factory=list)
+    began: float = 0.0
 
     async def first_paint(self, address: str, selector: str, what: str = "coloured", patience: float = 180) -> float:
         """Seconds from opening an address until its first element of `selector` is painted.
@@ -64,7 +65,7 @@ class Screen:
         Raises TimeoutError when nothing is seen for `patience` seconds.
         """
         self.frames.clear()
-        began = time.time()
+        self.began = began = time.time()
         await self.page.goto(address, wait_until="commit")
         while time.time() - began < patience:
             await asyncio.sleep(1)

@@ -11,10 +11,11 @@ import { Icon } from "./ui/icons";
 import { ChartsView } from "./views/charts";
 import { Rail } from "./views/rail";
 import { RunsView } from "./views/runs";
+import { ReportsView } from "./views/reports";
 import { RunView } from "./views/run";
 import { SamplesView } from "./views/samples";
 
-const VIEWS = [["runs", "Runs"], ["charts", "Charts"], ["samples", "Samples"]] as const;
+const VIEWS = [["runs", "Runs"], ["charts", "Charts"], ["samples", "Samples"], ["reports", "Reports"]] as const;
 
 export function App() {
   const { path } = useRoute();
@@ -52,7 +53,7 @@ export function App() {
         {beside && (railHidden ? (
           <button type="button" class="show-rail" aria-label="Show the list of runs" title="Show the list of runs (b)" onClick={() => settings.set({ railHidden: false })}><Icon name="rail" /></button>
         ) : <Rail />)}
-        {!loaded ? <p class="quiet padded" role="status">reading the runs …</p> : !any && !error && view !== "run" ? <Empty /> : <View view={view} path={path} />}
+        {!loaded ? <p class="quiet padded" role="status">reading the runs …</p> : !any && !error && view !== "run" && view !== "reports" ? <Empty /> : <View view={view} path={path} />}
       </div>
       {help && <Help onClose={() => setHelp(false)} />}
     </div>
@@ -65,6 +66,8 @@ function View({ view, path }: { view: string; path: readonly string[] }) {
       return <ChartsView />;
     case "samples":
       return <SamplesView />;
+    case "reports":
+      return <ReportsView />;
     case "run":
       return <RunView key={path[1] ?? ""} name={path[1] ?? ""} />;
     default:

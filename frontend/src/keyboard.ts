@@ -8,7 +8,7 @@ import { settings, turnTheme } from "./state/settings";
 
 export const HELP: readonly (readonly [string, readonly (readonly [string, string])[]])[] = [
   ["Everywhere", [
-    ["?", "this list"], ["g r", "runs"], ["g c", "charts"], ["g s", "samples"], ["/", "filter"], ["t", "dark or light"], ["b", "list of runs beside the charts"], ["Esc", "close what is open"],
+    ["?", "this list"], ["g r", "runs"], ["g c", "charts"], ["g s", "samples"], ["g o", "reports"], ["/", "filter"], ["t", "dark or light"], ["b", "list of runs beside the charts"], ["Esc", "close what is open"],
   ]],
   ["Charts", [
     ["x", "next x axis"], ["s  S", "smooth more, less"], ["l  L", "logarithmic y, x"], ["h", "ghosts of earlier attempts"], ["0", "show all"],
@@ -39,12 +39,13 @@ const ACTIONS: Readonly<Record<string, () => void>> = {
   Escape: closeCheckpoint,
 };
 
-const VIEWS: Readonly<Record<string, string>> = { r: "runs", c: "charts", s: "samples" };
+const VIEWS: Readonly<Record<string, string>> = { r: "runs", c: "charts", s: "samples", o: "reports" };
 const PAUSE = 1200; // ms between `g` and the letter after it
 
 /** The way to a view, with what is set for charts and the filter. */
 export function addressOf(view: string): string {
   const { query } = route.get();
+  if (view === "reports") return formatHash([view]);
   const kept = ["filter", "runs", ...(view === "charts" ? ["x", "smooth", "logx", "logy", "ghosts"] : [])];
   return formatHash([view], Object.fromEntries(kept.map((key) => [key, query[key]])));
 }

@@ -61,7 +61,7 @@ test("known metrics have a fixed place, others stand under their prefix", () => 
 });
 
 const series = (metric: string, x: number[], y: number[], more: Partial<Record<"smoothX" | "smoothY" | "ghostX" | "ghostY", number[]>> = {}): SeriesData => ({
-  run: "r", metric, total: x.length, marks: [2], rawX: Float64Array.from(x), rawY: Float64Array.from(y),
+  run: "r", metric, total: x.length, marks: [2], read: 1, rawX: Float64Array.from(x), rawY: Float64Array.from(y),
   smoothX: Float64Array.from(more.smoothX ?? []), smoothY: Float64Array.from(more.smoothY ?? []),
   ghostX: Float64Array.from(more.ghostX ?? []), ghostY: Float64Array.from(more.ghostY ?? []),
 });

@@ -1,6 +1,6 @@
 import { readFileSync } from "node:fs";
 import { expect, test } from "vitest";
-import { assignColours, contrast, hash, PALETTE, PANEL } from "../src/state/palette";
+import { assignColours, contrast, hash, hue, PALETTE, PANEL } from "../src/state/palette";
 
 test("a curve , and a value in its colour, stands out from its panel by 4.5:1 in both themes", () => {
   for (const [light, dark] of PALETTE) {
@@ -47,4 +47,16 @@ test("a run's colour follows from its name and stays when others come", () => {
 test("no colour is taken twice while one is free", () => {
   const names = Array.from({ length: PALETTE.length }, (_, index) => `run ${index}`);
   expect(new Set(Object.values(assignColours(names, {}))).size).toBe(PALETTE.length);
+});
+
+test("hues are those everybody knows", () => {
+  expect(["#ff0000", "#ffff00", "#00ff00", "#0000ff"].map((colour) => Math.round(hue(colour)))).toEqual([0, 60, 120, 240]);
+});
+
+test("a few runs never look alike", () => {
+  const away = (a: number, b: number): number => 180 - Math.abs(180 - Math.abs(hue(PALETTE[a]![0]) - hue(PALETTE[b]![0])));
+  for (let start = 0; start < 200; start++) {
+    const places = Object.values(assignColours([`run ${start}`, `run ${start + 1000}`, `run ${start + 2000}`, `run ${start + 3000}`], {}));
+    for (const [index, a] of places.entries()) for (const b of places.slice(index + 1)) expect(away(a, b), `${start}`).toBeGreaterThanOrEqual(30);
+  }
 });

@@ -20,7 +20,7 @@ function encode(given: Given[]): ArrayBuffer {
 }
 
 const one = (run: string, raw: number[][], smooth: number[][] = [[], []], ghost: number[][] = [[], []]): Given => ({
-  head: { run, metric: "train/loss", raw: raw[0]!.length, smooth: smooth[0]!.length, ghost: ghost[0]!.length, total: raw[0]!.length, marks: [2] },
+  head: { run, metric: "train/loss", raw: raw[0]!.length, smooth: smooth[0]!.length, ghost: ghost[0]!.length, total: raw[0]!.length, marks: [2], read: 1 },
   arrays: [...raw, ...smooth, ...ghost],
 });
 

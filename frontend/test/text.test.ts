@@ -2,7 +2,7 @@ import { expect, test } from "vitest";
 import { parseEvents } from "../src/api/stream";
 import { secondsLeft } from "../src/run/remaining";
 import { bytes, compact, duration, metric, number, percent, plain, position, splitName } from "../src/text/format";
-import { diffLines } from "../src/text/diff";
+import { diffLines, folds } from "../src/text/diff";
 import { parseSave } from "../src/run/save-reference";
 
 test.each([
@@ -61,4 +61,12 @@ test("what is left is counted at the newest speed, and only while it trains", ()
   expect(secondsLeft(run)).toBe(20);
   expect(secondsLeft({ ...run, status: "finished" })).toBeNull();
   expect(secondsLeft({ ...run, last: {} })).toBeNull();
+});
+
+test("what is the same is folded but for three lines around a difference", () => {
+  const lines = (count: number, changed: number[]): string => Array.from({ length: count }, (_, index) => (changed.includes(index) ? `new ${index}` : `line ${index}`)).join("\n");
+  const found = folds(diffLines(lines(100, []), lines(100, [40, 47])));
+  expect(found.map(({ from, to, folded }) => [to - from, folded])).toEqual([[37, true], [3 + 2 + 6 + 2 + 3, false], [49 + 0, true]]);
+  expect(folds(diffLines("a", "a"))).toEqual([{ from: 0, to: 1, folded: false }]);
+  expect(folds(diffLines(lines(20, []), lines(20, [])))).toEqual([{ from: 0, to: 20, folded: true }]);
 });

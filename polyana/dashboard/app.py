@@ -24,6 +24,7 @@ from polyana.dashboard import export, files
 from polyana.dashboard.errors import Refused, letter
 from polyana.dashboard.generate import Writer
 from polyana.dashboard.live import Live
+from polyana.dashboard.reports import all_reports
 from polyana.dashboard.runs import Catalogue
 from polyana.dashboard.security import Guard
 from polyana.dashboard.series import draw_series
@@ -54,6 +55,7 @@ def make_app(home: Path, guard: Guard, static: Path = STATIC) -> ASGIApp:
         Route("/api/live", answers.live),
         Route("/api/series", answers.series, methods=["POST"]),
         Route("/api/diff", answers.diff),
+        Route("/api/reports", answers.reports),
         Route(_RUN, answers.run),
         Route(_RUN, answers.note, methods=["PATCH"]),
         Route(f"{_RUN}/best", answers.best, methods=["POST"]),
@@ -69,7 +71,7 @@ def make_app(home: Path, guard: Guard, static: Path = STATIC) -> ASGIApp:
         Route(f"{_RUN}/export.html", answers.export_html),
         Route(f"{_RUN}/metrics.csv", answers.export_csv),
         Route("/files/{name}/{path:path}", answers.file),
-        Route("/reports/{name}/{stage}/{path:path}", answers.report),
+        Route("/reports/{stage}/{path:path}", answers.report),
         Route("/{path:path}", answers.page),
     ]
     handlers: dict[Any, Any] = {
@@ -95,6 +97,7 @@ class _Answers:
     async def lifespan(self, _: Starlette) -> AsyncIterator[None]:
         yield
         await self._writer.end()
+        await asyncio.to_thread(self._catalogue.reader.stop)
 
     async def _aside(self, work: Callable[[], T]) -> T:
         return await asyncio.to_thread(self._catalogue.index.use, work)
@@ -180,7 +183,10 @@ class _Answers:
 
     async def report(self, request: Request) -> Response:
         stage, path = request.path_params["stage"], request.path_params["path"]
-        return await self._aside(lambda: files.report(self._catalogue, _name(request), stage, path))
+        return await self._aside(lambda: files.report(self._catalogue, stage, path))
+
+    async def reports(self, _: Request) -> Response:
+        return _json(await self._aside(lambda: all_reports(self._catalogue.home, self._catalogue.runs())))
 
     async def page(self, request: Request) -> Response:
         path = request.path_params["path"]

@@ -7,66 +7,47 @@ import io
 import math
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
 from jinja2 import Environment, PackageLoader, select_autoescape
 
+from polyana.dashboard.export_charts import draw_charts, short
 from polyana.dashboard.files import read_recipe, read_samples
 from polyana.dashboard.runs import Catalogue
-from polyana.tracking import Curves, Drawn, View
+from polyana.errors import Damaged
+from polyana.storage import read_json
+from polyana.tracking import Curves, flat
 
 __all__ = ["export_csv", "export_html"]
 
-_WIDTH, _HEIGHT = 440, 170  # of a chart, in pixels
 _ROWS = 2000  # of CSV made at once; guess
 _MOST_SAMPLES = 12  # steps whose samples an export shows, evenly; guess
 
 
 def export_html(catalogue: Catalogue, name: str) -> str:
-    """A run's figures, charts, samples and recipe as one page without scripts; what the run has written is text."""
+    """A run's figures, advice, charts, saves, samples and recipe as one page without scripts; what the run has written
+    is text."""
+    run = catalogue.run(name)
+    catalogue.catch_up(name)
     detail = catalogue.detail(name)
     with catalogue.index.snapshot():
-        curves, view = Curves(catalogue.index, name), View(width=_WIDTH, smoothing=0.9)
-        charts = [chart for metric in detail["metrics"] if (chart := _chart(metric, curves.draw(metric, view)))]
+        charts = draw_charts(Curves(catalogue.index, name), detail["metrics"], detail["checkpoints"])
     found = read_samples(catalogue, name)
     steps, samples = found["steps"], found["samples"]
     if len(steps) > _MOST_SAMPLES:
         steps = [steps[place * (len(steps) - 1) // (_MOST_SAMPLES - 1)] for place in range(_MOST_SAMPLES)]
+    environment: dict[str, Any] = {}
+    with suppress(OSError, Damaged, TypeError, ValueError):
+        environment = flat(read_json(run.path / "environment.json"))
     page = Environment(loader=PackageLoader("polyana.dashboard", "."), autoescape=select_autoescape(default=True))
     page.filters["moment"] = lambda moment: time.strftime("%Y-%m-%d %H:%M", time.localtime(moment))
+    page.filters["number"] = lambda value: short(value) if isinstance(value, int | float) else value
     return page.get_template("export.html.jinja").render(
-        run=detail, charts=charts, samples=[(step, samples[step]) for step in steps],
-        recipe=read_recipe(catalogue, name) if (catalogue.run(name).path / "recipe.yaml").exists() else "",
-        width=_WIDTH, height=_HEIGHT,
+        run=detail, charts=charts, samples=[(step, samples[step]) for step in steps], environment=environment,
+        recipe=read_recipe(catalogue, name) if (run.path / "recipe.yaml").exists() else "",
     )  # fmt: skip
-
-
-def _chart(metric: str, drawn: Drawn) -> dict[str, Any] | None:
-    """A curve's lines as coordinates of SVG; None where it has no finite point."""
-    x, y = drawn.raw
-    finite = np.isfinite(y)
-    if not finite.any():
-        return None
-    left, right = float(x[0]), float(x[-1])
-    low, high = float(y[finite].min()), float(y[finite].max())
-
-    def line(x: Any, y: Any) -> str:
-        across = (x - left) / (right - left or 1) * _WIDTH
-        down = _HEIGHT - (y - low) / (high - low or 1) * _HEIGHT
-        parts, pen = [], "M"
-        for a, b in zip(across, down, strict=True):
-            if math.isnan(a) or math.isnan(b):
-                pen = "M"
-                continue
-            parts.append(f"{pen}{a:.1f} {b:.1f}")
-            pen = "L"
-        return "".join(parts)
-
-    return {
-        "metric": metric, "raw": line(x, y), "smooth": line(*drawn.smooth), "last": float(y[finite][-1]),
-        "low": low, "high": high, "left": left, "right": right,
-    }  # fmt: skip
 
 
 def export_csv(catalogue: Catalogue, name: str) -> Iterator[str]:

@@ -12,6 +12,7 @@ from typing import Any
 from starlette.responses import FileResponse, Response
 
 from polyana.dashboard.errors import Refused
+from polyana.dashboard.reports import stage_directory
 from polyana.dashboard.runs import Catalogue
 from polyana.errors import Damaged
 from polyana.storage import read_json
@@ -64,12 +65,9 @@ def run_file(catalogue: Catalogue, name: str, path: str) -> Response:
     return _sandboxed(catalogue.run(name).path, path)
 
 
-def report(catalogue: Catalogue, name: str, stage: str, path: str) -> Response:
-    """A page of one of the stages that a run was made from, as its corpus' report."""
-    for directory in catalogue.stages_below(catalogue.run(name)):
-        if directory.name == stage:
-            return _sandboxed(directory, path)
-    raise Refused(404, f"{name} was not made from `{stage}`, or it was deleted")
+def report(catalogue: Catalogue, stage: str, path: str) -> Response:
+    """A page of a finished stage, as a corpus' report."""
+    return _sandboxed(stage_directory(catalogue.home, stage), path)
 
 
 def _sandboxed(directory: Path, path: str) -> Response:

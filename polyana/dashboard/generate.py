@@ -37,6 +37,7 @@ class Writer:
         self._writing: str | None = None
         self._process: _Process | None = None
         self._rest: asyncio.TimerHandle | None = None
+        self._ending = set[asyncio.Task[str]]()
 
     def begin(self, name: str, body: Any) -> AsyncIterator[bytes]:
         """The events of one request. Raises Refused when it is not understood or another save is writing."""
@@ -91,14 +92,15 @@ class Writer:
             self._rest.cancel()
         if self._process is not None:
             self._process.kill()
+            ending = asyncio.ensure_future(self._process.complaint())
+            self._ending.add(ending)
+            ending.add_done_callback(self._ending.discard)
         self._process = self._rest = None
 
     async def end(self) -> None:
-        """End the process with the server."""
-        process = self._process
+        """End the process with the server, and wait for those that were told to end before."""
         self.close()
-        if process is not None:
-            await process.complaint()
+        await asyncio.gather(*self._ending)
 
 
 class _Process:

@@ -20,6 +20,7 @@ __all__ = ["Live"]
 
 _LOOK = 1.0  # seconds between two looks at all runs
 _GLANCE = 0.2  # seconds between two looks at those in training: a new point is on its way so soon
+_REST = 0.5  # and between two when nothing is in training
 _HEARTBEAT = 15.0  # seconds without an event after which a comment keeps the connection open
 
 
@@ -62,7 +63,7 @@ class Live:
                 if changed:
                     here = f"{self._start}-{known}"
                     yield f"id: {here}\n".encode() + _event("update", {"runs": changed, "cursor": here})
-            if shares != (reading := dict(self._catalogue.reading)):
+            if shares != (reading := self._catalogue.reader.shares()):
                 for run, share in reading.items():
                     if shares.get(run) != share:
                         yield _event("reading", {"run": run, "share": share})
@@ -72,14 +73,14 @@ class Live:
             if time.monotonic() - spoke >= _HEARTBEAT:
                 spoke = time.monotonic()
                 yield b": still here\n\n"
-            await asyncio.sleep(_GLANCE)
+            await asyncio.sleep(_GLANCE if self._catalogue.is_moving() else _REST)
 
     async def _look(self) -> None:
         """Look, unless another browser's turn has just done so."""
         async with self._turn:
             now = time.monotonic()
             if now - self._looked >= _LOOK:
-                await asyncio.to_thread(self._catalogue.look)
+                await asyncio.to_thread(self._catalogue.look, seldom_over=True)
                 self._looked = time.monotonic()
                 self._glanced = self._looked
                 if self._advising is None or self._advising.done():  # beside: a long run takes a while to read

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import math
 import os
-import shlex
 import threading
 import time
+import zlib
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -21,10 +21,13 @@ import msgspec
 
 from polyana.dashboard.advice import Adviser
 from polyana.dashboard.errors import Refused
+from polyana.dashboard.reading import Reader
+from polyana.dashboard.reports import pages_of
+from polyana.dashboard.saves import list_saves, move_best
 from polyana.errors import Damaged
 from polyana.registry import NAMESPACE, Repository
 from polyana.storage import is_held, read_json, write_json
-from polyana.tracking import Index, RunDirectory, flat
+from polyana.tracking import Index, RunDirectory, Sketch, flat
 from polyana.tracking.metrics import RECORDS
 
 __all__ = ["Catalogue"]
@@ -33,8 +36,8 @@ _TAIL = 16 << 10  # bytes at a file's end that hold its last rows: some 25 steps
 _EVALUATION_WITHIN = 4 << 20  # bytes from the end within which the last evaluation is looked for; guess
 _TELLING = 0.95  # seconds between two changes of a run in training: just below those between two looks
 _SHARED = 1.0  # seconds; longer than browsers that heard of one change take to ask, and than until the next is told
-_TRIES = 5  # to list the saves while they change; guess
 _OVER = ("finished", "failed")
+_SELDOM = 5  # looks of which one is for a run that has come to an end: 500 of them take 2 ms then; guess
 _NOTED: dict[str, type] = {"tags": list, "notes": str, "group": str}
 _BLANK: dict[str, Any] = {"tags": [], "notes": "", "group": ""}
 _MOST_HISTOGRAMS = 200  # steps: as many columns as a heat map shows
@@ -74,7 +77,7 @@ class Catalogue:
         self.home, self.index = home, index
         self.version = 0
         self.watched = 0  # browsers that are told what changes
-        self.reading: dict[str, float] = {}  # run -> share of its files that the index has read, while it reads
+        self.reader = Reader(index)
         self._known: dict[str, _Known] = {}
         self._read_on: dict[str, float] = {}  # run -> when the index last began to read on
         self._gone: dict[str, int] = {}
@@ -82,12 +85,14 @@ class Catalogue:
         self._lock = threading.Lock()
         self._adviser = Adviser(index)
         self._opened = time.time()
+        self._turn = 0
 
     # The table
 
-    def look(self, only_training: bool = False) -> None:
+    def look(self, only_training: bool = False, seldom_over: bool = False) -> None:
         """See what has changed; `only_training`: of the runs that were being trained at the last look and have not
-        changed within this second, so that one which takes a hundred steps a second is told once."""
+        changed within this second, so that one which takes a hundred steps a second is told once. `seldom_over`: of
+        those that have come to an end only each fifth, another one each time."""
         with self._lock:
             if only_training:
                 before = time.monotonic() - _TELLING
@@ -103,8 +108,28 @@ class Catalogue:
                     self._adviser.forget(name)
                     self.version += 1
                     self._gone[name] = self.version
+            self._turn += 1
             for name in names:
-                self._look_at(name)
+                if (
+                    not seldom_over
+                    or not self._is_over(name)
+                    or (self._turn + zlib.crc32(name.encode())) % _SELDOM == 0
+                ):
+                    self._look_at(name)
+
+    def is_moving(self) -> bool:
+        """Whether any run is being trained or read."""
+        statuses = (known.summary["status"] for known in list(self._known.values()))
+        return bool(self.reader.shares()) or "training" in statuses
+
+    def look_at(self, name: str) -> None:
+        """See what has changed of one run."""
+        with self._lock:
+            self._look_at(name)
+
+    def _is_over(self, name: str) -> bool:
+        known = self._known.get(name)
+        return known is not None and known.summary["status"] in _OVER
 
     def summaries(self) -> list[dict[str, Any]]:
         """All runs, newest first."""
@@ -134,6 +159,11 @@ class Catalogue:
         if name in ("", ".", "..") or Path(name).name != name or not (path / "run.json").is_file():
             raise Refused(404, f"there is no run `{name}` in {self.home / 'runs'}; it may have been deleted")
         return RunDirectory(path)
+
+    def runs(self) -> list[RunDirectory]:
+        """The runs that can be shown, as of the last look."""
+        with self._lock:
+            return [RunDirectory(self.home / "runs" / name) for name in self._known]
 
     def _listed(self) -> list[str]:
         try:
@@ -225,37 +255,44 @@ class Catalogue:
     # One run
 
     def catch_up(self, name: str) -> None:
-        """Let the index read what a run has written since; `reading` tells how far it is.
+        """Let the index read all that a run has written since, however long it takes."""
+        began = time.monotonic()
+        if not self._has_just_been_read(name):
+            self.index.catch_up(name, self.run(name).metrics)
+            self._read_on[name] = began
 
-        Browsers that hear of a change at once ask at once: while any is listening, the index is read on once for all.
-        """
-        began, seen = time.monotonic(), self._known.get(name)
-        read = self._read_on.get(name, -math.inf)
-        if self.watched and seen is not None and read >= seen.looked and began - read < _SHARED:
-            return
+    def read_on(self, name: str) -> tuple[Sketch, float] | None:
+        """The same without waiting for what is long: (slices of what is left, the share of it that is read)."""
+        began = time.monotonic()
+        if self._has_just_been_read(name):
+            return None
+        long = self.reader.read_on(name, self.run(name).metrics)
+        if long is None:
+            self._read_on[name] = began
+        return long
 
-        def progress(share: float) -> None:
-            self.reading[name] = share
-
-        try:
-            self.index.catch_up(name, self.run(name).metrics, progress)
-        finally:
-            self.reading.pop(name, None)
-        self._read_on[name] = began
+    def _has_just_been_read(self, name: str) -> bool:
+        """Browsers that hear of a change at once ask at once: while any is listening, the index is read on once for
+        all."""
+        seen, read = self._known.get(name), self._read_on.get(name, -math.inf)
+        return bool(self.watched and seen and read >= seen.looked and time.monotonic() - read < _SHARED)
 
     def detail(self, name: str) -> dict[str, Any]:
-        """All of a run's page but its curves."""
+        """All of a run's page but its curves. While a long run is being read for the first time ("read": the share of
+        it), only what is known so far, and no advice."""
         run = self.run(name)
         with self._lock:
             self._look_at(name)
             known = self._known.get(name)
         if known is None:
             raise Refused(404, self._damaged.get(name, f"the run `{name}` has just been deleted"))
-        self.catch_up(name)
-        attempts, (checkpoints, damage) = self.index.all_attempts(name), self._checkpoints(name)
+        long = self.read_on(name)
+        attempts, (checkpoints, damage) = self.index.all_attempts(name), list_saves(self.home, name)
+        metrics = self.index.metrics(name)
         return {
             **known.summary,
-            "metrics": self.index.metrics(name),
+            "read": 1.0 if long is None else long[1],
+            "metrics": metrics if long is None else sorted({*metrics, *long[0].metrics()}),
             "events": self.index.records(name, "event"),
             "resumed": attempts[1:],
             "checkpoints": checkpoints,
@@ -264,9 +301,9 @@ class Catalogue:
             "images": self.index.names(name, "image"),
             "tables": self.index.names(name, "table"),
             "texts": self.index.names(name, "text"),
-            "pages": self._pages(run),
-            "troubles": self.index.troubles(name) + damage,
-            "advice": self._advise(name, known),
+            "pages": pages_of(self.home, run),
+            "troubles": damage if long else self.index.troubles(name) + damage,  # what is not read yet is not torn
+            "advice": [] if long else self._advise(name, known),
         }
 
     def advise_one(self) -> None:
@@ -281,8 +318,8 @@ class Catalogue:
         if moved:
             _, name, known = min(moved, key=lambda entry: entry[:2])
             with suppress(Refused):  # it has just been deleted
-                self.catch_up(name)
-                self._advise(name, known)
+                if self.read_on(name) is None:
+                    self._advise(name, known)
 
     def _advise(self, name: str, known: _Known) -> list[dict[str, Any]]:
         """Advice on a run that the index has read; what the table says of it moves along."""
@@ -313,6 +350,12 @@ class Catalogue:
         self.catch_up(name)
         return self.index.records(name, kind, record)
 
+    def move_best(self, name: str, step: Any) -> dict[str, Any]:
+        """Let `best` name the save of a step."""
+        moved = move_best(self.home, self.run(name).name, step)
+        self.look_at(name)
+        return moved
+
     def note(self, name: str, given: Any) -> dict[str, Any]:
         """Change tags, notes or group; all of them as they are then."""
         run = self.run(name)
@@ -325,96 +368,8 @@ class Catalogue:
             raise Refused(400, "`tags` should be texts")
         notes = read_notes(run) | given
         write_json(run.path / "notes.json", notes)
+        self.look_at(name)
         return notes
-
-    def move_best(self, name: str, step: Any) -> dict[str, Any]:
-        """Let `best` name the save of a step."""
-        self.run(name)
-        repository = Repository(self.home / "hub", name)
-        for commit in repository.commits():
-            if commit.step == step:
-                repository.set_ref("best", commit.id)
-                return {"step": commit.step, "eval/loss": commit.metrics.get("eval/loss")}
-        raise Refused(404, f"{name} has no save of step {step}")
-
-    def _checkpoints(self, name: str) -> tuple[list[dict[str, Any]], list[str]]:
-        """The saves, oldest first, and what is wrong with them."""
-        repository = Repository(self.home / "hub", name)
-        for _ in range(_TRIES):
-            try:
-                return self._describe(repository), []
-            except FileNotFoundError:
-                continue  # a training has just let go of one
-            except (Damaged, TypeError) as error:
-                return [], [f"the saves cannot be listed: {error}"]
-        return [], []
-
-    def _describe(self, repository: Repository) -> list[dict[str, Any]]:
-        refs = repository.refs()
-        found = []
-        for commit in repository.commits():
-            revision = f"step-{commit.step}"
-            sizes = [0]
-            with suppress(OSError):
-                sizes = [repository.blob(commit, file).stat().st_size for file in commit.files]
-            found.append(
-                {
-                    "step": commit.step,
-                    "commit": commit.id,
-                    "epoch": commit.epoch,
-                    "tokens": commit.tokens,
-                    "message": commit.message,
-                    "metrics": commit.metrics,
-                    "time": commit.time,
-                    "bytes": sum(sizes),
-                    "refs": [ref for ref, identifier in refs.items() if identifier == commit.id],
-                    "load": self._load(repository.run, revision),
-                }
-            )
-        return found
-
-    def _load(self, name: str, revision: str) -> dict[str, str]:
-        hub = shlex.quote(str(self.home / "hub"))
-        code = (
-            f"from transformers import AutoModelForCausalLM; "
-            f"model = AutoModelForCausalLM.from_pretrained('{NAMESPACE}/{name}', revision='{revision}')"
-        )
-        home = shlex.quote(str(self.home))
-        return {
-            "transformers": f'HF_HUB_CACHE={hub} HF_HUB_OFFLINE=1 python -c "{code}"',
-            "polyana": f'POLYANA_HOME={home} polyana generate {name}@{revision} "Once"',
-        }
-
-    def _pages(self, run: RunDirectory) -> list[dict[str, str]]:
-        pages = [
-            {"title": path.stem, "url": f"/files/{run.name}/{path.name}"} for path in sorted(run.path.glob("*.html"))
-        ]
-        for stage in self.stages_below(run):
-            pages += [
-                {
-                    "title": f"{stage.name.partition('-')[0]} {path.stem}",
-                    "url": f"/reports/{run.name}/{stage.name}/{path.name}",
-                }
-                for path in sorted(stage.glob("*.html"))
-            ]
-        return pages
-
-    def stages_below(self, run: RunDirectory) -> list[Path]:
-        """The directories of the finished stages that a run was made from: its corpus, its tokenizer, ..."""
-        about = run.about()
-        directories = {path.name.rpartition("-")[2]: path for path in (self.home / "stages").glob("*-*")}
-        start = str(about.get("start", "")).rpartition("-")[2]
-        waiting, found = [start, str(about.get("fingerprint", ""))[:16]], dict[str, Path]()
-        while waiting:
-            fingerprint = waiting.pop()
-            directory = directories.get(fingerprint)
-            if directory is None or fingerprint in found:
-                continue
-            found[fingerprint] = directory
-            with suppress(OSError, Damaged):
-                inputs = read_json(directory / "artifact.json").get("inputs", {})
-                waiting += [text[:16] for text in _texts(inputs) if len(text) == 64]
-        return sorted(found.values())
 
 
 def read_notes(run: RunDirectory) -> dict[str, Any]:
@@ -428,14 +383,6 @@ def _read_or(path: Path, otherwise: Any) -> Any:
         return read_json(path)
     except (OSError, Damaged):
         return otherwise
-
-
-def _texts(nested: Any) -> Iterator[str]:
-    if isinstance(nested, str):
-        yield nested
-    elif isinstance(nested, dict):
-        for value in nested.values():
-            yield from _texts(value)
 
 
 def _stamp(path: str) -> _Stamp:

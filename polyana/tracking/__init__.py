@@ -14,6 +14,7 @@ from polyana.tracking.metrics import (
 )
 from polyana.tracking.run_directory import RunDirectory, as_text, find_run, find_runs, flat, name_run
 from polyana.tracking.series import AXES, Axis, Curves, Drawn, View
+from polyana.tracking.sketch import Sketch, draw_sketch
 from polyana.tracking.system import SystemSampler
 
 __all__ = [
@@ -29,10 +30,12 @@ __all__ = [
     "MetricLog",
     "RunDirectory",
     "SilentMetricLog",
+    "Sketch",
     "SystemSampler",
     "View",
     "as_text",
     "describe_environment",
+    "draw_sketch",
     "find_run",
     "find_runs",
     "flat",

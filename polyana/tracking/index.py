@@ -23,7 +23,7 @@ import sqlite3
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -32,28 +32,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from polyana.storage import locked
+from polyana.tracking.blocks import BLOCK, PEAK, PEAKS, between, find, forget, read_on, take_in
 from polyana.tracking.parsing import parse_spans
-from polyana.tracking.rows import Floats, Rows, read_lines
+from polyana.tracking.rows import Floats, Rows
 
-__all__ = ["BLOCK", "PEAK", "PEAKS", "Blocks", "Index", "IndexedAttempt", "Integers"]
+__all__ = ["SHORT", "Blocks", "Index", "IndexedAttempt", "Integers", "in_line"]
 
 T = TypeVar("T")
 Integers = NDArray[np.int64]
 
-BLOCK = 1024
-"""Rows in a block. 8 KB a blob: rows of a database at 590 ms are 16 ms as blobs of this size (20 x 50,000 points)."""
-PEAK = 64
-"""Points that one lowest and highest stand for: a summary is then 1/25 of the values. Guess."""
-PEAKS = np.dtype([("low_at", "<u2"), ("high_at", "<u2"), ("low", "<f8"), ("high", "<f8")])
-
 _VERSION = 1  # of the tables; a file with another is thrown away
-_TRANSACTION = 32 << 20  # bytes of a file behind which the index is stored and another server may have its turn; guess
-_LONG = (
-    64 << 20
-)  # bytes from which another process helps to parse: what it takes to begin is half a second of that then
-_MOST_SHAPES = (
-    64  # of an attempt; then each metric is by itself, for whoever logs now this, now that fills no block; guess
-)
+SHORT = 4 << 20
+"""Bytes that are read on while somebody waits; of more, `progress` is told. 40 ms of work."""
+_LONG = 64 << 20  # bytes from which another process helps to parse: its start takes as long as half a second of parsing
 _DAMAGE = {sqlite3.SQLITE_ERROR, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
 
 _TABLES = """
@@ -86,6 +77,15 @@ class IndexedAttempt:
     resumes_at: int
     started: float
     covers_to: float
+
+
+def in_line(attempts: list[IndexedAttempt]) -> list[IndexedAttempt]:
+    """Attempts, oldest first, each of which covers the steps up to the first that a later one did again."""
+    found: list[IndexedAttempt] = []
+    for attempt in reversed(attempts):
+        covers_to = min((later.resumes_at for later in found), default=float("inf"))
+        found.append(replace(attempt, covers_to=covers_to))
+    return found[::-1]
 
 
 @dataclass(frozen=True)
@@ -214,7 +214,7 @@ class Index:
         }
         for number in known.keys() - files.keys():
             with self._transaction() as connection:
-                _forget(connection, run, number)
+                forget(connection, run, number)
         moved = {}
         for number, path in sorted(files.items()):
             with suppress(FileNotFoundError):  # deleted this very moment
@@ -225,9 +225,14 @@ class Index:
         for number, size in moved.items():
             with suppress(FileNotFoundError), files[number].open("rb") as file:
                 for offset in self._read_whole(run, number, file.fileno()):
-                    if progress is not None and total > _TRANSACTION:
+                    if progress is not None and total > SHORT:
                         progress((done + min(offset, size)) / total)
             done += size
+
+    def read_to(self, run: str) -> dict[int, tuple[int, int]]:
+        """Attempt -> (its file's inode, how far it is read)."""
+        rows = self._connection().execute("SELECT number, inode, offset FROM attempts WHERE run = ?", (run,))
+        return {number: (inode, offset) for number, inode, offset in rows}
 
     def _read_whole(self, run: str, number: int, file: int) -> Iterator[int]:
         """Read an attempt's file to its end; yields where it stands, now and then."""
@@ -236,7 +241,7 @@ class Index:
                 yield from self._read_long(run, number, file)
         while True:
             with self._transaction() as connection:
-                offset, more = _read_on(connection, run, number, file)
+                offset, more = read_on(connection, run, number, file)
             yield offset
             if not more:
                 break
@@ -244,26 +249,26 @@ class Index:
     def _read_long(self, run: str, number: int, file: int) -> Iterator[int]:
         """The same with two processes, until little is left, or until another server reads it, too."""
         with self._transaction() as connection:
-            _, begin, _ = _find(connection, run, number, file)
+            _, begin, _ = find(connection, run, number, file)
         size = os.fstat(file).st_size
         if size - begin <= _LONG:
             return
         with closing(parse_spans(file, begin, size)) as spans:
             for begin, end, found in spans:
                 with self._transaction() as connection:
-                    attempt, offset, moment = _find(connection, run, number, file)
+                    attempt, offset, moment = find(connection, run, number, file)
                     if offset != begin:
                         return
                     rows = Rows(moment=moment)
                     rows.add(found)
-                    _take_in(connection, attempt, rows, file, end, end)
+                    take_in(connection, attempt, rows, file, end, end)
                 yield end
 
     def forget(self, run: str) -> None:
         """Drop what is known of a run."""
         with self._transaction() as connection:
             for (number,) in connection.execute("SELECT number FROM attempts WHERE run = ?", (run,)).fetchall():
-                _forget(connection, run, number)
+                forget(connection, run, number)
 
     # What is there
 
@@ -272,15 +277,14 @@ class Index:
         rows = self._connection().execute(
             "SELECT id, number, resumes_at, started FROM attempts WHERE run = ? AND scalars > 0 ORDER BY number", (run,)
         )
-        found: list[IndexedAttempt] = []
-        for identifier, number, told, began in reversed(rows.fetchall()):
+        found = []
+        for identifier, number, told, began in rows.fetchall():
             resumes_at, started = told, began
             if resumes_at is None:  # its header is damaged
                 step, started = self._first_row(identifier)
                 resumes_at = step - 1 if number > 1 else 0
-            covers_to = min((later.resumes_at for later in found), default=float("inf"))
-            found.append(IndexedAttempt(identifier, number, resumes_at, started, covers_to))
-        return found[::-1]
+            found.append(IndexedAttempt(identifier, number, resumes_at, started, float("inf")))
+        return in_line(found)
 
     def all_attempts(self, run: str) -> list[dict[str, Any]]:
         """{"attempt", "step" (it resumed at), "time"} of each, also of those that died before they did anything."""
@@ -329,14 +333,14 @@ class Index:
         """The blocks of a shape, in the order they were written."""
         rows = self._connection().execute(
             "SELECT id & 16777215, count, first_step, last_step FROM blocks WHERE id BETWEEN ? AND ? ORDER BY id",
-            _between(shape, 0, 0xFFFFFF),
+            between(shape, 0, 0xFFFFFF),
         ).fetchall()  # fmt: skip
         return Blocks(*np.array(rows, dtype=np.int64).reshape(-1, 4).T)
 
     def positions(self, shape: int, first: int, last: int) -> tuple[Integers, Floats]:
         """Steps and times (seconds since 1970) of the rows in the blocks from number `first` to `last`."""
         rows = self._connection().execute(
-            "SELECT steps, times FROM positions WHERE id BETWEEN ? AND ? ORDER BY id", _between(shape, first, last)
+            "SELECT steps, times FROM positions WHERE id BETWEEN ? AND ? ORDER BY id", between(shape, first, last)
         ).fetchall()  # fmt: skip
         steps = np.frombuffer(b"".join([steps for steps, _ in rows]), dtype=np.int64)
         return steps, np.frombuffer(b"".join([times for _, times in rows]), dtype=np.float64)
@@ -344,7 +348,7 @@ class Index:
     def values(self, series: int, first: int, last: int) -> Floats:
         """The values beside them; NaN: not finite."""
         rows = self._connection().execute(
-            'SELECT "values" FROM points WHERE id BETWEEN ? AND ? ORDER BY id', _between(series, first, last)
+            'SELECT "values" FROM points WHERE id BETWEEN ? AND ? ORDER BY id', between(series, first, last)
         )
         return np.frombuffer(b"".join([values for (values,) in rows]), dtype=np.float64)
 
@@ -352,7 +356,7 @@ class Index:
         """PEAKS x [blocks, BLOCK / PEAK]: the lowest and the highest of each 64 points, and where in the block; of
         full blocks, which the last may not be."""
         rows = self._connection().execute(
-            "SELECT peaks FROM chunks WHERE id BETWEEN ? AND ? ORDER BY id", _between(series, first, last)
+            "SELECT peaks FROM chunks WHERE id BETWEEN ? AND ? ORDER BY id", between(series, first, last)
         )
         return np.frombuffer(b"".join([peaks for (peaks,) in rows]), dtype=PEAKS).reshape(-1, BLOCK // PEAK)
 
@@ -387,7 +391,7 @@ class Index:
         for (shape,) in connection.execute("SELECT id FROM shapes WHERE attempt = ?", (attempt,)).fetchall():
             row = connection.execute(
                 "SELECT max(id) FROM blocks WHERE id BETWEEN ? AND ? AND first_step <= ?",
-                (*_between(shape, 0, 0xFFFFFF), step),
+                (*between(shape, 0, 0xFFFFFF), step),
             ).fetchone()
             if row[0] is not None:
                 steps, times = self.positions(shape, row[0] & 0xFFFFFF, row[0] & 0xFFFFFF)
@@ -401,10 +405,6 @@ class Index:
         return min(int(steps.min()) for steps, _ in firsts), min(float(times.min()) for _, times in firsts)
 
 
-def _between(identifier: int, first: int, last: int) -> tuple[int, int]:
-    return int(identifier) << 24 | int(first), int(identifier) << 24 | int(last)
-
-
 def _is_damage(error: sqlite3.DatabaseError) -> bool:
     return (getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT) & 0xFF) in _DAMAGE  # the rest: kinds of it
 
@@ -412,169 +412,3 @@ def _is_damage(error: sqlite3.DatabaseError) -> bool:
 def _delete(place: Path) -> None:
     for suffix in ("", "-wal", "-shm"):
         place.with_name(place.name + suffix).unlink(missing_ok=True)
-
-
-# One file
-
-
-def _find(connection: sqlite3.Connection, run: str, number: int, file: int) -> tuple[int, int, float]:
-    """(attempt, how far it is read, its last row's time); from the beginning where it is another file, or a shorter one
-    than was read."""
-    found = os.fstat(file)
-    row = connection.execute(
-        "SELECT id, inode, beginning, offset, moment FROM attempts WHERE run = ? AND number = ?", (run, number)
-    ).fetchone()
-    if row is not None:
-        attempt, inode, beginning, offset, moment = row
-        if inode == found.st_ino and found.st_size >= offset and os.pread(file, len(beginning), 0) == beginning:
-            return attempt, offset, moment
-        _forget(connection, run, number)
-    cursor = connection.execute(
-        "INSERT INTO attempts(run, number, inode, beginning, size, offset, scalars, damaged, jumps, moment) "
-        "VALUES (?, ?, ?, '', 0, 0, 0, 0, 0, 0)",
-        (run, number, found.st_ino),
-    )
-    assert cursor.lastrowid is not None
-    return cursor.lastrowid, 0, 0.0
-
-
-def _read_on(connection: sqlite3.Connection, run: str, number: int, file: int) -> tuple[int, bool]:
-    """Take in the next part of an attempt's file; how far it is read now, and whether there is more."""
-    attempt, begin, moment = _find(connection, run, number, file)
-    rows, size = Rows(moment=moment), os.fstat(file).st_size
-    end = read_lines(file, begin, min(size, begin + _TRANSACTION), rows)
-    if end == begin and size > begin + _TRANSACTION:  # a line longer than that
-        end = read_lines(file, begin, size, rows)
-    more = end > begin and begin + _TRANSACTION < size
-    _take_in(connection, attempt, rows, file, end, end if more else size)
-    return end, more
-
-
-def _take_in(connection: sqlite3.Connection, attempt: int, rows: Rows, file: int, end: int, size: int) -> None:
-    """Store the rows of an attempt's file that stand before byte `end` and behind what is stored. size: bytes that have
-    been looked at; behind `end` they are a torn line."""
-    _store(connection, attempt, rows)
-    header = rows.header or {}
-    scalars = sum(matrix.shape[1] for matrices in rows.matrices.values() for matrix in matrices)
-    connection.execute(
-        "UPDATE attempts SET resumes_at = coalesce(resumes_at, ?), started = coalesce(started, ?), beginning = ?, "
-        "size = ?, offset = ?, scalars = scalars + ?, damaged = damaged + ?, damaged_at = coalesce(damaged_at, ?), "
-        "jumps = jumps + ?, moment = ? WHERE id = ?",
-        (header.get("resumes_at"), header.get("time"), os.pread(file, min(512, end), 0), size, end,
-         scalars, rows.damaged, rows.damaged_at, rows.jumps, rows.moment, attempt),
-    )  # fmt: skip
-
-
-def _forget(connection: sqlite3.Connection, run: str, number: int) -> None:
-    row = connection.execute("SELECT id FROM attempts WHERE run = ? AND number = ?", (run, number)).fetchone()
-    if row is None:
-        return
-    for (shape,) in connection.execute("SELECT id FROM shapes WHERE attempt = ?", row).fetchall():
-        for table in ("blocks", "positions"):
-            connection.execute(f"DELETE FROM {table} WHERE id BETWEEN ? AND ?", _between(shape, 0, 0xFFFFFF))
-    for (series,) in connection.execute("SELECT id FROM series WHERE attempt = ?", row).fetchall():
-        for table in ("chunks", "points"):
-            connection.execute(f"DELETE FROM {table} WHERE id BETWEEN ? AND ?", _between(series, 0, 0xFFFFFF))
-    for table in ("shapes", "series", "records"):
-        connection.execute(f"DELETE FROM {table} WHERE attempt = ?", row)
-    connection.execute("DELETE FROM attempts WHERE id = ?", row)
-
-
-# Storing
-
-
-def _store(connection: sqlite3.Connection, attempt: int, rows: Rows) -> None:
-    connection.executemany(
-        f"INSERT INTO records(attempt, kind, name, step, time, content) VALUES ({attempt}, ?, ?, ?, ?, ?)", rows.records
-    )
-    for metrics, matrices in rows.matrices.items():
-        matrix = np.concatenate(matrices, axis=1)
-        for shape, series, places in _shapes(connection, attempt, metrics):
-            _append(connection, shape, series, matrix[[0, 1, *places]])
-
-
-def _shapes(
-    connection: sqlite3.Connection, attempt: int, metrics: tuple[str, ...]
-) -> list[tuple[int, list[int], list[int]]]:
-    """(shape, its series, the rows of a matrix that hold them) for rows with these metrics."""
-    name = msgspec.json.encode(metrics).decode()
-    known = connection.execute("SELECT id FROM shapes WHERE attempt = ? AND metrics = ?", (attempt, name)).fetchone()
-    if known is None:
-        (count,) = connection.execute("SELECT count(*) FROM shapes WHERE attempt = ?", (attempt,)).fetchone()
-        if count >= _MOST_SHAPES and len(metrics) > 1:
-            single = [_shapes(connection, attempt, (metric,)) for metric in metrics]
-            return [(shape, series, [place + 2]) for place, ((shape, series, _),) in enumerate(single)]
-        known = (connection.execute("INSERT INTO shapes(attempt, metrics) VALUES (?, ?)", (attempt, name)).lastrowid,)
-        connection.executemany(
-            "INSERT INTO series(attempt, shape, metric) VALUES (?, ?, ?)",
-            [(attempt, known[0], metric) for metric in metrics],
-        )
-    listed = connection.execute("SELECT id FROM series WHERE shape = ? ORDER BY id", known).fetchall()
-    return [(known[0], [series for (series,) in listed], list(range(2, 2 + len(metrics))))]
-
-
-def _append(connection: sqlite3.Connection, shape: int, series: list[int], matrix: Floats) -> None:
-    """Add rows to a shape. matrix: [2 + series, rows], steps and times first."""
-    last = connection.execute(
-        "SELECT id & 16777215, count FROM blocks WHERE id BETWEEN ? AND ? ORDER BY id DESC LIMIT 1",
-        _between(shape, 0, 0xFFFFFF),
-    ).fetchone()
-    number = 0
-    if last is not None:
-        number, count = last
-        if count < BLOCK:
-            matrix = np.concatenate([_block(connection, shape, series, number), matrix], axis=1)
-        else:
-            number += 1
-    steps, times = matrix[0].astype(np.int64), np.ascontiguousarray(matrix[1])
-    starts = range(0, len(steps), BLOCK)
-    identifiers = [shape << 24 | number + place for place in range(len(starts))]
-    parts = [slice(start, start + BLOCK) for start in starts]
-    connection.executemany(
-        "INSERT OR REPLACE INTO blocks VALUES (?, ?, ?, ?)",
-        [
-            (identifier, len(steps[part]), int(steps[part].min()), int(steps[part].max()))
-            for identifier, part in zip(identifiers, parts, strict=True)
-        ],
-    )
-    connection.executemany(
-        "INSERT OR REPLACE INTO positions VALUES (?, ?, ?)",
-        [(identifier, steps[part].data, times[part].data) for identifier, part in zip(identifiers, parts, strict=True)],
-    )
-    full = len(steps) // BLOCK
-    for one, row in zip(series, matrix[2:], strict=True):
-        values, names = np.ascontiguousarray(row), [one << 24 | number + place for place in range(len(parts))]
-        connection.executemany(
-            "INSERT OR REPLACE INTO points VALUES (?, ?)",
-            [(identifier, values[part].data) for identifier, part in zip(names, parts, strict=True)],
-        )
-        connection.executemany(
-            "INSERT INTO chunks VALUES (?, ?)",
-            list(zip(names[:full], map(bytes, find_peaks(values[: full * BLOCK])), strict=True)),
-        )
-
-
-def _block(connection: sqlite3.Connection, shape: int, series: list[int], number: int) -> Floats:
-    """A stored block as the matrix that it came from."""
-    steps, times = connection.execute(
-        "SELECT steps, times FROM positions WHERE id = ?", (shape << 24 | number,)
-    ).fetchone()
-    rows = [np.frombuffer(steps, dtype=np.int64).astype(np.float64), np.frombuffer(times, dtype=np.float64)]
-    for one in series:
-        (values,) = connection.execute('SELECT "values" FROM points WHERE id = ?', (one << 24 | number,)).fetchone()
-        rows.append(np.frombuffer(values, dtype=np.float64))
-    return np.stack(rows)
-
-
-def find_peaks(values: Floats) -> NDArray[np.void]:
-    """PEAKS x [blocks, BLOCK / PEAK] of values [blocks * BLOCK]; NaN where a part has no finite value."""
-    parts = values.reshape(-1, BLOCK // PEAK, PEAK)
-    missing = np.isnan(parts)
-    some = bool(missing.any())
-    peaks = np.zeros(parts.shape[:2], dtype=PEAKS)
-    begin = np.arange(BLOCK // PEAK) * PEAK
-    for name, worst, find in (("low", np.inf, np.argmin), ("high", -np.inf, np.argmax)):
-        at = find(np.where(missing, worst, parts) if some else parts, axis=2)
-        peaks[name] = np.take_along_axis(parts, at[..., None], axis=2)[..., 0]
-        peaks[f"{name}_at"] = at + begin
-    return peaks

@@ -13,8 +13,10 @@ from typing import Literal, get_args
 
 import numpy as np
 
-from polyana.tracking.index import BLOCK, PEAK, Blocks, Index, IndexedAttempt, Integers
+from polyana.tracking.blocks import BLOCK, PEAK
+from polyana.tracking.index import Blocks, Index, IndexedAttempt, Integers
 from polyana.tracking.rows import Floats
+from polyana.tracking.sketch import Sketch
 
 __all__ = ["AXES", "Axis", "Curves", "Drawn", "View", "pick_extremes", "smooth"]
 
@@ -80,11 +82,12 @@ class _Points:
 
 class Curves:
     """The curves of one run; what several of them share is read once. Used within one `snapshot` of the index, unless
-    nobody else reads on."""
+    nobody else reads on. `sketch`: of what the index has not read."""
 
-    def __init__(self, index: Index, run: str) -> None:
-        self._index = index
-        self.attempts = index.attempts(run)
+    def __init__(self, index: Index, run: str, sketch: Sketch | None = None) -> None:
+        self._index, self._sketch = index, sketch
+        known = index.attempts(run)
+        self.attempts = known if sketch is None else sketch.beside(known)
         self._positions: dict[tuple[int, int, int], tuple[Integers, Floats]] = {}
         self._blocks: dict[int, Blocks] = {}
         self._references: dict[str, tuple[Floats, Floats]] = {}
@@ -92,25 +95,25 @@ class Curves:
 
     def points(self, metric: str) -> tuple[Integers, Floats]:
         """(steps, values) of the whole curve, steps strictly increasing."""
-        kept, _ = self._read(self._strips(metric), None, None)
+        kept, _ = self._read(self._strips(metric), self._sketched(metric), None, None)
         steps, _, values = _joined(kept, [points.times_N for points in kept])
         return steps, values
 
     def draw(self, metric: str, view: View) -> Drawn:
         """A curve in a view. Without points where the run has no such metric, or none to tell its x by."""
-        strips = self._strips(metric)
-        first, last = self._steps_in(strips, view)
+        strips, sketched = self._strips(metric), self._sketched(metric)
+        first, last = self._steps_in(strips, sketched, view)
         blocks = self._in_reach(strips, first, last)
         parts = sum(int(strip.blocks.counts_B[chosen].sum()) for strip, chosen in blocks) / PEAK
         summarised = view.smoothing == 0 and parts >= _PARTS_A_BUCKET * view.width
         begin = first if view.smoothing == 0 else self._reach_back(strips, first, view.smoothing)
-        kept, lost = self._read(strips, begin, last, summarised)
+        kept, lost = self._read(strips, sketched, begin, last, summarised)
         each_x = [self._x(view.x, points.attempt, points.steps_N, points.times_N) for points in kept]
         _, x, values = _joined(kept, each_x)
         inside = _inside(x, view)
         smoothed = smooth(values, view.smoothing)[inside] if view.smoothing else np.empty(0)
         x, values = x[inside], values[inside]
-        total = self._count(blocks, first, last, view) if summarised else len(x)
+        total = self._count(blocks, first, last, view) if summarised and not sketched else len(x)
         return Drawn(
             _thinned(x, values, view),
             _thinned(x, smoothed, view) if view.smoothing else (np.empty(0), np.empty(0)),
@@ -127,6 +130,16 @@ class Curves:
             for attempt in self.attempts
             for series, shape in self._index.strips(attempt.id, metric)
         ]
+
+    def _sketched(self, metric: str) -> list[_Points]:
+        """A metric's points in the slices of what the index has not read, some of which it may have read since."""
+        found = []
+        for attempt in self.attempts if self._sketch is not None else []:
+            assert self._sketch is not None
+            points = self._sketch.points(attempt.number, metric)
+            if points is not None:
+                found.append(_Points(attempt, points[0].astype(np.int64), points[1], points[2]))
+        return found
 
     def _blocks_of(self, shape: int) -> Blocks:
         if shape not in self._blocks:
@@ -150,12 +163,16 @@ class Curves:
     def _read(
         self,
         strips: list[_Strip],
+        sketched: list[_Points],
         first: float | None,
         last: float | None,
         summarised: bool = False,
     ) -> tuple[list[_Points], list[_Points]]:
         """(curve, ghost) between two steps, by attempts; `summarised`: the extremes of each 64 points alone."""
         by_attempt: dict[int, list[_Points]] = {}
+        for points in sketched:
+            inside = (points.steps_N >= _or(first, -math.inf)) & (points.steps_N <= _or(last, math.inf))
+            by_attempt[points.attempt.number] = [points.where(inside)]
         for strip, chosen in self._in_reach(strips, first, last):
             numbers = strip.blocks.numbers_B[chosen]
             steps, times = self._places(strip.shape, int(numbers[0]), int(numbers[-1]))
@@ -238,7 +255,7 @@ class Curves:
 
     # x
 
-    def _steps_in(self, strips: list[_Strip], view: View) -> tuple[float | None, float | None]:
+    def _steps_in(self, strips: list[_Strip], sketched: list[_Points], view: View) -> tuple[float | None, float | None]:
         """Steps between which everything in view lies."""
         if view.low is None and view.high is None:
             return None, None
@@ -250,14 +267,15 @@ class Curves:
             behind = int(np.searchsorted(x, _or(view.high, math.inf), side="right"))
             return float(steps[before]) if before >= 0 else None, float(steps[behind]) if behind < len(x) else None
         first, last = math.inf, -math.inf
+        each = [(points.attempt, points.steps_N, points.times_N) for points in sketched]
         for strip in strips:
-            if len(strip.blocks.numbers_B):
-                steps_N, times = self._places(
-                    strip.shape, int(strip.blocks.numbers_B[0]), int(strip.blocks.numbers_B[-1])
-                )
-                inside = steps_N[_inside(self._x(view.x, strip.attempt, steps_N, times), view)]
-                first = min([first, *inside[:1], *inside[-1:]])
-                last = max([last, *inside[:1], *inside[-1:]])
+            numbers = strip.blocks.numbers_B
+            if len(numbers):
+                each.append((strip.attempt, *self._places(strip.shape, int(numbers[0]), int(numbers[-1]))))
+        for attempt, steps_N, times in each:
+            inside = steps_N[_inside(self._x(view.x, attempt, steps_N, times), view)]
+            first = min([first, *inside[:1], *inside[-1:]])
+            last = max([last, *inside[:1], *inside[-1:]])
         return first, last
 
     def _x(self, axis: Axis, attempt: IndexedAttempt, steps: Integers, times: Floats) -> Floats:
@@ -297,6 +315,8 @@ class Curves:
             if earlier:
                 # the newest one before it that has come so far is what it went on from
                 moment = self._index.time_of(earlier[-1].id, attempt.resumes_at)
+                if self._sketch is not None:
+                    moment = max(moment, self._sketch.time_of(earlier[-1].number, attempt.resumes_at))
                 offsets[attempt.number] = offsets[earlier[-1].number] + max(moment - earlier[-1].started, 0.0)
         return offsets
 

@@ -1,12 +1,14 @@
 """Curves: what is drawn is what was logged, at every zoom, on every axis, live."""
 
 import math
+import shutil
+import threading
 from xml.etree import ElementTree
 
 import pytest
 
 from browser.watched import LAST, LOST_FROM, LOST_TO, NOT_FINITE, PLANNED, SAVES, SPIKE, learning_rate, loss
-from polyana.tracking import MetricLog, RunDirectory
+from polyana.tracking import Index, MetricLog, RunDirectory
 
 
 @pytest.fixture
@@ -134,6 +136,30 @@ def _long_run(watched, steps):
         log.log(step, {"train/loss": 99.0 if step == 31_313 else 2 + math.sin(step)})
     log.close()
     return run
+
+
+def test_a_long_run_is_there_as_a_sketch_that_says_so_until_it_is_read(visit, watched, monkeypatch):
+    go, original = threading.Event(), Index.catch_up
+
+    def waiting(self, run, metrics, progress=None):
+        if progress is not None:
+            assert go.wait(60)
+        original(self, run, metrics, progress)
+
+    monkeypatch.setattr(Index, "catch_up", waiting)
+    run = _long_run(watched, 100_000)
+    try:
+        made = visit()
+        page = made.go(f"run/{run.name}", chart="loss")
+        made.drawn("loss", 500)
+        page.get_by_text("a sketch, 0% read").wait_for()
+        page.locator(".live").get_by_text("reading sea").wait_for()
+        go.set()
+        page.locator(".sketched").wait_for(state="detached")
+        assert (31_313.0, 99.0) in made.points("loss")[run.name, "train/loss", "curve"]
+    finally:
+        go.set()
+        shutil.rmtree(run.path)
 
 
 def test_axes_may_be_logarithmic(river):

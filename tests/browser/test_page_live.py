@@ -50,6 +50,24 @@ def test_points_come_by_themselves(visit, training):
     assert "7:31" in page.locator(".facts-line").inner_text()  # 880 steps of 512 tokens at 1,000 a second
 
 
+def test_all_charts_ask_for_their_new_points_at_once(visit, training):
+    run, log = training
+    made = visit()
+    page = made.go(f"run/{run.name}")
+    for panel in ("loss", "train/tokens_per_second"):
+        made.drawn(panel, 100)
+    page.get_by_text("1 training").wait_for()
+    asked = []
+    page.on("request", lambda request: asked.append(request.post_data_json) if "series" in request.url else None)
+    _log(log, 101)
+    for panel in ("loss", "train/tokens_per_second"):
+        made.drawn(panel, 101)
+    assert [sorted(line["metric"] for line in each["series"]) for each in asked] == [
+        ["train/loss", "train/tokens_per_second"]
+    ]
+    assert {line["from"] for line in asked[0]["series"]} == {100}
+
+
 def test_an_attempt_that_resumes_takes_its_curve_back(visit, training):
     run, _ = training
     made = visit()

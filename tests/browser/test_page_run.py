@@ -5,6 +5,7 @@ import re
 import pytest
 
 from browser.watched import HOSTILE, SAVES
+from polyana.registry import Repository
 
 
 def test_one_look_tells_which_run_how_far_and_how_it_is(visit, watched):
@@ -91,6 +92,10 @@ def test_recipe_log_events_environment_and_reports(visit, watched):
     page = made.go(f"run/{watched.river}/recipe", against=watched.tiny)
     page.locator(".code .new").filter(has_text="name: river").wait_for()
     page.locator(".code .gone").filter(has_text="name: tiny").wait_for()
+    if page.locator(".code .fold").count():
+        lines = page.locator(".code .same").count()
+        page.locator(".code .fold").first.click()
+        assert page.locator(".code .same").count() > lines
     page = made.go(f"run/{watched.river}/log")
     page.get_by_text("the river rises").wait_for()
     assert HOSTILE in page.locator(".log").inner_text()
@@ -113,6 +118,41 @@ def test_reports_are_shown_in_a_frame_that_reaches_nothing(visit, watched):
     assert inside.evaluate("window.origin") == "null"
     page = made.go(f"run/{watched.tiny}/reports")
     page.frame_locator("iframe").locator("h1").first.wait_for()  # the corpus' own
+
+
+def test_reports_of_the_home_have_a_view_of_their_own(visit, watched):
+    made = visit()
+    page = made.go("runs")
+    page.locator(".top").wait_for()
+    page.keyboard.press("g")
+    page.keyboard.press("o")
+    rows = page.locator(".report-list button")
+    rows.first.wait_for()
+    assert [" ".join(text.split()[:2]) for text in rows.all_inner_texts()][1] == "corpus report"
+    page.get_by_label("Filter reports").fill("tiny/corpus")
+    page.frame_locator("iframe").locator("h1").first.wait_for()
+    rows.first.click()
+    assert "page=/reports/corpus-" in made.hash
+    page.get_by_label("Filter reports").fill("river")
+    page.locator(".report-list button").get_by_text("report", exact=True).click()
+    page.frame_locator("iframe").get_by_text("249 documents").wait_for()
+
+
+def test_what_a_save_scored_stands_beside_its_numbers(visit, watched):
+    repository = Repository(watched.home / "hub", watched.river)
+    for step, value in ((SAVES[0], 0.5), (SAVES[1], 0.75)):
+        (commit,) = (each for each in repository.commits() if each.step == step)
+        score = {"value": value, "low": value - 0.1, "high": value + 0.1}
+        repository.record_evaluation(commit, "my suite", {"metrics": {"accuracy": score}})
+    made = visit()
+    page = made.go(
+        f"run/{watched.river}",
+        save=f"{watched.river}@{SAVES[0]}",
+        **{"with": f"{watched.river}@{SAVES[1]}"},
+    )
+    row = page.get_by_role("complementary").get_by_role("row").filter(has_text="my suite")
+    row.wait_for()
+    assert row.locator("td").all_inner_texts() == ["0.5 0.4 to 0.6", "0.75 0.65 to 0.85", "+0.25"]
 
 
 def test_advice_says_what_and_why(visit, watched, address):
@@ -158,7 +198,7 @@ def test_the_keys_are_documented(visit):
 
 
 @pytest.mark.parametrize(
-    "view", ["runs", "charts", "samples", "run/{river}", "run/{river}/saves", "run/{river}/recipe"]
+    "view", ["runs", "charts", "samples", "reports", "run/{river}", "run/{river}/saves", "run/{river}/recipe"]
 )
 def test_nothing_runs_over_the_edge_of_a_telephone(visit, watched, view):
     made = visit(width=360, height=740)
@@ -177,7 +217,7 @@ def test_a_run_that_is_not_there_is_said_so(visit):
 
 def test_every_button_and_field_has_a_name(visit, watched):
     made = visit()
-    for view in ("runs", "charts", f"run/{watched.river}", f"run/{watched.river}/histograms"):
+    for view in ("runs", "charts", "reports", f"run/{watched.river}", f"run/{watched.river}/histograms"):
         page = made.go(view, save=f"{watched.river}@300")
         page.locator("main").wait_for()
         page.wait_for_timeout(200)

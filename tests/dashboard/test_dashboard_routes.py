@@ -81,7 +81,13 @@ def test_the_exports_need_nothing_else(trained, serve):
     assert "<script" not in page
     assert "&lt;script&gt;alert(1)" in page
     assert "src=" not in page
-    assert page.count("<svg") == len(browser.get(f"/api/runs/{name}")["metrics"])
+    drawn = [
+        metric for metric in browser.get(f"/api/runs/{name}")["metrics"] if not metric.endswith(("/tokens", "/epoch"))
+    ]
+    assert page.count("<svg") == len(drawn) - 1  # train and eval are in one
+    assert page.index("<b>Loss</b>") < page.index("<b>Learning rate</b>") < page.index("<b>eval/perplexity</b>")
+    assert page.count("<circle") == len(browser.get(f"/api/runs/{name}")["checkpoints"])
+    assert "packages.torch" in page
     _, headers, body = browser.ask("GET", f"/api/runs/{name}/metrics.csv")
     lines = [line.split(",") for line in body.decode().splitlines()]
     curves = read_curves(trained.metrics)
@@ -181,6 +187,42 @@ def test_best_is_moved(trained, serve, home):
     assert browser.ask("POST", f"/api/runs/{trained.name}/best", {"step": 999})[0] == 404
 
 
+def test_reports_are_listed_whether_a_run_has_used_them_or_not(trained, polyana, serve, home, tmp_path):
+    (tmp_path / "corpus.yaml").write_text(
+        "name: alone\nstages:\n  texts: {kind: corpus, sources: [{path: texts}], eval: 30%}\n"
+    )
+    polyana("run", tmp_path / "corpus.yaml")
+    (trained.path / "translations.html").write_text("<p>good</p>")
+    browser = serve()
+    browser.get("/api/runs")
+    found = browser.get("/api/reports")
+    assert [(report["title"], report["of"]) for report in found] == [
+        ("translations", trained.name), ("corpus report", "alone/texts"), ("corpus report", "tiny/corpus")
+    ]  # fmt: skip
+    assert found[1]["made"] > found[2]["made"]
+    for report in found:
+        status, headers, body = browser.ask("GET", report["url"])
+        assert (status, headers["content-type"].partition(";")[0]) == (200, "text/html")
+        assert "sandbox" in headers["content-security-policy"]
+        assert b"</p>" in body
+    for path in ("/reports/nothing/report.html", "/reports/../runs/x", "/reports/%2e%2e/index.sqlite"):
+        assert browser.ask("GET", path)[0] in (404, 200)
+        assert b"SQLite" not in browser.ask("GET", path)[2]
+
+
+def test_a_save_has_what_it_scored(trained, serve, home):
+    repository = Repository(home / "hub", trained.name)
+    best = repository.resolve("best")
+    metrics = {"loss": {"value": 1.5, "low": 1.0, "high": 2.0, "n": 3}, "odd": "?", "chrf": {"value": 40}}
+    repository.record_evaluation(best, "perplexity", {"metrics": metrics})
+    repository.record_evaluation(best, "strange", {"metrics": []})
+    saves = {save["step"]: save for save in serve().get(f"/api/runs/{trained.name}")["checkpoints"]}
+    assert saves.pop(best.step)["evaluations"] == {
+        "perplexity": {"loss": {"value": 1.5, "low": 1.0, "high": 2.0}, "chrf": {"value": 40}}, "strange": {}
+    }  # fmt: skip
+    assert all(save["evaluations"] == {} for save in saves.values())
+
+
 def test_two_runs_differ_in_what_was_set(make_run, serve):
     a, b = (
         make_run(),
@@ -203,6 +245,18 @@ def test_histograms_are_at_most_200_columns(make_run, serve):
     assert (found["steps"][0], found["steps"][-1], found["counts"][-1]) == (11, 1010, [1010])
     assert browser.get(f"/api/runs/{run.name}")["histograms"] == ["weights/all"]
     assert browser.get(f"/api/runs/{run.name}/texts?name=note")[0]["value"] == "<b>"
+
+
+def test_each_series_may_have_a_window_of_its_own(make_run, serve):
+    run, browser = make_run(150), serve()
+    one = {"run": run.name, "metric": "train/loss"}
+    body = {"series": [one | {"from": 100, "to": None}, one, one | {"to": 20, "width": 5}], "from": 50, "width": 1000}
+    status, _, answer = browser.ask("POST", "/api/series", body)
+    assert status == 200
+    header = json.loads(answer[4 : 4 + int.from_bytes(answer[:4], "little")])
+    assert [(each["total"], each["raw"]) for each in header] == [(51, 51), (101, 101), (0, 0)]
+    for wrong in ({"from": "a"}, {"width": 0}, {"to": True}):
+        assert browser.ask("POST", "/api/series", {"series": [one | wrong]})[0] == 400
 
 
 def test_a_resumed_run_is_marked(make_run, serve):

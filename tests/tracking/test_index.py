@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from polyana.tracking import Curves, Histogram, Index, MetricLog, read_curves
-from polyana.tracking.index import BLOCK, PEAK, _take_in
+from polyana.tracking.blocks import BLOCK, PEAK, take_in
 from polyana.tracking.parsing import _Other
 from polyana.tracking.rows import read_lines
 
@@ -279,7 +279,7 @@ def test_two_processes_read_a_long_file_as_one_does(tmp_path, index, monkeypatch
         return read_lines(*span)
 
     monkeypatch.setattr("polyana.tracking.parsing.read_lines", slowly)
-    monkeypatch.setattr("polyana.tracking.index._take_in", lambda *given: taken.append(given) or _take_in(*given))
+    monkeypatch.setattr("polyana.tracking.index.take_in", lambda *given: taken.append(given) or take_in(*given))
     for place, dies in (("together", False), ("alone", True)):
         other = Index(tmp_path / f"{place}.sqlite")
 
@@ -287,7 +287,8 @@ def test_two_processes_read_a_long_file_as_one_does(tmp_path, index, monkeypatch
             if dies:
                 others[-1]._process.kill()
 
-        monkeypatch.setattr("polyana.tracking.index._TRANSACTION", 1 << 16)
+        monkeypatch.setattr("polyana.tracking.blocks.TRANSACTION", 1 << 16)
+        monkeypatch.setattr("polyana.tracking.index.SHORT", 1 << 10)
         here.clear()
         taken.clear()
         other.catch_up("run", metrics, progress)
@@ -307,7 +308,8 @@ def test_a_reading_that_was_broken_off_goes_on(tmp_path, monkeypatch):
     """The server is killed between two transactions; the file is not written to any more."""
     metrics = tmp_path / "metrics"
     write(metrics, range(1, 5000))
-    monkeypatch.setattr("polyana.tracking.index._TRANSACTION", 1 << 16)
+    monkeypatch.setattr("polyana.tracking.blocks.TRANSACTION", 1 << 16)
+    monkeypatch.setattr("polyana.tracking.index.SHORT", 1 << 10)
 
     class Killed(Exception):
         pass

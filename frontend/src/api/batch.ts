@@ -1,4 +1,4 @@
-/** Charts that ask for the same window at the same moment share one request. */
+/** Charts that ask for the same window at the same moment share one request; for the tails of their curves, all charts do. */
 import { fetchSeries } from "./client";
 import type { Line, SeriesData, SeriesQuery } from "./contract";
 
@@ -14,8 +14,17 @@ interface Waiting {
 const waiting = new Map<string, { query: SeriesQuery; asked: Waiting[] }>();
 
 export function loadLine(line: Line, query: SeriesQuery): Promise<SeriesData> {
+  return join(JSON.stringify(query), line, query);
+}
+
+/** What a curve has from `from` on. */
+export function loadTail(line: Line, query: SeriesQuery, from: number): Promise<SeriesData> {
+  const { x, smoothing, to, width } = query;
+  return join(`tail ${x} ${smoothing}`, { ...line, from, to, width }, { x, smoothing, from: null, to: null, width });
+}
+
+function join(key: string, line: Line, query: SeriesQuery): Promise<SeriesData> {
   return new Promise((resolve, reject) => {
-    const key = JSON.stringify(query);
     const batch = waiting.get(key);
     if (batch) {
       batch.asked.push({ line, resolve, reject });

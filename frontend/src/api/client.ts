@@ -1,6 +1,6 @@
 /** The server's answers as typed promises; a refusal is a `Refusal` with the server's own words. */
 import type {
-  Difference, Histograms, ImageRecord, Line, Notes, RunDetail, RunSummary, Samples, SeriesData, SeriesQuery, TableRecord, TextRecord,
+  Difference, Histograms, ImageRecord, Line, Notes, Report, RunDetail, RunSummary, Samples, SeriesData, SeriesQuery, TableRecord, TextRecord,
 } from "./contract";
 import { decodeSeries } from "./series";
 
@@ -62,6 +62,8 @@ export const fetchHistograms = (run: string, name: string): Promise<Histograms> 
   json(runAddress(run, `/histograms?name=${encodeURIComponent(name)}`));
 export const fetchDifference = (a: string, b: string): Promise<Difference[]> =>
   json(`api/diff?a=${encodeURIComponent(a)}&b=${encodeURIComponent(b)}`);
+
+export const fetchReports = (): Promise<Report[]> => json("api/reports");
 
 export const fetchTexts = (run: string, name: string): Promise<TextRecord[]> => json(runAddress(run, `/texts?name=${encodeURIComponent(name)}`));
 export const fetchTables = (run: string, name: string): Promise<TableRecord[]> => json(runAddress(run, `/tables?name=${encodeURIComponent(name)}`));

@@ -28,6 +28,12 @@ export interface RunSummary {
   advice?: Pick<Advice, "kind" | "severity"> | null;
 }
 
+export interface Score {
+  value: number;
+  low?: number;
+  high?: number;
+}
+
 export interface Checkpoint {
   step: number;
   commit: string;
@@ -35,9 +41,19 @@ export interface Checkpoint {
   tokens: number;
   message: string;
   metrics: Record<string, number | null>;
+  /** What it scored in each suite that it was evaluated with: suite, metric, value and the ends of its interval. */
+  evaluations: Record<string, Record<string, Score>>;
   bytes: number;
   refs: string[];
   load: Record<string, string>;
+}
+
+/** A page that a stage or a run has written. `of`: recipe and stage, or the run; `made`: seconds since 1970. */
+export interface Report {
+  title: string;
+  url: string;
+  of: string;
+  made: number;
 }
 
 export interface Advice {
@@ -56,6 +72,8 @@ export interface RunEvent {
 }
 
 export interface RunDetail extends Omit<RunSummary, "advice"> {
+  /** The share of the run that the server has read; below 1, what is said here is not all. */
+  read: number;
   metrics: string[];
   events: RunEvent[];
   resumed: { step: number; attempt: number; time: number }[];
@@ -90,10 +108,13 @@ export interface ImageRecord {
 
 export type XAxis = "step" | "tokens" | "epoch" | "time" | "relative";
 
-/** One metric of one run. */
+/** One metric of one run; the rest overrides what a query says for all. */
 export interface Line {
   run: string;
   metric: string;
+  from?: number | null;
+  to?: number | null;
+  width?: number;
 }
 
 export interface SeriesQuery {
@@ -113,6 +134,8 @@ export interface SeriesData {
   total: number;
   /** Where on x an attempt resumed. */
   marks: number[];
+  /** The share of the run that the server has read. Below 1 the curve is a sketch, to be asked for again. */
+  read: number;
   rawX: Float64Array;
   rawY: Float64Array;
   smoothX: Float64Array;

@@ -9,6 +9,7 @@ interface Head {
   ghost: number;
   total: number;
   marks: number[];
+  read: number;
 }
 
 const ALIGNMENT = 8; // bytes of a float64: views on the buffer must begin at a multiple of it
@@ -23,11 +24,12 @@ export function decodeSeries(buffer: ArrayBuffer): SeriesData[] {
     at += count * ALIGNMENT;
     return part;
   };
-  return heads.map(({ run, metric, total, marks, raw, smooth, ghost }) => ({
+  return heads.map(({ run, metric, total, marks, read, raw, smooth, ghost }) => ({
     run,
     metric,
     total,
     marks,
+    read,
     rawX: take(raw),
     rawY: take(raw),
     smoothX: take(smooth),

@@ -6,7 +6,7 @@ import { setZoom, useAxes } from "../state/axes";
 import { runsStore, useColours, useDetails } from "../state/runs";
 import { scheme } from "../state/settings";
 import { createStore, useStore } from "../state/store";
-import { metric as formatMetric, shortName } from "../text/format";
+import { metric as formatMetric, percent, shortName } from "../text/format";
 import { openCheckpoint } from "../run/checkpoint-state";
 import { compose, TOKENS } from "./compose";
 import { dataOf, makeFrame, type Shown } from "./frame";
@@ -175,6 +175,7 @@ export function Chart({ panel, runs, alone, onAlone }: ChartProps) {
   };
 
   const values = runs.slice(0, 3).map((run) => ({ run, value: summaries.get(run)?.last[panel.metrics[0]!] })).filter(({ value }) => value !== undefined);
+  const read = Math.min(1, ...[...series.values()].map((data) => data.read));
   const empty = !loading && !error && seen && width > 0 && scene.curves.length === 0;
   return (
     // The figure takes the focus so that arrows and + - 0 move the window without a mouse.
@@ -191,6 +192,7 @@ export function Chart({ panel, runs, alone, onAlone }: ChartProps) {
           </span>
         )}
         {panel.kind === "schedule" && <span class="key" aria-hidden="true"><i class="solid" />done <i class="dotted" />to come</span>}
+        {read < 1 && <span class="sketched" role="status" title="A long run is read for the first time. The curve is what is read and slices of the rest; single points, spikes among them, come as it goes on.">a sketch, {percent(read)} read</span>}
         <span class="now" aria-hidden="true">
           {values.map(({ run, value }) => <b key={run} style={{ color: colour(run) }}>{formatMetric(panel.metrics[0]!, value)}</b>)}
         </span>

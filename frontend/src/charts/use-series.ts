@@ -1,13 +1,18 @@
 /** The points that a chart needs: loaded for a window, then only the tails of runs that moved. */
 import { useEffect, useMemo, useReducer, useRef } from "preact/hooks";
-import { loadLine } from "../api/batch";
+import { loadLine, loadTail } from "../api/batch";
 import type { Line, SeriesData, SeriesQuery } from "../api/contract";
 import { appendTail } from "../api/series";
 import { runsStore } from "../state/runs";
 import { keyOf } from "./scene";
 
 const LIVE_PAUSE = 700; // ms between two tails of one chart; the first comes at once. Guess
+const REST = 20; // times as long as the frame with the last tails took, at least: drawing takes a twentieth of a processor
+const LONGEST = 3000; // ms; later than that it would not be live. Guess
 const THIN_AGAIN = 3; // a curve that has grown to this many points a bucket is loaded anew
+
+const SKETCHED = 600; // ms until a run that the server still reads is asked for again; guess
+const SHARE = 4; // times as long as an answer took, at least, so that drawing does not hold up reading; guess
 
 interface Loaded {
   series: ReadonlyMap<string, SeriesData>;
@@ -15,9 +20,15 @@ interface Loaded {
   error: string;
 }
 
+/** How long, in ms, until what has just changed is painted: longer where other work has the processors. */
+function frame(): Promise<number> {
+  const began = performance.now();
+  return new Promise((resolve) => requestAnimationFrame(() => requestAnimationFrame(() => resolve(performance.now() - began))));
+}
+
 export function useSeries(lines: readonly Line[], query: SeriesQuery, enabled: boolean): Loaded {
   const [, draw] = useReducer((count: number) => count + 1, 0);
-  const held = useRef({ query: "", series: new Map<string, SeriesData>(), loading: false, error: "", turn: 0, moment: 0 });
+  const held = useRef({ query: "", series: new Map<string, SeriesData>(), loading: false, error: "", turn: 0, moment: 0, took: 0, frame: 0 });
   const linesKey = lines.map(keyOf).join("\r");
   const queryKey = JSON.stringify(query);
 
@@ -73,18 +84,18 @@ export function useSeries(lines: readonly Line[], query: SeriesQuery, enabled: b
           const last = have?.rawX.at(-1);
           const whole = !have || last === undefined || again.has(line.run) || have.rawX.length > THIN_AGAIN * query.width;
           if (!whole && query.to !== null && last >= query.to) return have;
-          const data = await loadLine(line, whole ? query : { ...query, from: last });
-          return whole ? data : appendTail(have, data);
+          return whole ? loadLine(line, query) : appendTail(have, await loadTail(line, query, last));
         }),
       );
       if (turn !== state.turn) return;
       state.series = new Map(state.series);
       for (const result of loaded) if (result.status === "fulfilled") state.series.set(keyOf(result.value), result.value);
       draw(0);
+      void frame().then((took) => (state.frame = took));
     };
     const look = (): void => {
       if (timer || !names.some((name) => seen.get(name) !== stamp(name))) return;
-      timer = setTimeout(() => void fetchTails(), Math.max(0, held.current.moment + LIVE_PAUSE - Date.now()));
+      timer = setTimeout(() => void fetchTails(), Math.max(0, held.current.moment + Math.min(LONGEST, Math.max(LIVE_PAUSE, REST * held.current.frame)) - Date.now()));
     };
     const end = runsStore.subscribe(look);
     return () => {
@@ -93,6 +104,25 @@ export function useSeries(lines: readonly Line[], query: SeriesQuery, enabled: b
     };
   }, [linesKey, queryKey, enabled]);
 
+  // Of a long run that the server reads for the first time there are sketches, until all is read.
   const { series, loading, error } = held.current;
+  useEffect(() => {
+    const sketched = enabled ? lines.filter((line) => (series.get(keyOf(line))?.read ?? 1) < 1) : [];
+    if (!sketched.length) return undefined;
+    const state = held.current;
+    const { turn } = state;
+    const timer = setTimeout(() => {
+      const began = Date.now();
+      void Promise.allSettled(sketched.map((line) => loadLine(line, query))).then((results) => {
+        if (turn !== state.turn) return;
+        state.took = Date.now() - began;
+        state.series = new Map(state.series);
+        for (const result of results) if (result.status === "fulfilled") state.series.set(keyOf(result.value), result.value);
+        draw(0);
+      });
+    }, Math.max(SKETCHED, SHARE * state.took));
+    return () => clearTimeout(timer);
+  }, [series, linesKey, queryKey, enabled]);
+
   return useMemo(() => ({ series, loading, error }), [series, loading, error]);
 }

@@ -1,7 +1,7 @@
 /** One save beside the charts: its numbers, how to load it, what it writes, and another one to compare it with. */
-import { useState } from "preact/hooks";
+import { useEffect, useState } from "preact/hooks";
 import { markBest } from "../api/client";
-import type { Checkpoint } from "../api/contract";
+import type { Checkpoint, Score } from "../api/contract";
 import { refreshDetail, useColours, useDetail, useDetails } from "../state/runs";
 import { useQuery } from "../state/route";
 import { useVisible } from "../state/visible";
@@ -12,6 +12,8 @@ import { bytes, compact, metric as formatMetric, number, shortName } from "../te
 import { closeCheckpoint, compareWith } from "./checkpoint-state";
 import { formatSave, parseSave, type SaveReference } from "./save-reference";
 import { Generate } from "./generate";
+
+const EVALUATED = 2_000; // ms after which details that are shown count as old when a save is opened; guess
 
 export function CheckpointPanel() {
   const save = parseSave(useQuery("save"));
@@ -30,6 +32,8 @@ function Opened({ save }: { save: SaveReference }) {
   const colour = useColours();
   const [said, setSaid] = useState("");
   const best = checkpoint?.refs.includes("best") ?? false;
+  // What a save scored in an evaluation comes without a step of its run.
+  useEffect(() => refreshDetail(save.run, EVALUATED), [save.run, save.step]);
   const mark = (): void => {
     markBest(save.run, save.step).then(
       () => {
@@ -79,6 +83,7 @@ interface Side {
 
 function Compare({ first, second }: { first: Side; second: Side | null }) {
   const names = [...new Set([...Object.keys(first.checkpoint.metrics), ...Object.keys(second?.checkpoint.metrics ?? {})])].toSorted();
+  const scores = scoresOf([first.checkpoint, ...(second ? [second.checkpoint] : [])]);
   const facts: [string, (checkpoint: Checkpoint) => string][] = [
     ["epoch", ({ epoch }) => number(epoch)],
     ["tokens", ({ tokens }) => compact(tokens)],
@@ -110,6 +115,17 @@ function Compare({ first, second }: { first: Side; second: Side | null }) {
               </tr>
             );
           })}
+          {scores.map(({ suite, metric }) => {
+            const [a, b] = [first, second].map((side) => side?.checkpoint.evaluations[suite]?.[metric]);
+            return (
+              <tr key={`${suite} ${metric}`}>
+                <th>{metric} <span class="quiet">{suite}</span></th>
+                <td><ScoreText score={a} metric={metric} /></td>
+                {second && <td><ScoreText score={b} metric={metric} /></td>}
+                {second && <td class="quiet">{a && b ? `${b.value > a.value ? "+" : ""}${number(b.value - a.value)}` : ""}</td>}
+              </tr>
+            );
+          })}
           {facts.map(([name, show]) => (
             <tr key={name}>
               <th>{name}</th>
@@ -123,6 +139,20 @@ function Compare({ first, second }: { first: Side; second: Side | null }) {
       <OtherSave first={first.save} second={second?.save ?? null} />
     </>
   );
+}
+
+function scoresOf(checkpoints: readonly Checkpoint[]): { suite: string; metric: string }[] {
+  const found = new Map<string, { suite: string; metric: string }>();
+  for (const { evaluations } of checkpoints)
+    for (const [suite, metrics] of Object.entries(evaluations)) for (const metric of Object.keys(metrics)) found.set(`${suite}\n${metric}`, { suite, metric });
+  return [...found.values()];
+}
+
+/** A score and, small, the interval that it lies in. */
+function ScoreText({ score, metric }: { score: Score | undefined; metric: string }) {
+  if (!score) return <>–</>;
+  const { value, low, high } = score;
+  return <>{formatMetric(metric, value)}{low !== undefined && high !== undefined && <span class="quiet interval"> {formatMetric(metric, low)} to {formatMetric(metric, high)}</span>}</>;
 }
 
 function OtherSave({ first, second }: { first: SaveReference; second: SaveReference | null }) {

@@ -22,7 +22,7 @@ export function Saves({ detail }: { detail: RunDetail }) {
               {metrics.map((name) => <td key={name} class="figure">{name in save.metrics ? formatMetric(name, save.metrics[name]) : "–"}</td>)}
               <td class="figure">{bytes(save.bytes)}</td>
               <td>{save.refs.map((ref) => <span key={ref} class={`tag ${ref}`}>{ref}</span>)}</td>
-              <td>{Object.entries(save.load).map(([tool, command]) => <Copy key={tool} text={command} label={`Copy the ${tool} command`} />)}</td>
+              <td>{Object.entries(save.load).map(([tool, command]) => <span key={tool} class="load">{tool}<Copy text={command} label={`Copy the ${tool} command`} /></span>)}</td>
             </tr>
           ))}
         </tbody>

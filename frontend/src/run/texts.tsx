@@ -2,7 +2,7 @@
 import { useEffect, useRef, useState } from "preact/hooks";
 import { fetchEnvironment, fetchLog, fetchRecipe } from "../api/client";
 import type { RunDetail, RunEvent } from "../api/contract";
-import { diffLines } from "../text/diff";
+import { diffLines, folds, type DiffLine } from "../text/diff";
 import { Difference, RunSelect } from "../runs/difference";
 import { amend, useQuery } from "../state/route";
 import { runsStore } from "../state/runs";
@@ -26,11 +26,25 @@ export function Recipe({ run }: { run: string }) {
       {other && theirs.error && <p class="bad">{theirs.error}</p>}
       {other && <Difference a={other} b={run} results={false} />}
       <pre class="code" tabIndex={0} aria-label="Recipe">
-        {lines
-          ? lines.map(({ kind, text }, index) => <span key={index} class={kind}>{{ same: "  ", gone: "− ", new: "+ " }[kind]}{text}{"\n"}</span>)
-          : yaml(mine.value)}
+        {lines ? <DiffText lines={lines} /> : yaml(mine.value)}
       </pre>
     </section>
+  );
+}
+
+/** What differs, with some lines around it; what is the same is folded until somebody opens it. */
+function DiffText({ lines }: { lines: readonly DiffLine[] }) {
+  const [opened, setOpened] = useState<ReadonlySet<number>>(new Set());
+  return (
+    <>
+      {folds(lines).map(({ from, to, folded }) =>
+        folded && !opened.has(from) ? (
+          <button key={from} type="button" class="fold" onClick={() => setOpened(new Set([...opened, from]))}>{to - from} lines are the same</button>
+        ) : (
+          lines.slice(from, to).map(({ kind, text }, index) => <span key={from + index} class={kind}>{{ same: "  ", gone: "− ", new: "+ " }[kind]}{text}{"\n"}</span>)
+        ),
+      )}
+    </>
   );
 }
 
@@ -140,7 +154,11 @@ export function Pages({ detail }: { detail: RunDetail }) {
           {detail.pages.map(({ title }) => <button key={title} type="button" aria-pressed={title === page.title} onClick={() => amend({ page: title })}>{title}</button>)}
         </div>
       </div>
-      <iframe sandbox="allow-scripts" src={page.url.startsWith("/") ? page.url.slice(1) : page.url} title={page.title} referrerpolicy="no-referrer" />
+      <ReportFrame title={page.title} url={page.url} />
     </section>
   );
+}
+
+export function ReportFrame({ title, url }: { title: string; url: string }) {
+  return <iframe key={url} sandbox="allow-scripts" src={url.replace(/^\//, "")} title={title} referrerpolicy="no-referrer" />;
 }

@@ -3,7 +3,7 @@ import type { RunSummary, Value } from "../api/contract";
 import { fetchDifference } from "../api/client";
 import { runsStore, useColours } from "../state/runs";
 import { useStore } from "../state/store";
-import { plain as formatValue } from "../text/format";
+import { metric as formatMetric, plain as formatValue } from "../text/format";
 import { useAnswer, Waiting } from "../ui/answer";
 import { RunName } from "../ui/name";
 
@@ -45,12 +45,16 @@ export function Difference({ a, b, results }: { a: string; b: string; results: b
         {outcome.length > 0 && (
           <tbody>
             <tr class="part"><th colSpan={3}>newest values</th></tr>
-            {outcome.map(([name, x, y]) => <tr key={name}><th>{name}</th><td>{formatValue(x)}</td><td>{formatValue(y)}</td></tr>)}
+            {outcome.map(([name, x, y]) => <tr key={name}><th>{name}</th><td>{result(name, x)}</td><td>{result(name, y)}</td></tr>)}
           </tbody>
         )}
       </table>
     </div>
   );
+}
+
+function result(name: string, value: Value | undefined): string {
+  return typeof value === "number" ? formatMetric(name, value) : formatValue(value);
 }
 
 function Cell({ value }: { value: Value }) {

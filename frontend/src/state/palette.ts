@@ -25,9 +25,25 @@ export function hash(text: string): number {
   return value >>> 0;
 }
 
+const APART = 40; // degrees of hue that two runs' colours are apart while there is such a choice; guess
+
+/** 0 to 360 degrees of a #rrggbb colour. */
+export function hue(colour: string): number {
+  const [red, green, blue] = [1, 3, 5].map((at) => parseInt(colour.slice(at, at + 2), 16)) as [number, number, number];
+  const angle = Math.atan2(Math.sqrt(3) * (green - blue), 2 * red - green - blue);
+  return ((angle * 180) / Math.PI + 360) % 360;
+}
+
+/** Degrees between a place's hue and the nearest of those that are taken as often as any; 180 where none is. */
+function apart(place: number, uses: readonly number[], fewest: number): number {
+  const taken = uses.flatMap((count, other) => (count > fewest ? [hue(PALETTE[other]![0])] : []));
+  const own = hue(PALETTE[place]![0]);
+  return Math.min(180, ...taken.map((each) => 180 - Math.abs(180 - Math.abs(own - each))));
+}
+
 /**
- * A place in the palette for each name: the one its hash says, or the next that none of the names takes. Those in
- * `kept` stay what they are.
+ * A place in the palette for each name: the one its hash says where no other name has that or one like it, else what is
+ * farthest from those that are taken. Those in `kept` stay what they are.
  */
 export function assignColours(names: readonly string[], kept: Readonly<Record<string, number>>): Record<string, number> {
   const assigned: Record<string, number> = {};
@@ -42,8 +58,10 @@ export function assignColours(names: readonly string[], kept: Readonly<Record<st
   for (const name of names) {
     if (assigned[name] !== undefined) continue;
     const fewest = Math.min(...uses);
-    let place = hash(name) % PALETTE.length;
-    while (uses[place]! > fewest) place = (place + 1) % PALETTE.length;
+    const first = hash(name) % PALETTE.length;
+    const free = PALETTE.map((_, index) => (first + index) % PALETTE.length).filter((index) => uses[index] === fewest);
+    const room = (index: number): number => Math.min(APART, apart(index, uses, fewest));
+    const place = free.reduce((best, index) => (room(index) > room(best) ? index : best));
     assigned[name] = place;
     uses[place]!++;
   }

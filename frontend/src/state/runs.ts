@@ -107,6 +107,7 @@ async function readDetail(name: string): Promise<void> {
   try {
     const detail = await fetchRun(name);
     runsStore.set({ details: new Map(runsStore.get().details).set(name, detail) });
+    if (detail.read < 1) refreshDetail(name, SOON);
   } catch {
     asked.delete(name); // deleted, or the server is on its way out: what is shown stays, and is asked for again
   }

@@ -26,3 +26,22 @@ export function diffLines(before: string, after: string): DiffLine[] {
   }
   return lines;
 }
+
+const AROUND = 3; // lines that stay beside a difference, as `diff -u` has
+const LEAST = 5; // fewer are not worth folding; guess
+
+/** Stretches of lines, in order; those that are the same on both sides, but for some around each difference, are folded. */
+export function folds(lines: readonly DiffLine[]): { from: number; to: number; folded: boolean }[] {
+  const near = (index: number): boolean => {
+    for (let at = Math.max(0, index - AROUND); at <= Math.min(lines.length - 1, index + AROUND); at++) if (lines[at]!.kind !== "same") return true;
+    return false;
+  };
+  const found: { from: number; to: number; folded: boolean }[] = [];
+  for (let index = 0; index < lines.length; index++) {
+    const folded = !near(index);
+    const last = found.at(-1);
+    if (last?.folded === folded) last.to = index + 1;
+    else found.push({ from: index, to: index + 1, folded });
+  }
+  return found.map((each) => (each.to - each.from < LEAST ? { ...each, folded: false } : each));
+}
