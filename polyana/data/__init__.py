@@ -1,5 +1,6 @@
 """Token shards and the batches made of them."""
 
+from polyana.data.answers import AnswerBatch, AnswerSequences
 from polyana.data.batch import Batch
 from polyana.data.order import ShuffledOrder
 from polyana.data.packing import best_fit
@@ -9,6 +10,8 @@ from polyana.data.tokenise import VERSION, TokenData, tokenise, write_examples
 
 __all__ = [
     "VERSION",
+    "AnswerBatch",
+    "AnswerSequences",
     "Batch",
     "EvalSequences",
     "Packing",

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import accumulate
+from typing import Any, Self
 
 import torch
 
@@ -47,26 +48,36 @@ class Batch:
         """The lengths of all texts, in order."""
         return tuple(length for sequence in self.texts for length in sequence)
 
-    def micro_batches(self, size: int) -> list[Batch]:
+    @property
+    def after(self) -> tuple[int | None, ...]:
+        """For each text the number of the one that it goes on from; None where it stands alone. () when all do."""
+        return ()
+
+    def micro_batches(self, size: int) -> list[Self]:
         """The batch in parts of at most `size` sequences."""
-        parts = [self.texts[first : first + size] for first in range(0, len(self.texts), size)]
-        sizes = [sum(map(sum, part)) for part in parts]
-        columns = zip(*(torch.split(column, sizes) for column in self._columns()), strict=True)
-        return [Batch(*tensors, texts=part) for tensors, part in zip(columns, parts, strict=True)]  # type: ignore[misc]  # five columns, which mypy cannot count
+        parts = [slice(first, first + size) for first in range(0, len(self.texts), size)]
+        sizes = [sum(map(sum, self.texts[part])) for part in parts]
+        columns = [torch.split(column, sizes) for column in self._columns().values()]
+        return [
+            replace(self, **(dict(zip(self._columns(), tensors, strict=True)) | self._of_sequences(part)))
+            for tensors, part in zip(zip(*columns, strict=True), parts, strict=True)
+        ]
 
     def window(self, first: int, tokens: int) -> Batch:
         """The `tokens` tokens from place `first` on as one sequence; fewer at the end."""
         last = min(first + tokens, self.tokens)
         ends = list(accumulate(self.lengths))
         inside = [min(end, last) - max(end - length, first) for end, length in zip(ends, self.lengths, strict=True)]
-        tokens_N, targets, weight, position, document = (column[first:last] for column in self._columns())
-        return Batch(tokens_N, targets, weight, position, document, (tuple(length for length in inside if length > 0),))
+        columns = {name: column[first:last] for name, column in self._columns().items()}
+        return Batch(**columns, texts=(tuple(length for length in inside if length > 0),))
 
-    def to(self, device: torch.device) -> Batch:
-        tokens, targets, weight, position, document = (
-            column.to(device, non_blocking=True) for column in self._columns()
-        )
-        return Batch(tokens, targets, weight, position, document, self.texts)
+    def to(self, device: torch.device) -> Self:
+        return replace(self, **{name: each.to(device, non_blocking=True) for name, each in self._columns().items()})
 
-    def _columns(self) -> tuple[torch.Tensor, ...]:
-        return self.tokens_N, self.targets_N, self.weight_N, self.position_N, self.document_N
+    def _columns(self) -> dict[str, Any]:
+        names = ("tokens_N", "targets_N", "weight_N", "position_N", "document_N")
+        return {name: getattr(self, name) for name in names}
+
+    def _of_sequences(self, part: slice) -> dict[str, Any]:
+        """What the batch says of each sequence, for some of them."""
+        return {"texts": self.texts[part]}

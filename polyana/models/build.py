@@ -22,6 +22,7 @@ __all__ = [
     "head_weight",
     "hidden_matrices",
     "hidden_states",
+    "is_reward_model",
     "longest_text",
     "packs_texts",
     "save_model",
@@ -61,19 +62,28 @@ def build_model(config: ModelConfig, vocab_size: int, end_of_text: int, seed: in
     return model
 
 
-def hidden_states(model: Any, tokens_N: torch.Tensor, position_N: torch.Tensor, lengths: Sequence[int]) -> torch.Tensor:
-    """The states that the output layer reads, [N, D]; texts of `lengths` lie one behind the other, each seen alone.
+def hidden_states(
+    model: Any,
+    tokens_N: torch.Tensor,
+    position_N: torch.Tensor,
+    lengths: Sequence[int],
+    after: Sequence[int | None] = (),
+) -> torch.Tensor:
+    """The states that the output layer reads, [N, D]; texts of `lengths` lie one behind the other, each seen alone, or
+    with the earlier one that it goes on from (`after`, as in `packed_causal_attention`).
 
     Neither mask nor cache is passed, so transformers has nothing to guess packed texts from. A pretrained model that
     keeps an attention of its own is given one text at a time.
     """
     if not packs_texts(model):
         texts = torch.split(tokens_N, list(lengths))
-        return torch.cat(
-            [model.base_model(input_ids=text[None], use_cache=False).last_hidden_state[0] for text in texts]
-        )
+        trunks = [texts[trunk] if trunk is not None else texts[0][:0] for trunk in after or [None] * len(texts)]
+        whole = [torch.cat(parts)[None] for parts in zip(trunks, texts, strict=True)]
+        states = [model.base_model(input_ids=text, use_cache=False).last_hidden_state[0] for text in whole]
+        return torch.cat([each[len(trunk) :] for each, trunk in zip(states, trunks, strict=True)])
+    branches = {"after": tuple(after)} if after else {}
     output = model.base_model(
-        input_ids=tokens_N[None], position_ids=position_N[None], use_cache=False, lengths=tuple(lengths)
+        input_ids=tokens_N[None], position_ids=position_N[None], use_cache=False, lengths=tuple(lengths), **branches
     )
     return output.last_hidden_state[0]  # type: ignore[no-any-return]
 
@@ -89,8 +99,14 @@ def longest_text(model: Any) -> int:
 
 
 def head_weight(model: Any) -> torch.Tensor:
-    """The output layer's matrix, [V, D]."""
-    return model.get_output_embeddings().weight  # type: ignore[no-any-return]
+    """The output layer's matrix, [V, D]; of a reward model, which has one row, [1, D]."""
+    layer = model.score if is_reward_model(model) else model.get_output_embeddings()
+    return layer.weight  # type: ignore[no-any-return]
+
+
+def is_reward_model(model: Any) -> bool:
+    """Whether the model gives a text a score, as transformers' models for sequence classification do."""
+    return type(model).__name__.endswith("ForSequenceClassification")
 
 
 def transformer_blocks(model: Any) -> list[nn.Module]:

@@ -12,8 +12,9 @@ from polyana.models.build import head_weight, hidden_matrices
 __all__ = ["training_flops"]
 
 
-def training_flops(model: Any, lengths: Sequence[int], labelled: int) -> float:
-    """Floating point operations of a training step on texts of `lengths` tokens, `labelled` of which reach the head.
+def training_flops(model: Any, lengths: Sequence[int], labelled: int, after: Sequence[int | None] = ()) -> float:
+    """Floating point operations of a training step on texts of `lengths` tokens, `labelled` of which reach the head;
+    `after` as in `packed_causal_attention`.
 
     A multiply-add counts two; the backward pass twice the forward (Kaplan et al. 2020, section 2.1): 6 for each token
     and weight of a matrix product, 4 where the weight is frozen and has no gradient of its own, and 12 for each layer,
@@ -24,6 +25,7 @@ def training_flops(model: Any, lengths: Sequence[int], labelled: int) -> float:
     matrices = sum(_operations(weight) for weight in hidden_matrices(model))
     size = getattr(settings, "head_dim", None) or settings.hidden_size // settings.num_attention_heads
     pairs = sum(length * (length + 1) / 2 for length in lengths)
+    pairs += sum(length * lengths[trunk] for length, trunk in zip(lengths, after, strict=False) if trunk is not None)
     attention = 12 * settings.num_hidden_layers * settings.num_attention_heads * size * pairs
     return float(sum(lengths) * matrices + labelled * _operations(head_weight(model)) + attention)
 

@@ -1,5 +1,8 @@
 """Causal attention over texts that lie one behind the other, each attending to itself alone.
 
+A text may go on from an earlier one, its trunk, of which it sees everything: two answers to one prompt, say, each of
+which knows nothing of the other. So the prompt is computed once.
+
 Shapes: N tokens of all texts, H query heads, K key-value heads, G = H / K, D size of a head; of S texts of equal length
 T that follow one another, tile by tile, R rows of queries against the C keys that they may look at.
 """
@@ -32,9 +35,11 @@ def packed_causal_attention(
     *,
     scale: float,
     dropout: float = 0.0,
+    after: Sequence[int | None] = (),
 ) -> torch.Tensor:
     """softmax(scale Q K^T) V within each text, [N, H, D]; the texts have `lengths`, which add up to N.
 
+    `after`: for each text the number of its trunk, which stands before it and has none itself; () where none has one.
     `dropout`: share of attention weights set to zero, by torch's random numbers. Query head h reads key-value head
     h // G (Ainslie et al. 2023). Raises ValueError when the lengths do not add up.
     """
@@ -42,8 +47,28 @@ def packed_causal_attention(
         raise ValueError(f"texts of {sum(lengths)} tokens in all, but {query_HND.shape[1]} tokens to attend with")
     query_HND, key_KND = query_HND.to(value_KND.dtype), key_KND.to(value_KND.dtype)
     if query_HND.device.type == "cpu":
-        return _PackedCausalAttention.apply(query_HND, key_KND, value_KND, tuple(lengths), scale, dropout)  # type: ignore[no-any-return,no-untyped-call]
+        return _PackedCausalAttention.apply(query_HND, key_KND, value_KND, tuple(lengths), tuple(after), scale, dropout)  # type: ignore[no-any-return,no-untyped-call]
+    if any(trunk is not None for trunk in after):
+        own, whole, sizes = _written_out(lengths, after, query_HND.device)
+        query, key, value = (tensor[:, whole] for tensor in (query_HND, key_KND, value_KND))
+        return _on_gpu(query, key, value, sizes, scale, dropout)[own]
     return _on_gpu(query_HND, key_KND, value_KND, lengths, scale, dropout)
+
+
+def _written_out(
+    lengths: Sequence[int], after: Sequence[int | None], device: torch.device
+) -> tuple[torch.Tensor, torch.Tensor, list[int]]:
+    """(where each token stands when every text is written out with its trunk, which token stands there, the lengths of
+    the texts then)."""
+    ends = torch.tensor([0, *lengths]).cumsum(0).tolist()
+    own, whole, sizes = list[int](), list[int](), list[int]()
+    for text, trunk in enumerate(after):
+        before = range(ends[trunk], ends[trunk + 1]) if trunk is not None else range(0)
+        size = len(before) + lengths[text]
+        own += range(sum(sizes) + len(before), sum(sizes) + size)
+        whole += [*before, *range(ends[text], ends[text + 1])]
+        sizes.append(size)
+    return torch.tensor(own, device=device), torch.tensor(whole, device=device), sizes
 
 
 def attention_on(device: torch.device, dtype: torch.dtype, dropout: float) -> tuple[str, str]:
@@ -103,6 +128,7 @@ class _PackedCausalAttention(torch.autograd.Function):
         key_KND: torch.Tensor,
         value_KND: torch.Tensor,
         lengths: tuple[int, ...],
+        after: tuple[int | None, ...],
         scale: float,
         dropout: float,
     ) -> torch.Tensor:
@@ -110,25 +136,25 @@ class _PackedCausalAttention(torch.autograd.Function):
         output_NHD = query_HND.new_empty(tokens, heads, size)
         saved: list[torch.Tensor] = []
         with torch.autocast(query_HND.device.type, enabled=False):
-            for run in _runs(lengths):
-                query, key, value = (
-                    _gather(tensor, run, key_KND.shape[0]) for tensor in (query_HND, key_KND, value_KND)
-                )
-                key, value = key[:, 0], value[:, 0]
+            for run, trunk in _runs(lengths, after):
+                query = _gather(query_HND, run, key_KND.shape[0])
+                key, value = (_gather_seen(tensor, run, trunk) for tensor in (key_KND, value_KND))
                 saved += [query, key, value]
                 output = torch.empty_like(query)
+                before = trunk[2] if trunk else 0
                 for first, last in _tiles(run[2]):
-                    weights = _weights(query[:, :, first:last], key[:, :last], scale)
+                    seen_last = before + last
+                    weights = _weights(query[:, :, first:last], key[:, :seen_last], scale)
                     saved.append(weights)
                     if dropout:
                         kept = keep_mask(weights.shape, dropout, weights.device)
                         saved.append(kept)
                         weights = weights * kept.to(weights.dtype).mul_(1 / (1 - dropout))
-                    rows = torch.bmm(weights, value[:, :last])
+                    rows = torch.bmm(weights, value[:, :seen_last])
                     output[:, :, first:last] = rows.view(output[:, :, first:last].shape)
                 _scatter(output, run, output_NHD.transpose(0, 1))
         ctx.save_for_backward(*saved)
-        ctx.lengths, ctx.scale, ctx.dropout = lengths, scale, dropout
+        ctx.lengths, ctx.after, ctx.scale, ctx.dropout = lengths, after, scale, dropout
         ctx.shapes = query_HND.shape, key_KND.shape
         return output_NHD
 
@@ -139,37 +165,52 @@ class _PackedCausalAttention(torch.autograd.Function):
         grads = [grad_NHD.new_empty(tokens, count, size).transpose(0, 1) for count in (heads, kv_heads, kv_heads)]
         saved: Iterator[torch.Tensor] = iter(ctx.saved_tensors)
         with torch.autocast(grad_NHD.device.type, enabled=False):
-            for run in _runs(ctx.lengths):
+            for run, trunk in _runs(ctx.lengths, ctx.after):
                 query, key, value = next(saved), next(saved), next(saved)
+                before = trunk[2] if trunk else 0
                 grad = _gather(grad_NHD.transpose(0, 1), run, kv_heads)
                 grad_query = torch.empty_like(query)
                 grad_key, grad_value = (torch.zeros(key.shape, dtype=torch.float32) for _ in range(2))
                 for first, last in _tiles(run[2]):
+                    seen_last = before + last
                     weights = next(saved)
                     rows, queries = (tensor[:, :, first:last].flatten(1, 2) for tensor in (grad, query))
-                    slope = torch.bmm(rows, value[:, :last].mT)
+                    slope = torch.bmm(rows, value[:, :seen_last].mT)
                     seen = weights
                     if ctx.dropout:
                         kept = next(saved).to(weights.dtype).mul_(1 / (1 - ctx.dropout))
                         seen = weights * kept
                         slope.mul_(kept)
-                    grad_value[:, :last] += torch.bmm(seen.mT, rows)
+                    grad_value[:, :seen_last] += torch.bmm(seen.mT, rows)
                     slope = torch._softmax_backward_data(slope, weights, -1, weights.dtype).mul_(ctx.scale)
-                    grad_query[:, :, first:last] = torch.bmm(slope, key[:, :last]).view(
+                    grad_query[:, :, first:last] = torch.bmm(slope, key[:, :seen_last]).view(
                         grad_query[:, :, first:last].shape
                     )
-                    grad_key[:, :last] += torch.bmm(slope.mT, queries)
-                for part, whole in zip((grad_query, grad_key[:, None], grad_value[:, None]), grads, strict=True):
+                    grad_key[:, :seen_last] += torch.bmm(slope.mT, queries)
+                if trunk:  # whose own part is there already
+                    for part, whole in zip((grad_key, grad_value), grads[1:], strict=True):
+                        whole[:, trunk[0] : trunk[0] + before] += part[:, :before].to(whole.dtype)
+                own = (grad_query, grad_key[:, None, before:], grad_value[:, None, before:])
+                for part, whole in zip(own, grads, strict=True):
                     _scatter(part, run, whole)
-        return *grads, None, None, None
+        return *grads, None, None, None, None
 
 
-def _runs(lengths: Sequence[int]) -> Iterator[tuple[int, int, int]]:
-    """(first token, S, T) for every S texts of the same length T that follow one another."""
-    first = 0
-    for length, same in groupby(lengths):
+Run = tuple[int, int, int]
+"""(first token, S, T): S texts of the same length T that follow one another."""
+
+
+def _runs(lengths: Sequence[int], after: Sequence[int | None]) -> Iterator[tuple[Run, Run | None]]:
+    """All texts in runs, each with its trunk. One that has a trunk is a run of its own."""
+    trunks = after or [None] * len(lengths)
+    first, starts = 0, list[int]()
+    for (length, trunk), same in groupby(zip(lengths, trunks, strict=True)):
         count = len(list(same))
-        yield first, count, length
+        for run in (
+            [(first, count, length)] if trunk is None else [(first + i * length, 1, length) for i in range(count)]
+        ):
+            starts += range(run[0], run[0] + run[1] * length, length)
+            yield run, (starts[trunk], 1, lengths[trunk]) if trunk is not None else None
         first += count * length
 
 
@@ -180,7 +221,13 @@ def _tiles(length: int) -> Iterator[tuple[int, int]]:
         yield first, min(first + size, length)
 
 
-def _gather(tensor_HND: torch.Tensor, run: tuple[int, int, int], kv_heads: int) -> torch.Tensor:
+def _gather_seen(tensor_KND: torch.Tensor, run: Run, trunk: Run | None) -> torch.Tensor:
+    """What the run's queries may see of keys or values, [S K, T, D], those of its trunk before its own."""
+    own = _gather(tensor_KND, run, tensor_KND.shape[0])[:, 0]
+    return own if trunk is None else torch.cat([_gather(tensor_KND, trunk, tensor_KND.shape[0])[:, 0], own], 1)
+
+
+def _gather(tensor_HND: torch.Tensor, run: Run, kv_heads: int) -> torch.Tensor:
     """The run's part as [S K, G, T, D], contiguous, so that all heads of all its texts are one batched product."""
     first, count, length = run
     heads, _, size = tensor_HND.shape
@@ -188,7 +235,7 @@ def _gather(tensor_HND: torch.Tensor, run: tuple[int, int, int], kv_heads: int) 
     return part.reshape(count * kv_heads, heads // kv_heads, length, size).contiguous()
 
 
-def _scatter(part: torch.Tensor, run: tuple[int, int, int], tensor_HND: torch.Tensor) -> None:
+def _scatter(part: torch.Tensor, run: Run, tensor_HND: torch.Tensor) -> None:
     """Put [S K, G, T, D] where `_gather` took it from."""
     first, count, length = run
     heads, _, size = tensor_HND.shape
@@ -226,13 +273,15 @@ def _attend(
     dropout: float = 0.0,
     scaling: float | None = None,
     lengths: Sequence[int] | None = None,
+    after: Sequence[int | None] = (),
     **_: Any,
 ) -> tuple[torch.Tensor, None]:
     """The form in which transformers calls attention: [1, H, N, D] in, [1, N, H, D] out."""
     if lengths is None or attention_mask is not None or query.shape[0] != 1:
         raise ValueError("packed attention needs one row of tokens, the lengths of its texts and no mask")
     scale = scaling if scaling is not None else query.shape[-1] ** -0.5
-    return packed_causal_attention(query[0], key[0], value[0], lengths, scale=scale, dropout=dropout)[None], None
+    output = packed_causal_attention(query[0], key[0], value[0], lengths, scale=scale, dropout=dropout, after=after)
+    return output[None], None
 
 
 def register_with_transformers() -> None:

@@ -101,3 +101,59 @@ def test_the_self_test_finds_texts_that_see_each_other(architecture, monkeypatch
     monkeypatch.setattr(packed_attention, "_runs", lambda lengths: iter([(0, 1, sum(lengths))]))
     with pytest.raises(PolyanaError, match="see each other on this cpu"):
         check_packing(model)
+
+
+# Texts that go on from others
+
+BRANCHED = (40, 30, 7, 300, 12, 290, 290, 5, 64)
+AFTER = (None, 0, 0, None, None, 3, 3, None, 7)
+
+
+def written_out(tensor, lengths, after):
+    """Each text with its trunk before it, by hand."""
+    texts = tensor.split(list(lengths), dim=1)
+    return [torch.cat([texts[trunk], text], 1) if trunk is not None else text
+            for text, trunk in zip(texts, after, strict=True)]  # fmt: skip
+
+
+@pytest.mark.parametrize("kv_heads", [6, 2])
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.bfloat16, 2e-2)])
+def test_a_text_that_goes_on_from_another_sees_it_and_no_sibling(kv_heads, dtype, tolerance):
+    torch.manual_seed(kv_heads)
+    tensors = [torch.randn(heads, sum(BRANCHED), 16) for heads in (6, kv_heads, kv_heads)]
+    slope = torch.randn(sum(BRANCHED), 6, 16).to(dtype)
+    ours = [tensor.to(dtype).requires_grad_() for tensor in tensors]
+    output = packed_causal_attention(*ours, BRANCHED, scale=0.3, after=AFTER)
+    output.backward(slope)
+    true = [tensor.detach().double().requires_grad_() for tensor in ours]
+    each = [
+        F.scaled_dot_product_attention(*part, is_causal=True, scale=0.3, enable_gqa=True)[:, -length:]
+        for *part, length in zip(*(written_out(one, BRANCHED, AFTER) for one in true), BRANCHED, strict=True)
+    ]
+    expected = torch.cat(each, 1).transpose(0, 1)
+    expected.backward(slope.double())
+    for mine, theirs in ((output, expected), *((a.grad, b.grad) for a, b in zip(ours, true, strict=True))):
+        assert (mine.double() - theirs).norm() / theirs.norm() < tolerance
+
+
+def test_what_a_gpu_would_be_given_is_the_same():
+    own, whole, sizes = packed_attention._written_out(BRANCHED, AFTER, torch.device("cpu"))
+    tensors = [torch.randn(2, sum(BRANCHED), 8) for _ in range(3)]
+    found = packed_attention._on_gpu(*(tensor[:, whole] for tensor in tensors), sizes, 0.3, 0.0)[own]
+    assert torch.allclose(found, packed_causal_attention(*tensors, BRANCHED, scale=0.3, after=AFTER), atol=1e-5)
+
+
+@pytest.mark.parametrize("architecture", ["gpt2", "llama"])
+def test_a_model_computes_a_branch_as_if_its_trunk_stood_before_it(architecture):
+    config = ModelConfig(architecture=architecture, layers=2, width=32, heads=4, context=64, dropout=0)
+    model = build_model(config, 100, 0, 3)
+    trunk, *answers = (torch.arange(length) * 7 % 100 for length in (20, 9, 30))
+    tokens = torch.cat([trunk, *answers])
+    positions = torch.cat([torch.arange(20), torch.arange(20, 29), torch.arange(20, 50)])
+    found = hidden_states(model, tokens, positions, (20, 9, 30), (None, 0, 0))
+    for answer, ours in zip(answers, found[20:].split([9, 30]), strict=True):
+        whole = torch.cat([trunk, answer])
+        alone = hidden_states(model, whole, torch.arange(len(whole)), (len(whole),))
+        assert torch.allclose(ours, alone[20:], atol=1e-5)
+    with writing(model):  # whose attention is not ours, so it is given one text at a time
+        assert torch.allclose(hidden_states(model, tokens, positions, (20, 9, 30), (None, 0, 0)), found, atol=1e-5)
