@@ -41,15 +41,20 @@ from polyana.storage import (
     write_json,
 )
 from polyana.tasks import (
+    REFERENCE_VERSION,
     START_VERSION,
     UNITS_VERSION,
+    AnswersConfig,
     FineTuneConfig,
     LanguageModelTask,
+    PreferenceConfig,
     PretrainConfig,
     SftConfig,
     TrainingStageConfig,
     TranslateConfig,
+    build_answers,
     build_examples,
+    build_reference,
     build_start,
     build_units,
     learned_texts,
@@ -305,6 +310,38 @@ class Pipeline:
         making = Making("examples", examples.VERSION, config.examples_identity(), inputs)
         return self._step("examples", making, fill)
 
+    def answers(self, name: str, config: AnswersConfig) -> Step:
+        """Tokens of judged answers, in the base's own, with a report of what they are like."""
+        base, where = self.start(name, config), partial(self.recipe.where, name)
+        inputs = example_inputs(config, self.recipe.base, self.digests, where)
+        inputs["base"] = base.making.fingerprint
+
+        def fill(directory: Path) -> None:
+            below = self.store.get(base).directory
+            with _blaming(where()):
+                report = build_answers(config, self.recipe.base, below, directory)
+            self._tell(examples.report_lines(report)[1:])
+            self._tell(examples.preference_report_lines(report["preferences"]))
+
+        making = Making("answers", examples.PREFERENCES_VERSION, config.answers_identity(), inputs)
+        return self._step("answers", making, fill)
+
+    def reference(self, name: str, config: PreferenceConfig, items: Step) -> Step:
+        """The same with what the reference, which is the base, makes of each answer."""
+        base = self.start(name, config)
+        inputs = {"answers": items.making.fingerprint, "base": base.making.fingerprint}
+        settings = {"precision": choose_precision(config.train.precision).format}
+        making = Making("reference", REFERENCE_VERSION, settings, inputs)
+
+        def fill(directory: Path) -> None:
+            data, below = self.store.get(items).directory, self.store.get(base).directory
+            workshop = self.home / "reference" / making.fingerprint[:16]
+            workshop.parent.mkdir(parents=True, exist_ok=True)
+            with locked(workshop.with_suffix(".lock"), "these log-probabilities are being computed by another process"):
+                build_reference(config, data, below, workshop, directory, self.console)
+
+        return self._step("reference", making, fill)
+
     def parallel(self, name: str, config: TranslateConfig) -> Step:
         """Parallel text, cleaned and split; made once for all stages that read the same."""
         cache, where = self.home / "packages", partial(self.recipe.where, name)
@@ -342,6 +379,13 @@ class Pipeline:
         if isinstance(config, TranslateConfig):
             text, shards = self.parallel(name, config), self.units(name, config)
             return {"start": self.start(name, config), "text": text, "data": shards}
+        if isinstance(config, AnswersConfig):
+            items = self.answers(name, config)
+            if isinstance(config, PreferenceConfig) and config.chosen_reference == "stored":
+                return {
+                    "start": self.start(name, config), "items": items, "data": self.reference(name, config, items)
+                }  # fmt: skip
+            return {"start": self.start(name, config), "data": items}
         assert isinstance(config, PretrainConfig)
         return {"data": self.tokens(config), "start": self.step(config.tokenizer), "baseline": self.baseline(config)}
 

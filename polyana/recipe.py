@@ -12,7 +12,7 @@ from polyana.config import KeyPath, Source, closest, dump_yaml, read_config, rea
 from polyana.corpus import ClassifierConfig, CorpusConfig, NgramsConfig, QualityConfig
 from polyana.errors import Problem, UserError
 from polyana.storage import fingerprint
-from polyana.tasks import PretrainConfig, SftConfig, TranslateConfig
+from polyana.tasks import PreferenceConfig, PretrainConfig, SftConfig, TranslateConfig
 from polyana.tokenizer import TokenizerConfig
 
 __all__ = ["KINDS", "Recipe", "StageConfig", "load_recipe"]
@@ -26,6 +26,7 @@ StageConfig = (
     | PretrainConfig
     | SftConfig
     | TranslateConfig
+    | PreferenceConfig
 )
 
 KINDS: dict[str, type[StageConfig]] = {
@@ -37,6 +38,7 @@ KINDS: dict[str, type[StageConfig]] = {
     "pretrain": PretrainConfig,
     "sft": SftConfig,
     "translate": TranslateConfig,
+    "preference": PreferenceConfig,
 }
 """What a stage can be; the name stands in the recipe under `kind`."""
 

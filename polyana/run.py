@@ -13,6 +13,9 @@
     parallel    aligned files -> sentences, a reason for every drop    polyana/parallel/
     units       both, base  -> shards of questions and translations    polyana/tasks/translate.py, data/
     translate   both        -> a model or an adapter, and its scores   polyana/tasks/, evaluate/, train/, registry/
+    answers     rows, base  -> shards of judged answers, their report  polyana/examples/, tasks/answers.py
+    reference   both        -> the base's log-probability of each      polyana/tasks/reference.py
+    preference  both        -> a model or an adapter, aligned          polyana/tasks/, losses/, train/, registry/
 
 What a stage makes is found again by a hash of its settings, its inputs and its code's version; only what is missing,
 has changed or is damaged is made again (polyana/storage/artifact.py).

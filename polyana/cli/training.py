@@ -115,10 +115,16 @@ def _show_summary(summary: dict[str, Any], home: Path, wall_seconds: float) -> N
     table = Table(title=summary["run"], title_justify="left", show_header=False)
     table.add_row("steps", f"{summary['steps']:,} (best at {summary['best_step']:,})")
     if "eval/loss" in metrics:
-        table.add_row("eval loss", f"{metrics['eval/loss']:.4f} nats per token")
+        unit = " nats per token" if "eval/perplexity" in metrics else ""
+        table.add_row("eval loss", f"{metrics['eval/loss']:.4f}{unit}")
         if fine_tuned:
             table.add_row("  the base's", f"{dict(read_curves(run.metrics)['eval/loss'])[0]:.4f}")
+    if "eval/perplexity" in metrics:
         table.add_row("perplexity", f"{metrics['eval/perplexity']:.1f}")
+    if "eval/rewards/accuracies" in metrics:
+        table.add_row("held-out accuracy", f"{metrics['eval/rewards/accuracies']:.1%}")
+    if "eval/rewards/margins" in metrics:
+        table.add_row("  margin", f"{metrics['eval/rewards/margins']:.3f}")
     if "eval/bits_per_byte" in metrics:
         table.add_row("bits per byte", f"{metrics['eval/bits_per_byte']:.3f}")
     if summary.get("trigram_bits_per_byte") is not None:

@@ -3,11 +3,16 @@
 from polyana.examples.build import VERSION, Example, examples
 from polyana.examples.config import ExamplesConfig, ExampleSource, TemplateConfig
 from polyana.examples.conversation import BadRow, Conversation, PlainText, conversation_of
+from polyana.examples.preference import Preference, preferences_of
+from polyana.examples.preference_build import PREFERENCES_VERSION, Item, preference_items
+from polyana.examples.preference_config import PreferencesConfig, PreferenceSource
+from polyana.examples.preference_report import auc, preference_report, preference_report_lines
 from polyana.examples.report import ExamplesReport, SourceReport, report_lines
 from polyana.examples.rows import SourceRow, example_inputs, read_rows, template_inputs
 from polyana.examples.template import ChatTemplate, Written, question
 
 __all__ = [
+    "PREFERENCES_VERSION",
     "VERSION",
     "BadRow",
     "ChatTemplate",
@@ -16,14 +21,23 @@ __all__ = [
     "ExampleSource",
     "ExamplesConfig",
     "ExamplesReport",
+    "Item",
     "PlainText",
+    "Preference",
+    "PreferenceSource",
+    "PreferencesConfig",
     "SourceReport",
     "SourceRow",
     "TemplateConfig",
     "Written",
+    "auc",
     "conversation_of",
     "example_inputs",
     "examples",
+    "preference_items",
+    "preference_report",
+    "preference_report_lines",
+    "preferences_of",
     "question",
     "read_rows",
     "report_lines",

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -12,9 +12,11 @@ from polyana.config import Config, KeyPath, Share, closest
 from polyana.corpus import SourceConfig
 from polyana.examples.named_templates import NAMED
 
-__all__ = ["FORMS", "ExampleSource", "ExamplesConfig", "TemplateConfig"]
+__all__ = ["FORMS", "ExampleSource", "ExamplesConfig", "Forms", "TemplateConfig", "same_names"]
 
-FORMS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
+Forms = dict[str, tuple[tuple[str, ...], tuple[str, ...]]]
+
+FORMS: Forms = {
     "messages": (("messages",), ("tools", "system")),
     "sharegpt": (("conversations",), ("tools", "system")),
     "alpaca": (("instruction", "output"), ("input", "system", "history")),
@@ -26,6 +28,9 @@ FORMS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
 
 class ExampleSource(Config):
     """One place examples come from: files, a data set of the Hugging Face Hub, or a pip package of text."""
+
+    forms: ClassVar[Forms] = FORMS
+    example: ClassVar[str] = "prompt: ..., completion: ..."  # columns that a letter advises
 
     path: str | None = Field(
         None,
@@ -55,8 +60,8 @@ class ExampleSource(Config):
         if self.hub is not None and self.hub.partition("@")[0].count("/") != 1:
             yield ("hub",), f"`hub: {self.hub}` should be `org/name` or `org/name@revision`"
         yield from self.files_config.problems()
-        forms = [form for form in FORMS if self.form in ("auto", form)]
-        known = [*dict.fromkeys(name for form in forms for names in FORMS[form] for name in names), "weight"]
+        forms = [form for form in self.forms if self.form in ("auto", form)]
+        known = [*dict.fromkeys(name for form in forms for names in self.forms[form] for name in names), "weight"]
         for name in self.columns:
             if name not in known:
                 what = "is not a column of ours" if self.form == "auto" else f"is no column of `form: {self.form}`"
@@ -129,12 +134,17 @@ class ExamplesConfig(TemplateConfig):
 
     def problems(self) -> Iterator[tuple[KeyPath, str]]:
         yield from super().problems()
-        labels: set[str] = set()
-        for index, source in enumerate(self.data):
-            if source.label in labels:
-                yield (
-                    ("data", index),
-                    f"two of the data are called `{source.label}`; give one of them another `name: ...`, or their "
-                    "examples could not be told apart",
-                )
-            labels.add(source.label)
+        yield from same_names(self.data)
+
+
+def same_names(data: Sequence[ExampleSource]) -> Iterator[tuple[KeyPath, str]]:
+    """What is wrong where two sources have one name."""
+    labels: set[str] = set()
+    for index, source in enumerate(data):
+        if source.label in labels:
+            yield (
+                ("data", index),
+                f"two of the data are called `{source.label}`; give one of them another `name: ...`, or their "
+                "examples could not be told apart",
+            )
+        labels.add(source.label)

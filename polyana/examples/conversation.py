@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from math import isfinite
 from typing import Any, Literal
 
 from polyana.config import closest
-from polyana.examples.config import FORMS, ExampleSource
+from polyana.examples.config import ExampleSource
 
-__all__ = ["BadRow", "Conversation", "PlainText", "conversation_of"]
+__all__ = ["BadRow", "Conversation", "PlainText", "conversation_of", "messages_of", "values_of", "weight_of"]
 
 ROLES = {
     "user": "user", "human": "user",
@@ -61,21 +61,15 @@ def conversation_of(
     A message's own `weight` (as OpenAI's format has it) or `train: false` multiplies the row's weight, which
     multiplies the source's.
     """
-    form = _form_of(row, source)
-    values = {name: row[source.column(name)] for names in FORMS[form] for name in names if source.column(name) in row}
-    values = {name: value for name, value in values.items() if value is not None}
-    for name in FORMS[form][0]:
-        if name not in values:
-            raise BadRow(f"has no `{source.column(name)}`", f"; its columns are {_names(row)}")
-    weight = source.weight * _weight(row.get(source.columns["weight"]) if "weight" in source.columns else 1.0)
+    form, values = values_of(row, source)
+    weight = weight_of(row, source)
     if form == "text":
         text = _text(values["text"], source.column("text"))
         if not text.strip():
             raise BadRow("the text is empty")
         return PlainText(text, weight)
-    said = [_message(number, message) for number, message in enumerate(_messages(values, form, source), 1)]
+    said = messages_of(_messages(values, form, source))
     messages = [message for message, _ in said]
-    _check_order(messages)
     asked = max((index for index, message in enumerate(messages) if message["role"] == "user"), default=0)
     weights = [
         weight * own if message["role"] == "assistant" and (turns == "all" or index > asked) else 0.0
@@ -86,18 +80,40 @@ def conversation_of(
     return Conversation(messages, weights, _tools(values.get("tools")))
 
 
+def messages_of(given: Iterable[Any]) -> list[tuple[dict[str, Any], float]]:
+    """Messages as chat templates take them, each with its own weight, which end with the assistant. Raises BadRow."""
+    said = [_message(number, message) for number, message in enumerate(given, 1)]
+    _check_order([message for message, _ in said])
+    return said
+
+
+def values_of(row: dict[str, Any], source: ExampleSource) -> tuple[str, dict[str, Any]]:
+    """The form of a row, and what it says by our names of columns. Raises BadRow where one is missing."""
+    form = _form_of(row, source)
+    needed, others = source.forms[form]
+    values = {name: row[source.column(name)] for name in (*needed, *others) if source.column(name) in row}
+    values = {name: value for name, value in values.items() if value is not None}
+    for name in needed:
+        if name not in values:
+            raise BadRow(f"has no `{source.column(name)}`", f"; its columns are {_names(row)}")
+    return form, values
+
+
+def weight_of(row: dict[str, Any], source: ExampleSource) -> float:
+    """What a row of the source counts. Raises BadRow."""
+    return source.weight * _weight(row.get(source.columns["weight"]) if "weight" in source.columns else 1.0)
+
+
 def _form_of(row: dict[str, Any], source: ExampleSource) -> str:
     if source.form != "auto":
         return source.form
     mapped = set(source.columns) - {"weight"}
-    for form, (needed, others) in FORMS.items():
+    for form, (needed, others) in source.forms.items():
         if mapped <= {*needed, *others} and all(row.get(source.column(name)) is not None for name in needed):
             return form
     for name in (source.columns[name] for name in source.columns if source.columns[name] not in row):
         raise BadRow(f"has no `{name}`", closest(name, list(row)) or f"; its columns are {_names(row)}")
-    raise BadRow(
-        "fits none of the forms", f": its columns are {_names(row)}; write `columns: {{prompt: ..., completion: ...}}`"
-    )
+    raise BadRow("fits none of the forms", f": its columns are {_names(row)}; write `columns: {{{source.example}}}`")
 
 
 def _names(row: dict[str, Any]) -> str:
@@ -109,7 +125,7 @@ def _messages(values: dict[str, Any], form: str, source: ExampleSource) -> Itera
     if system := values.get("system"):
         yield {"role": "system", "content": system}
     if form in ("messages", "sharegpt"):
-        name = FORMS[form][0][0]
+        name = source.forms[form][0][0]
         yield from _list(values[name], source.column(name))
     elif form == "alpaca":
         for pair in _list(values.get("history", []), source.column("history")):

@@ -24,6 +24,7 @@ from polyana.corpus import (
 from polyana.errors import Problem, UserError
 from polyana.examples.config import ExamplesConfig, ExampleSource, TemplateConfig
 from polyana.examples.named_templates import NAMED
+from polyana.examples.preference_config import PreferencesConfig
 from polyana.storage import ContentDigests
 
 __all__ = ["SourceRow", "example_inputs", "read_rows", "template_inputs"]
@@ -50,7 +51,7 @@ class SourceRow:
 
 
 def example_inputs(
-    config: ExamplesConfig, base: Path, digests: ContentDigests, where: Callable[..., str]
+    config: ExamplesConfig | PreferencesConfig, base: Path, digests: ContentDigests, where: Callable[..., str]
 ) -> dict[str, Any]:
     """What examples are made from: content hashes of files, commits of data sets, versions of packages.
 

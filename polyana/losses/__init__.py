@@ -20,9 +20,14 @@ from polyana.losses.preference import (
     robust_dpo,
     simpo,
 )
+from polyana.losses.preference_config import DpoConfig, KtoConfig, PairLossConfig, PreferenceLossConfig
 
 __all__ = [
     "Answers",
+    "DpoConfig",
+    "KtoConfig",
+    "PairLossConfig",
+    "PreferenceLossConfig",
     "answer_log_probs",
     "bradley_terry",
     "cpo",

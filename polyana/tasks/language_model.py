@@ -30,6 +30,7 @@ from polyana.train import (
     Precision,
     SaveConfig,
     SumOver,
+    SumOverBatch,
     TrackConfig,
     TrainConfig,
     TrainingPlan,
@@ -146,6 +147,9 @@ class LanguageModelTask:
     def batch(self, first: int, count: int) -> Batch:
         return self._sequences.batch(first, count)
 
+    def foresee(self, sum_over_batch: SumOverBatch) -> None:
+        pass
+
     def loss(self, batch: Batch) -> LossOutput:
         hidden_ND = hidden_states(self.model, batch.tokens_N, batch.position_N, batch.lengths)
         targets_N, weight_N, labelled = batch.targets_N, batch.weight_N, batch.labelled
@@ -174,7 +178,7 @@ class LanguageModelTask:
         return replace(found, rest=found.rest + head)
 
     def flops(self, batch: Batch) -> float:
-        return training_flops(self.model, batch.lengths, batch.labelled)
+        return training_flops(self.model, batch.lengths, batch.labelled, batch.after)
 
     def describe(self, batch: Batch) -> str:
         ids = self._sequences.shards.ids(set(batch.document_N.tolist()))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -82,7 +82,8 @@ class TrainingStep:
         for group in self._optimizer.param_groups:
             group["lr"] = lr
         self._task.model.train()
-        sums, added = self._backward(parts, loss_scale)
+        self._task.foresee(lambda compute: self._sum_over(parts, compute))
+        sums, added, more = self._backward(parts, loss_scale)
         total, count, tokens, flops = sums
         gradients = [parameter.grad for parameter in self._task.model.parameters() if parameter.grad is not None]
         divisor = count * loss_scale / self._strategy.averaged_over
@@ -104,6 +105,7 @@ class TrainingStep:
         metrics = {
             "train/loss": total / count,
             **{name: term / count for name, term in added.items()},
+            **{name: part / whole for name, (part, whole) in more.items() if whole},
             "train/grad_norm": norm,
             "train/lr": lr,
             "train/tokens_per_second": tokens / seconds,
@@ -124,9 +126,11 @@ class TrainingStep:
 
     def _backward(
         self, parts: list[tuple[Batch, bool]], loss_scale: float
-    ) -> tuple[tuple[float, ...], dict[str, float]]:
-        """Gradients of all parts, summed. Over all ranks: loss, what it sums over, tokens, flops; what was added."""
+    ) -> tuple[tuple[float, ...], dict[str, float], dict[str, tuple[float, float]]]:
+        """Gradients of all parts, summed. Over all ranks: loss, what it sums over, tokens, flops; what was added; the
+        task's metrics."""
         sums, added, trouble = [0.0] * 4, dict[str, float](), None
+        more = dict[str, tuple[float, float]]()
         with self._strategy.accumulating():
             for number, (part, counts) in enumerate(parts):
                 with self._strategy.exchanging(last=number == len(parts) - 1):
@@ -137,14 +141,35 @@ class TrainingStep:
                     scale = torch.full_like(output.total, loss_scale if counts else 0.0)
                     output.total.backward(scale)  # type: ignore[no-untyped-call]
                 if counts:
-                    figures = value, output.count, part.tokens, self._task.flops(part)
+                    figures = value, output.count, float(part.tokens), self._task.flops(part)
                     sums = [so_far + more for so_far, more in zip(sums, figures, strict=True)]
                 for name, term in output.added.items():
                     added[name] = added.get(name, 0.0) + float(term) * counts
-        sums[:] = self._world.sum(*sums, *added.values())
+                for name, (above, below) in output.metrics.items():
+                    so_far = more.get(name, (0.0, 0.0))
+                    more[name] = so_far[0] + above * counts, so_far[1] + below * counts
+        told = [figure for pair in more.values() for figure in pair]
+        sums[:] = self._world.sum(*sums, *added.values(), *told)
         if not math.isfinite(sums[0]):
             raise NotFinite(next(filter(None, self._world.gather(trouble))))
-        return tuple(sums[:4]), dict(zip(added, sums[4:], strict=True))
+        told = sums[4 + len(added) :]
+        return (
+            tuple(sums[:4]),
+            dict(zip(added, sums[4:], strict=False)),
+            dict(zip(more, zip(told[::2], told[1::2], strict=True), strict=True)),
+        )
+
+    def _sum_over(
+        self, parts: list[tuple[Batch, bool]], compute: Callable[[Batch], Sequence[float]]
+    ) -> tuple[float, ...]:
+        """The sum of `compute` over the parts that count, of all ranks."""
+        total: list[float] = []
+        with torch.no_grad(), self._precision.autocast():
+            for part, counts in parts:
+                figures = self._strategy.run(compute, part.to(self._precision.device))
+                total = total or [0.0] * len(figures)
+                total = [so_far + more * counts for so_far, more in zip(total, figures, strict=True)]
+        return self._world.sum(*total)
 
     def _loss(self, part: Batch) -> LossOutput:
         def compute(part: Batch) -> tuple[torch.Tensor, LossOutput]:

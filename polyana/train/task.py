@@ -13,9 +13,10 @@ from polyana.data import Batch
 from polyana.models import Activations
 from polyana.train.precision import Precision
 
-__all__ = ["LossOutput", "SumOver", "Task"]
+__all__ = ["LossOutput", "SumOver", "SumOverBatch", "Task"]
 
 SumOver = Callable[[Sequence[Any], Callable[[Any], Sequence[float]]], Sequence[float]]
+SumOverBatch = Callable[[Callable[[Batch], Sequence[float]]], Sequence[float]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,11 +25,13 @@ class LossOutput:
     makes gradient accumulation equal to a big batch.
 
     `added`: the terms of `total` that are learned but are not the loss that is reported, as {"train/z_loss": sum}.
+    `metrics`: what else is to be told of the batch, each a sum and what that is divided by; always the same names.
     """
 
     total: torch.Tensor
     count: float
     added: Mapping[str, torch.Tensor] = field(default_factory=dict)
+    metrics: Mapping[str, tuple[float, float]] = field(default_factory=dict)
 
     @property
     def reported(self) -> torch.Tensor:
@@ -61,6 +64,14 @@ class Task(Protocol):
 
     def batch(self, first: int, count: int) -> Batch:
         """The training sequences numbered from `first` on; a pure function of its arguments and the seed."""
+
+    def foresee(self, sum_over_batch: SumOverBatch) -> None:
+        """Find out what the loss of each part needs to know of the whole batch, which comes next; for most tasks
+        nothing.
+
+        `sum_over_batch(compute)` gives the sum of `compute(part)` over all parts, of all ranks, figure by figure; the
+        model is only used in there, and nothing has a gradient.
+        """
 
     def loss(self, batch: Batch) -> LossOutput:
         """The loss of a part of a batch, with its graph."""
