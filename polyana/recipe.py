@@ -12,7 +12,7 @@ from polyana.config import KeyPath, Source, closest, dump_yaml, read_config, rea
 from polyana.corpus import ClassifierConfig, CorpusConfig, NgramsConfig, QualityConfig
 from polyana.errors import Problem, UserError
 from polyana.storage import fingerprint
-from polyana.tasks import PreferenceConfig, PretrainConfig, SftConfig, TranslateConfig
+from polyana.tasks import PreferenceConfig, PretrainConfig, RewardConfig, SftConfig, TranslateConfig
 from polyana.tokenizer import TokenizerConfig
 
 __all__ = ["KINDS", "Recipe", "StageConfig", "load_recipe"]
@@ -27,6 +27,7 @@ StageConfig = (
     | SftConfig
     | TranslateConfig
     | PreferenceConfig
+    | RewardConfig
 )
 
 KINDS: dict[str, type[StageConfig]] = {
@@ -39,6 +40,7 @@ KINDS: dict[str, type[StageConfig]] = {
     "sft": SftConfig,
     "translate": TranslateConfig,
     "preference": PreferenceConfig,
+    "reward": RewardConfig,
 }
 """What a stage can be; the name stands in the recipe under `kind`."""
 

@@ -16,6 +16,7 @@
     answers     rows, base  -> shards of judged answers, their report  polyana/examples/, tasks/answers.py
     reference   both        -> the base's log-probability of each      polyana/tasks/reference.py
     preference  both        -> a model or an adapter, aligned          polyana/tasks/, losses/, train/, registry/
+    reward      both        -> a number for any answer                 polyana/tasks/, losses/, train/, registry/
 
 What a stage makes is found again by a hash of its settings, its inputs and its code's version; only what is missing,
 has changed or is damaged is made again (polyana/storage/artifact.py).

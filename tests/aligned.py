@@ -69,7 +69,7 @@ def write_recipe(place: Path, kind: str = "preference") -> Path:
 
 # What each setting changes (tests/test_no_idle_option.py)
 
-KINDS = ("preference",)
+KINDS = ("preference", "reward")
 TRY = "stages.align."
 SCORES = TRY + "data=[{path: scores.jsonl}]"
 SINGLE = TRY + "loss=kto"
@@ -122,13 +122,19 @@ CHANGES = {f"preference.{name}": change for name, change in ROWS.items()} | {
         for name, value in tried.items()
     },
 }
+CHANGES |= {
+    "reward.good_from": ([], TRY + "good_from=4"),
+    "reward.loss.margin": ([SCORES], TRY + "loss.margin=1"),
+    "reward.loss.centering": ([], TRY + "loss.centering=1"),
+}
+ELSEWHERE = {f"reward.{name}": f"preference.{name}" for name in ROWS}
 
 
 class AlignWorkshop:
     """What comes out of an aligned stage."""
 
-    def __init__(self, place: Path) -> None:
-        self.place, self.recipe = place, write_recipe(place)
+    def __init__(self, place: Path, kind: str = "preference") -> None:
+        self.place, self.recipe = place, write_recipe(place, kind)
         whole = pairs()
         write_rows(place / "other.jsonl", [{**row, "chosen": row["chosen"] + " Thank you."} for row in whole])
         write_rows(place / "broken.jsonl", [*whole, *[{"prompt": "Who?"}] * 10])

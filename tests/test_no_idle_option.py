@@ -197,6 +197,7 @@ ELSEWHERE = {
     "translate.base": "sft.base", "translate.adapter.": "sft.adapter.", "translate.test.": "translate.data.",
     **{f"{kind}.adapter.": "sft.adapter." for kind in aligned.KINDS},
     **{f"{kind}.vocabulary.": "translate.vocabulary." for kind in aligned.KINDS},
+    **aligned.ELSEWHERE,
     "translate.model.": "pretrain.model.", "sft.vocabulary.": "translate.vocabulary.",
     **dict.fromkeys(("ngrams.sources.", "quality.good.", "quality.bad.", "classifier.sources."), "corpus.sources."),
 }  # fmt: skip
@@ -403,6 +404,11 @@ def translate_workshop(tmp_path_factory):
 @pytest.fixture(scope="module")
 def align_workshop(tmp_path_factory):
     return aligned.AlignWorkshop(tmp_path_factory.mktemp("align")).observe
+
+
+@pytest.fixture(scope="module")
+def reward_workshop(tmp_path_factory):
+    return aligned.AlignWorkshop(tmp_path_factory.mktemp("reward"), "reward").observe
 
 
 @pytest.fixture(scope="module")

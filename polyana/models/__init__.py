@@ -45,6 +45,7 @@ from polyana.models.config import ModelConfig
 from polyana.models.flops import training_flops
 from polyana.models.load import load_base
 from polyana.models.packed_attention import attention_on, packed_causal_attention
+from polyana.models.reward import load_reward_model, outline_reward_model, padding_token
 from polyana.models.self_test import check_packing
 from polyana.models.vocabulary import add_rows, extend_vocabulary
 
@@ -79,11 +80,14 @@ __all__ = [
     "is_reward_model",
     "load_adapted",
     "load_base",
+    "load_reward_model",
     "longest_text",
     "merge_adapter",
     "numbers_in",
+    "outline_reward_model",
     "packed_causal_attention",
     "packs_texts",
+    "padding_token",
     "parse_base",
     "put_adapter",
     "save_adapter",

@@ -25,7 +25,7 @@ from torch import nn
 
 from polyana.config import Config, KeyPath
 from polyana.errors import Problem, UserError
-from polyana.models.build import longest_text, save_model, share, transformer_blocks
+from polyana.models.build import is_reward_model, longest_text, save_model, share, transformer_blocks
 from polyana.models.fused import fuse
 from polyana.storage import write_json
 
@@ -138,7 +138,9 @@ def attach_adapter(model: Any, config: AdapterConfig, seed: int, dtype: torch.dt
     if config.kind == "qlora":
         _quantise(model, layers, dtype)
     settings = LoraConfig(
-        task_type="CAUSAL_LM", r=config.rank, lora_alpha=config.scaled_by, lora_dropout=config.dropout,
+        task_type="SEQ_CLS" if is_reward_model(model) else "CAUSAL_LM",
+        modules_to_save=["score"] if is_reward_model(model) else None,  # trained whole, and saved with the adapter
+        r=config.rank, lora_alpha=config.scaled_by, lora_dropout=config.dropout,
         target_modules=sorted({name.rpartition(".")[2] for name in chosen})
         if config.targets == "all-linear" else config.targets,
         use_rslora=config.kind == "rslora", use_dora=config.kind == "dora", fan_in_fan_out=transposed,

@@ -12,6 +12,7 @@ from polyana.tasks.preference import PreferenceConfig, preference_task
 from polyana.tasks.pretrain import VERSION, PretrainConfig, pretrain_task
 from polyana.tasks.proxy import HELD_OUT, NATS, ProxyTask, proxy_task
 from polyana.tasks.reference import REFERENCE_VERSION, build_reference
+from polyana.tasks.reward import RewardConfig, reward_task
 from polyana.tasks.sft import SftConfig, build_examples, learned_texts
 from polyana.tasks.start import START_VERSION, build_start, start_identity
 from polyana.tasks.translate import (
@@ -41,6 +42,7 @@ __all__ = [
     "PreferenceConfig",
     "PretrainConfig",
     "ProxyTask",
+    "RewardConfig",
     "SftConfig",
     "TrainingStageConfig",
     "TranslateConfig",
@@ -76,6 +78,8 @@ def make_task(config: TrainingStageConfig, data: Path, start: Path, seed: int) -
         return pretrain_task(config, tokens, TextTokenizer(start), seed, precision)
     if isinstance(config, PreferenceConfig):
         return preference_task(config, tokens, start, seed, precision)
+    if isinstance(config, RewardConfig):
+        return reward_task(config, tokens, start, seed, precision)
     assert isinstance(config, FineTuneConfig)
     kind = TranslateTask if isinstance(config, TranslateConfig) else FineTuneTask
     return fine_tune_task(kind, config, tokens, start, seed, precision)

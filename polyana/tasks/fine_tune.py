@@ -20,8 +20,10 @@ from polyana.models import (
     count_parameters,
     extend_vocabulary,
     has_adapter,
+    is_reward_model,
     load_base,
     numbers_in,
+    outline_reward_model,
     parse_base,
     save_adapter,
 )
@@ -155,7 +157,10 @@ def outline(config: FineTuneConfig, base: Path) -> Any:
     """The model that would be trained, adapter and all; to be called under torch's meta device."""
     from transformers import AutoConfig, AutoModelForCausalLM
 
-    model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(base))
+    if config.kind == "reward":
+        model = outline_reward_model(base)
+    else:
+        model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(base))
     attach_adapter(model, config.adapter, 0)
     return model
 
@@ -187,7 +192,7 @@ def begin_fine_tuning(
     if about["new_tokens"]:
         extend_vocabulary(model, AutoTokenizer.from_pretrained(base), about["new_tokens"])
     attach_adapter(model, config.adapter, seed, precision.dtype)
-    if about["end_of_turn"]:
+    if about["end_of_turn"] and not is_reward_model(model):
         stops = {about["end_of_turn"][-1], tokenizer.eos_token_id} - {None}
         model.generation_config.eos_token_id = sorted(stops)
     return model, tokenizer
@@ -211,7 +216,8 @@ class FineTuneTask(LanguageModelTask):
         about = self._base / "base.json"
         known = read_json(about) if about.exists() else {}
         save_adapter(self.model, directory, known.get("name", str(self._base)), known.get("revision"), weights)
-        self.model.generation_config.save_pretrained(directory)
+        if not is_reward_model(self.model):
+            self.model.generation_config.save_pretrained(directory)
         self._tokenizer.save_pretrained(directory)
 
     def outlook(self, plan: TrainingPlan) -> list[str]:
