@@ -128,9 +128,9 @@ SEED = np.uint64(0x9E3779B97F4A7C15)
 
 @njit(cache=True, inline="always")
 def hashed_on(value: Hash, point: int) -> Hash:
-    """A hash with one character more, or two in one number, begun from SEED and ended by `hash_end`."""
-    value = (value ^ uint64(point)) * uint64(0x9FB21C651E98DF25)
-    return value ^ (value >> uint64(29))
+    """A hash with one character more, or two in one number, begun from SEED and ended by `hash_end`: a polynomial
+    modulo 2^64, for what comes next waits for it, and a product and a sum are the least there is to wait for."""
+    return value * uint64(0x9FB21C651E98DF25) + uint64(point)
 
 
 @njit(cache=True, inline="always")

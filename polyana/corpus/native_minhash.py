@@ -14,7 +14,7 @@ from polyana.corpus.native import Hash, leaf, mixed
 
 __all__ = ["SLACK", "bands", "sign"]
 
-SLACK = 8
+SLACK = 16
 """Bytes that may be read behind the words of the last chunk."""
 _PRIME = np.uint64((1 << 61) - 1)
 _P1, _P2, _P3, _P4, _P5 = (
@@ -99,57 +99,70 @@ def _xxh64(bytes_B: NDArray[np.uint8], start: int, end: int) -> Hash:
 
 @njit(cache=True, nogil=True)
 def sign(
-    begins: NDArray[np.int64], chunks: NDArray[np.int32], chunk_begins: NDArray[np.int64],
-    begin_C: NDArray[np.int64], end_C: NDArray[np.int64], count_C: NDArray[np.int32], words_B: NDArray[np.uint8],
-    n: int, factors: NDArray[np.uint64], terms: NDArray[np.uint64],
+    begins: NDArray[np.int64], chunks: NDArray[np.int32], chunk_begins: NDArray[np.int64], places: NDArray[np.int32],
+    words_B: NDArray[np.uint8], n: int, factors: NDArray[np.uint64], terms: NDArray[np.uint64],
 ) -> Any:  # fmt: skip
     """MinHash of each document's n words in a row: [documents, permutations]; and how many of them there are.
 
-    The words of chunk c, count_C[c] of them, are words_B[begin_C[c]:end_C[c]] in UTF-8, a space behind each; behind the
-    last there are SLACK bytes. A row of n words, a space between them, is hashed by XXH64 to h and permuted to
-    ((factor h + term) mod 2^64) mod (2^61 - 1).
+    The words of chunk c, places[c, 2] of them, are words_B[places[c, 0]:places[c, 1]] in UTF-8, a space behind each;
+    behind the last there are SLACK bytes. A row of n words, a space between them, is hashed by XXH64 to h and permuted
+    to ((factor h + term) mod 2^64) mod (2^61 - 1).
     """
     documents, permutations = len(begins) - 1, len(factors)
     found, shingles = np.empty((documents, permutations), np.uint64), np.zeros(documents, np.int64)
-    room, most, at = 0, 0, 0
-    for document in range(documents):
-        size, count = 0, 0
-        while at < len(chunks) and chunk_begins[at] < begins[document + 1]:
-            size += end_C[chunks[at]] - begin_C[chunks[at]]
-            count += count_C[chunks[at]]
-            at += 1
-        room, most = max(room, size), max(most, count)
-    text_B = np.zeros(room + SLACK, np.uint8)
-    borders, values = np.zeros(most + 2, np.int64), np.zeros(most + 1, np.uint64)
+    text_B, borders, values = np.empty(0, np.uint8), np.zeros(0, np.int64), np.empty(0, np.uint64)
     at = 0
     for document in range(documents):
-        size, count = 0, 0
-        while at < len(chunks) and chunk_begins[at] < begins[document + 1]:
-            chunk = chunks[at]
-            low, length = begin_C[chunk], end_C[chunk] - begin_C[chunk]
-            for offset in range(0, length, SLACK):  # what is copied beyond the end is written over
-                _put_eight(text_B, size + offset, _eight(words_B, low + offset))
-            if count_C[chunk] == 1:
-                count += 1
-                borders[count] = size + length
-            else:
-                for place in range(length):  # without a branch: where a word ends, no processor can foresee
-                    borders[count + 1] = size + place + 1
-                    count += words_B[low + place] == 32
-            size += length
-            at += 1
+        size, count, last = 0, 0, at
+        while last < len(chunks) and chunk_begins[last] < begins[document + 1]:
+            size += places[chunks[last], 1] - places[chunks[last], 0]
+            count += places[chunks[last], 2]
+            last += 1
+        if size + SLACK > len(text_B):
+            text_B = np.empty(2 * size + SLACK, np.uint8)
+        if count + 2 > len(borders):
+            borders, values = np.zeros(2 * count + 2, np.int64), np.empty(2 * count + 2, np.uint64)
+        _lay_out(chunks, at, last, places, words_B, text_B, borders)
+        at = last
         rows = max(count - n + 1, 0)
         for start in range(rows):
             values[start] = _xxh64(text_B, borders[start], borders[start + n] - 1)
         for permutation in range(permutations):  # outside, so that a processor takes several rows at once
             factor, term, least = factors[permutation], terms[permutation], uint64(0xFFFFFFFFFFFFFFFF)
             for row in range(rows):  # by index: numba steps through `for value in values` so that nothing is vectorised
-                moved = values[row] * factor + term
-                moved = (moved & _PRIME) + (moved >> uint64(61))
-                least = min(least, moved, moved - _PRIME)  # below the prime that wraps round to a large number
-            found[document, permutation] = least
+                # Turned by three bits the 61 low ones come first: what is smallest so is it modulo the prime, too, but
+                # where two differ there by less than 8, which happens to a hash among 10^17
+                least = min(least, _rotated(values[row] * factor + term, 3))
+            least = (least >> uint64(3)) + (least & uint64(7))
+            found[document, permutation] = min(least, least - _PRIME)  # below it, it wraps round to a large number
         shingles[document] = rows
     return found, shingles
+
+
+@leaf
+def _lay_out(
+    chunks: NDArray[np.int32], first: int, last: int, places: NDArray[np.int32], words_B: NDArray[np.uint8],
+    text_B: NDArray[np.uint8], borders: NDArray[np.int64],
+) -> None:  # fmt: skip
+    """Put the words of chunks[first:last] one behind the other into `text_B`, and where each ends into `borders`, from
+    place 1 on."""
+    size, count = 0, 0
+    for at in range(first, last):
+        low, high, words = places[chunks[at]]
+        length = high - low
+        # what is copied beyond the end is written over
+        _put_eight(text_B, size, _eight(words_B, low))
+        _put_eight(text_B, size + 8, _eight(words_B, low + 8))
+        for offset in range(16, length, 8):  # few are as long: how long, no processor can foresee
+            _put_eight(text_B, size + offset, _eight(words_B, low + offset))
+        if words == 1:
+            count += 1
+            borders[count] = size + length
+        else:
+            for place in range(length):  # without a branch, as above
+                borders[count + 1] = size + place + 1
+                count += words_B[low + place] == 32
+        size += length
 
 
 @njit(cache=True, nogil=True)

@@ -507,20 +507,17 @@ def _encode(point: int, bytes_B: NDArray[np.uint8], at: int) -> int:
 def simplify(  # noqa: PLR0912, PLR0915  one pass over the stretches
     text_N: NDArray[np.uint32], stretches: NDArray[np.int64], plain: NDArray[np.uint32], kinds: NDArray[np.uint16],
     special: NDArray[np.uint64], parts: NDArray[np.uint64], units: NDArray[np.uint64], pairs: NDArray[np.uint64],
-    merges: NDArray[np.uint64], digits_hyphen: bool, longest: int,
-) -> Any:  # fmt: skip
-    """The plain words of new stretches, [stretches, 2] of start and end: in UTF-8 with a space behind each, one stretch
-    behind the other; where each ends, -1 for those left to Python; and how many words it has.
+    merges: NDArray[np.uint64], digits_hyphen: bool, longest: int, bytes_B: NDArray[np.uint8], used: int,
+    places: NDArray[np.int32],
+) -> int:  # fmt: skip
+    """Put the plain words of new stretches, [stretches, 2] of start and end, into `bytes_B` from place `used` on: in
+    UTF-8 with a space behind each, one stretch behind the other; the place behind the last.
 
-    `plain[point]` is what a character becomes: 0 nothing, 32 a border, or another character.
+    `places` [stretches, 3] gets where each begins and ends and how many words it has, -1 for those left to Python.
+    `plain[point]` is what a character becomes: 0 nothing, 32 a border, or another character. There has to be room for
+    4 bytes a character: 3 of its own, and a space.
     """
-    size = 0
-    for number in range(len(stretches)):
-        size += stretches[number, 1] - stretches[number, 0]
-    bytes_B, ends = np.empty(4 * size, np.uint8), np.empty(len(stretches), np.int64)  # 3 a character, and a space
-    counts = np.zeros(len(stretches), np.int32)
     bounds = np.empty((_MOST, 2), np.int64)
-    used = 0
     scratch = np.empty(64, np.uint32)
     for number in range(len(stretches)):
         start, end = stretches[number]
@@ -546,7 +543,7 @@ def simplify(  # noqa: PLR0912, PLR0915  one pass over the stretches
                 scratch[length] = plain[point]
                 length += 1
             at += 1
-        first, low = used, 0
+        first, low, words = used, 0, 0
         while not strange and low < length:
             if scratch[low] == 32:
                 low += 1
@@ -566,8 +563,8 @@ def simplify(  # noqa: PLR0912, PLR0915  one pass over the stretches
                     used = _encode(scratch[place], bytes_B, used)
                 bytes_B[used] = 32
                 used += 1
-            counts[number] += pieces
+            words += pieces
             low = high
-        ends[number] = -1 if strange else used
         used = first if strange else used
-    return bytes_B[:used], ends, counts
+        places[number, 0], places[number, 1], places[number, 2] = first, used, -1 if strange else words
+    return used

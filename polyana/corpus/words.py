@@ -190,8 +190,7 @@ class WordTable:
         assert self._plain is not None
         plain = self._plain
         return native_minhash.sign(  # type: ignore[no-any-return]
-            batch.begins, batch.chunks, batch.chunk_begins, plain.begins.values, plain.ends.values, plain.counts.values,
-            plain.bytes.room, n, factors, terms,
+            batch.begins, batch.chunks, batch.chunk_begins, plain.places.values, plain.bytes.room, n, factors, terms,
         )  # fmt: skip
 
 
@@ -227,35 +226,33 @@ class _WordStore:
 class _PlainWords:
     """The words of each chunk once it is plain: small letters without accents and punctuation, numbers all the same.
 
-    They are `bytes` from `begins[chunk]` to `ends[chunk]`, `counts[chunk]` of them: UTF-8, a space behind each.
+    Those of chunk c are `bytes` from `places[c, 0]` to `places[c, 1]`, `places[c, 2]` of them: UTF-8, a space behind
+    each.
     """
 
     def __init__(self, rules: Rules) -> None:
         self._rules = rules
-        self.begins, self.ends, self.bytes = _Growing(np.int64), _Growing(np.int64), _Growing(np.uint8)
-        self.counts = _Growing(np.int32)
+        self.places, self.bytes = _Growing(np.int32, columns=3), _Growing(np.uint8)
 
     def learn(self, text_N: NDArray[np.uint32], joined: str, stretches: NDArray[np.int64]) -> None:
-        rules = self._rules
-        found, ends, counts = native_words.simplify(
+        rules, before = self._rules, len(self.places)
+        room = int((stretches[:, 1] - stretches[:, 0]).sum())
+        self.bytes.reserve(len(self.bytes) + 4 * room + native_minhash.SLACK)
+        self.places.reserve(before + len(stretches))
+        self.places.size += len(stretches)
+        places = self.places.values[before:]
+        self.bytes.size = native_words.simplify(
             text_N, stretches, rules.plain, rules.kinds, rules.special, rules.parts, rules.units, rules.pairs,
-            rules.merges, rules.digits_hyphen, rules.longest,
+            rules.merges, rules.digits_hyphen, rules.longest, self.bytes.room, self.bytes.size, places,
         )  # fmt: skip
-        slowly = np.flatnonzero(ends < 0)
-        begins = np.concatenate([[0], np.maximum.accumulate(ends)[:-1]]) if len(ends) else ends
-        begins = np.maximum(begins, 0)
+        slowly = np.flatnonzero(places[:, 2] < 0)
         more = [
             "".join(f"{word} " for piece in plain_text(joined[start:end]).split() for word in rules.split(piece))
             for start, end in stretches[slowly].tolist()
         ]
         encoded = [text.encode("utf-8", "replace") for text in more]
-        last = len(found) + np.cumsum([len(each) for each in encoded], dtype=np.int64)
-        begins[slowly], ends[slowly] = last - [len(each) for each in encoded], last
-        counts[slowly] = [text.count(" ") for text in more]
-        self.begins.extend(begins + len(self.bytes))
-        self.ends.extend(ends + len(self.bytes))
-        self.counts.extend(counts)
-        self.bytes.extend(found)
+        places[slowly, :2] = _bounds([len(each) for each in encoded]) + len(self.bytes)
+        places[slowly, 2] = [text.count(" ") for text in more]
         self.bytes.extend(np.frombuffer(b"".join(encoded), np.uint8))
         self.bytes.reserve(len(self.bytes) + native_minhash.SLACK)
 
@@ -410,19 +407,20 @@ def _table(keys: NDArray[np.uint64]) -> NDArray[np.uint64]:
 class _Growing:
     """An array that is added to at its end; `room` is all of it, `values` what is filled."""
 
-    def __init__(self, dtype: Any, values: Sequence[int] = ()) -> None:
-        self.room, self.size = np.zeros(1024, dtype), 0
+    def __init__(self, dtype: Any, values: Sequence[int] = (), columns: int = 0) -> None:
+        self.room, self.size = np.zeros((1024, columns) if columns else 1024, dtype), 0
         self.extend(values)
 
     def reserve(self, size: int) -> None:
         if size > len(self.room):
-            self.room = np.concatenate(
-                [self.room, np.zeros(max(size, 2 * len(self.room)) - len(self.room), self.room.dtype)]
-            )
+            larger = np.zeros((max(size, 2 * len(self.room)), *self.room.shape[1:]), self.room.dtype)
+            larger[: len(self.room)] = self.room  # compiled passes fill it, too, before `size` is set
+            self.room = larger
 
     def extend(self, values: Sequence[int] | NDArray[Any]) -> None:
         self.reserve(self.size + len(values))
-        self.room[self.size : self.size + len(values)] = values
+        if len(values):
+            self.room[self.size : self.size + len(values)] = values
         self.size += len(values)
 
     def __len__(self) -> int:
