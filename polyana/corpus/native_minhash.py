@@ -130,8 +130,8 @@ def sign(
         for permutation in range(permutations):  # outside, so that a processor takes several rows at once
             factor, term, least = factors[permutation], terms[permutation], uint64(0xFFFFFFFFFFFFFFFF)
             for row in range(rows):  # by index: numba steps through `for value in values` so that nothing is vectorised
-                # Turned by three bits the 61 low ones come first: what is smallest so is it modulo the prime, too, but
-                # where two differ there by less than 8, which happens to a hash among 10^17
+                # Turned by three bits the low 61 come first: the smallest of these is the smallest modulo the prime,
+                # unless these bits of two differ by less than 8, or exceed the prime less 8: once among 10^17 hashes
                 least = min(least, _rotated(values[row] * factor + term, 3))
             least = (least >> uint64(3)) + (least & uint64(7))
             found[document, permutation] = min(least, least - _PRIME)  # below it, it wraps round to a large number

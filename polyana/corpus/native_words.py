@@ -504,7 +504,7 @@ def _encode(point: int, bytes_B: NDArray[np.uint8], at: int) -> int:
 
 
 @njit(cache=True, nogil=True)
-def simplify(  # noqa: PLR0912, PLR0915  one pass over the stretches
+def simplify(  # noqa: PLR0912  one pass over the stretches
     text_N: NDArray[np.uint32], stretches: NDArray[np.int64], plain: NDArray[np.uint32], kinds: NDArray[np.uint16],
     special: NDArray[np.uint64], parts: NDArray[np.uint64], units: NDArray[np.uint64], pairs: NDArray[np.uint64],
     merges: NDArray[np.uint64], digits_hyphen: bool, longest: int, bytes_B: NDArray[np.uint8], used: int,

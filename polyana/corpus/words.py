@@ -165,6 +165,11 @@ class WordTable:
             array.reserve(2 * len(array) + _ROOM)
         self._words.reserve(2 * self._words.known + _ROOM)
 
+    @property
+    def size(self) -> int:
+        """Stretches it knows, of which very long ones count as several."""
+        return self.known if self._plain is None else max(self.known, len(self._plain.bytes) // _STRETCH)
+
     def words_of(self, chunk: int) -> NDArray[np.int32]:
         """The numbers of a chunk's words."""
         first = self._first.values[chunk]
@@ -338,7 +343,7 @@ class Words:
 
     def _begin(self, block: Block) -> None:
         self._block, self._told = block, block.languages
-        if sum(table.known for table in self._tables.values()) > _LARGEST:
+        if sum(table.size for table in self._tables.values()) > _LARGEST:
             self._tables.clear()
         self._counted = np.zeros((len(block), len(native.METRICS)), np.int64)
         self._groups = np.zeros(len(block), np.uint8)
@@ -371,6 +376,7 @@ def _groups_of(names: Iterable[str]) -> int:
 
 
 _LARGEST = 800_000  # stretches in all tables, with their words 150 MB; at 2^20 their arrays would double: measured
+_STRETCH = 80  # bytes of plain words that count as a stretch: few stretches have more, but one can have millions: guess
 _SPACE = np.array([32], np.uint32)
 
 
