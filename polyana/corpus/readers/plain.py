@@ -10,7 +10,7 @@ from polyana.corpus.decode import decode_stream, lines_of
 from polyana.corpus.document import Document
 from polyana.corpus.readers.piece import Item, Notes, Piece
 
-__all__ = ["LONGEST", "cut_long", "documents_of", "read_text"]
+__all__ = ["LONGEST", "cut_long", "documents_of", "read_text", "whole"]
 
 LONGEST = 4_000_000  # characters of a document, of which steps hold 40 bytes each; War and Peace has 3 million
 
@@ -23,7 +23,7 @@ def read_text(piece: Piece, source: SourceConfig, notes: Notes) -> Iterator[Item
 def documents_of(pieces: Iterator[str], identifier: str, source: SourceConfig) -> Iterator[Document]:
     """The documents of one text, which comes in pieces cut anywhere."""
     if source.document in ("file", "chapter"):
-        yield from _whole(pieces, identifier)
+        yield from whole(pieces, identifier)
         return
     lines = lines_of(pieces)
     if source.document == "line":
@@ -43,10 +43,10 @@ def cut_long(document: Document) -> Iterator[Document]:
     if len(text) <= LONGEST:
         yield document
     else:
-        yield from _whole((text[at : at + LONGEST] for at in range(0, len(text), LONGEST)), document.id)
+        yield from whole((text[at : at + LONGEST] for at in range(0, len(text), LONGEST)), document.id)
 
 
-def _whole(pieces: Iterator[str], identifier: str) -> Iterator[Document]:
+def whole(pieces: Iterator[str], identifier: str) -> Iterator[Document]:
     """A text as one document, or as several where it is longer than LONGEST."""
     text, number = "", 0
     for piece in pieces:

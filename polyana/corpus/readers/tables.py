@@ -19,7 +19,9 @@ from polyana.corpus.decode import decode_line, decode_stream, find_encoding, lin
 from polyana.corpus.document import Document, Dropped, utf8_length
 from polyana.corpus.readers.books import seekable
 from polyana.corpus.readers.files import format_of
+from polyana.corpus.readers.long_rows import LongLine, LongText, lines_and_long_ones
 from polyana.corpus.readers.piece import Item, Notes, Piece
+from polyana.corpus.readers.plain import whole
 from polyana.corpus.remote import File, HubFile
 from polyana.errors import UserError
 
@@ -39,16 +41,22 @@ class Row(NamedTuple):
 def read_table(piece: Piece, source: SourceConfig, notes: Notes) -> Iterator[Item]:
     columns = [name for name in (source.text, source.id) if name is not None]
     identifier = piece.id
-    for number, _, values, size in _rows(piece, format_of(piece.file, source), source.encoding, columns, notes):
+    format = format_of(piece.file, source)
+    for number, _, values, size in _rows(piece, format, source.encoding, columns, notes, long=True):
         text = None
         if isinstance(values, dict):
             text = values.get(source.text)
             notes.see(values, source.text)
-        if isinstance(text, str):
+        if isinstance(text, str | LongText):
             name = values.get(source.id) if source.id is not None else None
+            if isinstance(name, LongText):
+                name = None
             # JSON can hold half a character
             part = number if name is None else str(name).encode("utf-8", "replace").decode()
-            yield Document(f"{identifier}#{part}", text)
+            if isinstance(text, LongText):
+                yield from whole(text.pieces(), f"{identifier}#{part}")
+            else:
+                yield Document(f"{identifier}#{part}", text)
         else:
             reason = "broken JSON" if values is None else f"no text under `{source.text}`"
             yield Dropped(f"{identifier}#{number}", reason, size or sum(utf8_length(str(v)) for v in values.values()))
@@ -63,25 +71,34 @@ def rows_of(path: Path, format: str, encoding: str = "auto", columns: list[str] 
     yield from _rows(Piece(path.name, path, 0), format, encoding, columns, Notes())
 
 
-def _rows(piece: Piece, format: str, encoding: str, columns: list[str] | None, notes: Notes) -> Iterator[Row]:
+def _rows(
+    piece: Piece, format: str, encoding: str, columns: list[str] | None, notes: Notes, *, long: bool = False
+) -> Iterator[Row]:
+    """`long`: with a LongText in the place of a text that is too long to be held."""
     if format == "jsonl":
-        yield from _jsonl(piece, encoding, notes)
+        yield from _jsonl(piece, encoding, notes, long=long)
     elif format == "parquet":
         yield from _parquet(piece, columns, notes)
     else:
         yield from _csv(piece.file, encoding, notes, tabs=format == "tsv")
 
 
-def _jsonl(piece: Piece, encoding: str, notes: Notes) -> Iterator[Row]:
-    for number, line in enumerate(_json_lines(piece, encoding), piece.row):
-        text = line if isinstance(line, str) else decode_line(line, notes.lines)
-        if not text or text.isspace():
+def _jsonl(piece: Piece, encoding: str, notes: Notes, *, long: bool) -> Iterator[Row]:
+    for number, line in enumerate(_json_lines(piece, encoding, long=long), piece.row):
+        text = decode_line(line, notes.lines) if isinstance(line, bytes) else line
+        if isinstance(text, LongLine):
+            size = text.size
+            if text.encoding != "utf-8":
+                notes.lines[text.encoding] += 1
+        elif text and not text.isspace():
+            size = len(line) if isinstance(line, bytes) else utf8_length(text)
+        else:
             continue
         try:
-            values = _parsed(text if text[0] != "\ufeff" else text.lstrip("\ufeff"))
+            values = text.values() if isinstance(text, LongLine) else _parsed(text)
         except (ValueError, RecursionError):
             values = None
-        yield Row(number, number, values, len(line) if isinstance(line, bytes) else utf8_length(line))
+        yield Row(number, number, values, size)
 
 
 _decode = json.JSONDecoder().raw_decode
@@ -89,6 +106,7 @@ _decode = json.JSONDecoder().raw_decode
 
 def _parsed(text: str) -> Any:
     """As json.loads, in a quarter of its time for a short text that has no blanks around its JSON."""
+    text = text if text[0] != "\ufeff" else text.lstrip("\ufeff")
     try:
         values, end = _decode(text)
     except ValueError:
@@ -96,11 +114,14 @@ def _parsed(text: str) -> Any:
     return values if end == len(text) else json.loads(text)
 
 
-def _json_lines(piece: Piece, encoding: str) -> Iterator[str | bytes]:
+def _json_lines(piece: Piece, encoding: str, *, long: bool) -> Iterator[str | bytes | LongLine]:
     """Lines as bytes where they are UTF-8, which json reads twice as fast as when text is cut into lines."""
     with open_file(piece.file, piece.begin, piece.end) as stream:
         if encoding != "auto" and codecs.lookup(encoding).name != "utf-8":
             yield from lines_of(decode_stream(stream, encoding))
+            return
+        if long:
+            yield from lines_and_long_ones(chunks_of(stream))
             return
         for block in whole_lines(chunks_of(stream)):
             yield from block.removesuffix(b"\n").split(b"\n")
