@@ -61,6 +61,21 @@ def test_a_line_goes_for_its_reason(line, reason):
     assert flagged == pytest.approx([len(line.split()) / (each + len(line.split())) for each in words])
 
 
+COUNTED = (
+    "likes", "shares", "comments", "retweets", "reposts", "quotes", "bookmarks", "upvotes", "downvotes", "downloads",
+    "views", "followers",
+)  # fmt: skip
+"""What DCLM's reconstruction takes for counters behind a number (baselines/mappers/modifiers.py)."""
+
+
+@pytest.mark.parametrize("number", ["3", "1,234", "1.234", "12k", "5.1M", "2B", "- 7"])
+def test_counters_that_others_take_out_go(number):
+    lines = [f"{number} {word}" for word in COUNTED] + [f"({number.upper()} {word.upper()})" for word in COUNTED]
+    after, _, taken = correct("\n".join([PROSE[0], *lines]))
+    assert after == [PROSE[0]]
+    assert set(taken[0]) <= {"counters", "lines mainly of capitals"}
+
+
 def test_a_phrase_is_cut_out_of_a_short_line_only():
     assert correct("sign-in Our teas of spring\nTeas from Ceylon Read More...\nВаша корзина: 3 товара в корзине")[
         0

@@ -1,9 +1,11 @@
 """RefinedWeb's corrections of lines, and its rule for documents that need many (Penedo et al. 2023, appendix G.2).
 
 The paper says what lines are corrected and gives two numbers: 10 words and 5 %. What it does not say follows DCLM's
-reconstruction (Li et al. 2024, its dclm_baseline_refinedweb.yaml): that "mainly" capitals are more than half of the
-characters, and the words behind counters. Of its phrases it prints three, which are marked here; the others are
-guesses, chosen so that they do not stand in prose.
+reconstruction (Li et al. 2024), compared with its code (dclm_baseline_refinedweb.yaml, modifiers.py): that "mainly"
+capitals are more than half of a line's characters, that a line of digits has nothing else, and the words behind
+counters. Lines go here that stay there: more counters, also in Russian, and more phrases, of which the paper prints
+three, marked here; the others are guesses, chosen so that they do not stand in prose. The 5 % are of the words in lines
+that were corrected, as the paper has it; DCLM counts the words that went, which is less where a phrase was cut out.
 """
 
 from __future__ import annotations
