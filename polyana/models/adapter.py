@@ -373,15 +373,16 @@ class Merged:
     off: float
 
 
-def merge_adapter(base: Path, adapter: Path, directory: Path) -> Merged:
-    """Write a model without an adapter that computes what `base` does with `adapter`, in the base's own precision.
+def merge_adapter(base: Path, adapter: Path, directory: Path, dtype: torch.dtype | None = None) -> Merged:
+    """Write a model without an adapter that computes what `base` does with `adapter`, by default in the base's own
+    precision.
 
     The sums are made in fp32 and rounded once. An adapter of `qlora` is added to the base as its files have it, not to
     its 4-bit form. Raises UserError when the adapter belongs to another base or has numbers that are not finite.
     """
     from transformers import AutoConfig
 
-    dtype = getattr(AutoConfig.from_pretrained(base), "dtype", None) or torch.float32
+    dtype = dtype or getattr(AutoConfig.from_pretrained(base), "dtype", None) or torch.float32
     model = load_adapted(base, adapter, torch.float32)
     tokens = torch.arange(min(_PROBE, longest_text(model)))[None] * 31 % model.config.vocab_size
     with torch.no_grad():

@@ -25,7 +25,7 @@ from polyana.tracking import Console
 
 __all__ = ["BASE_VERSION", "BaseReference", "base_inputs", "check_saved_tokenizer", "convert_base", "parse_base"]
 
-BASE_VERSION = 1
+BASE_VERSION = 2
 
 Setting = Literal["base", "model"]
 """What names a model in a recipe: to learn on from, or to read."""
@@ -155,7 +155,7 @@ def _place(reference: BaseReference, base: Path) -> Path:
         hint = f"; name the file itself, as `{Path(reference.name) / inside[0]}`" if inside else ""
         if (place / "adapter_config.json").is_file():
             hint = (
-                "; it holds an adapter: merge it into its base first, as `polyana models merge RUN@best DIRECTORY` does"
+                "; it holds an adapter: merge it into its base first, as `polyana models export RUN --to merged` does"
             )
         raise UserError(f"there is no config.json in {place}{hint}")
     return place

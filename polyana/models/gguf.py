@@ -1,7 +1,8 @@
 """Models in llama.cpp's GGUF files, read by transformers, which leaves out without a word what it does not know.
 
 So what a file holds is counted and compared with what arrived: a model whose positions, scales or way to split text
-were lost still writes something, only worse (transformers 5.23 loses SmolLM2's splitting and Llama 3.1's positions).
+were lost still writes something, only worse (transformers 5.23 loses SmolLM2's splitting, Llama 3.1's positions,
+GPT-2's context and SentencePiece's space behind a special token).
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from tokenizers import Tokenizer, pre_tokenizers
+from tokenizers import Tokenizer, normalizers, pre_tokenizers
 
 from polyana.errors import UserError
 from polyana.models.build import count_parameters
@@ -31,6 +32,7 @@ _DIGIT_BY_DIGIT = ("smollm", "starcoder", "refact", "command-r", "codeshell", "e
 _AS_GPT2 = ("gpt-2", "phi-2", "mpt", "olmo", "jais", "trillion", "granite-docling")
 """Those that split as GPT-2 does, which is what transformers falls back to."""
 
+_USER_DEFINED = 4  # llama.cpp, llama.h: enum llama_token_type
 _HALF = {"BF16": torch.bfloat16, "F16": torch.float16}
 
 
@@ -49,6 +51,9 @@ def read_gguf(file: Path) -> tuple[Any, Any]:
         header = GGUFReader(file)
         settings = {key: field.contents() for key, field in header.fields.items() if len(field.data) == 1}
         config = AutoConfig.from_pretrained(place, gguf_file=name)
+        if config.model_type == "gpt2":  # of which transformers takes 1024 positions and 4 x width for granted
+            config.n_positions = settings["gpt2.context_length"]
+            config.n_inner = settings["gpt2.feed_forward_length"]
         with redirect_stderr(io.StringIO()):  # a bar that cannot be turned off otherwise
             loaded, found = AutoModelForCausalLM.from_pretrained(
                 place, gguf_file=name, config=config, dtype=_precision(header), output_loading_info=True
@@ -57,8 +62,9 @@ def read_gguf(file: Path) -> tuple[Any, Any]:
     except Exception as error:  # whatever a foreign file makes the readers raise
         raise UserError(f"{file} cannot be read as GGUF: {type(error).__name__}: {error}") from None
     _check_whole(header, settings, loaded, found)
+    _set_space_prefix(tokenizer, settings)
     _set_splitting(tokenizer, str(settings.get("tokenizer.ggml.pre", "default")), settings)
-    _drop_foreign_tokens(tokenizer, len(header.fields["tokenizer.ggml.tokens"].data))
+    _set_added_tokens(tokenizer, header)
     tokenizer.model_max_length = loaded.config.max_position_embeddings
     return _plain(loaded, settings), tokenizer
 
@@ -97,6 +103,17 @@ def _check_whole(header: Any, settings: dict[str, Any], model: Any, found: dict[
             )
 
 
+def _set_space_prefix(tokenizer: Any, settings: dict[str, Any]) -> None:
+    """Let SentencePiece's way put a space before a text, and behind each special token, as llama.cpp does;
+    transformers puts it only before the first."""
+    if settings.get("tokenizer.ggml.model") != "llama":
+        return
+    spaces: normalizers.Normalizer = normalizers.Replace(" ", "▁")
+    if settings.get("tokenizer.ggml.add_space_prefix", True):
+        spaces = normalizers.Sequence([normalizers.Prepend("▁"), spaces])
+    tokenizer.backend_tokenizer.normalizer, tokenizer.backend_tokenizer.pre_tokenizer = spaces, None
+
+
 def _set_splitting(tokenizer: Any, splitting: str, settings: dict[str, Any]) -> None:
     """Let the tokenizer split text before its merges as the file says. Raises UserError if nobody knows how."""
     backend = tokenizer.backend_tokenizer
@@ -112,10 +129,24 @@ def _set_splitting(tokenizer: Any, splitting: str, settings: dict[str, Any]) -> 
         )
 
 
-def _drop_foreign_tokens(tokenizer: Any, count: int) -> None:
-    """Without GPT-2's <|endoftext|>, which transformers adds, with an id of no embedding, where the file has none."""
+def _set_added_tokens(tokenizer: Any, header: Any) -> None:
+    """The tokens of the file that are found before all others, and no more: transformers leaves out words that are not
+    in ASCII, and adds GPT-2's <|endoftext|>, with an id of no embedding, where the file has none."""
+    names, types = (
+        header.fields[f"tokenizer.ggml.{each}"].contents() if f"tokenizer.ggml.{each}" in header.fields else []
+        for each in ("tokens", "token_type")
+    )
     state = json.loads(tokenizer.backend_tokenizer.to_str())
-    state["added_tokens"] = [token for token in state["added_tokens"] if token["id"] < count]
+    state["added_tokens"] = [token for token in state["added_tokens"] if token["id"] < len(names)]
+    known, vocab = {token["id"] for token in state["added_tokens"]}, state["model"]["vocab"]
+    spelled = {number: token for token, number in vocab.items()}
+    plain = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": False}
+    for number, (name, kind) in enumerate(zip(names, types, strict=False)):
+        if kind == _USER_DEFINED and number not in known:
+            vocab.pop(spelled[number], None)
+            vocab[name] = number
+            state["added_tokens"].append({"id": number, "content": name, **plain})
+    state["added_tokens"].sort(key=lambda token: token["id"])
     tokenizer._tokenizer = Tokenizer.from_str(json.dumps(state))
 
 

@@ -182,7 +182,7 @@ def test_an_adapter_writes_and_is_merged(trained, saved, polyana, tmp_path, monk
     raw = polyana("generate", name, "Tom saw a cat.", "--raw", *greedy).stdout
     assert raw.startswith("Tom saw a cat.")
     assert not answer.startswith("Tom saw a cat.")
-    told = polyana("models", "merge", name, "merged").stdout
+    told = polyana("models", "export", name, "--to", "merged", "-o", "merged").stdout
     assert "float32; log probabilities differ from the adapter's by at most" in told
     model, tokenizer = (kind.from_pretrained(tmp_path / "merged") for kind in (AutoModelForCausalLM, AutoTokenizer))
     ids = tokenizer.apply_chat_template(
@@ -191,7 +191,8 @@ def test_an_adapter_writes_and_is_merged(trained, saved, polyana, tmp_path, monk
     written = model.generate(**ids, max_new_tokens=12, do_sample=False)
     text = tokenizer.decode(written[0, ids["input_ids"].shape[1] :], skip_special_tokens=True)
     assert text + "\n" == answer
-    assert "is not empty" in polyana("models", "merge", name, "merged", check=2).stderr
+    again = polyana("models", "export", name, "--to", "merged", "-o", "merged", check=2).stderr
+    assert "merged is there already; name another with --output" in again
     (base,) = (trained / "home" / "stages").glob("base-*")
     shutil.rmtree(base)  # and it is made again, as the run's own recipe says
     assert polyana("generate", name, "Tom saw a cat.", *greedy).stdout == answer
