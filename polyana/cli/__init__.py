@@ -6,7 +6,15 @@ import errno
 import os
 import sys
 
-from polyana.cli import evaluating, exporting, looking, training, watching, writing  # noqa: F401  they add their commands
+from polyana.cli import (  # noqa: F401  they add their commands
+    chatting,
+    evaluating,
+    exporting,
+    looking,
+    training,
+    watching,
+    writing,
+)
 from polyana.cli.doors import app, relative
 from polyana.errors import PolyanaError
 from polyana.storage import home_directory, is_disk_full

@@ -13,6 +13,7 @@ from polyana.evaluate.decoding import (
     Translated,
     translate_documents,
 )
+from polyana.evaluate.dialog import Dialog
 from polyana.evaluate.difference import Difference, bits_per_byte_difference, mean_and_interval
 from polyana.evaluate.generation import (
     GenerationConfig,
@@ -59,6 +60,7 @@ __all__ = [
     "Comparison",
     "Contamination",
     "Decoding",
+    "Dialog",
     "Difference",
     "GenerationConfig",
     "GreedyConfig",

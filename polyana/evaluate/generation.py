@@ -18,6 +18,7 @@ __all__ = [
     "GenerationConfig",
     "SampleConfig",
     "as_question",
+    "continue_ids",
     "ends_of",
     "generate",
     "load_for_generation",
@@ -98,7 +99,24 @@ def generate(
     ids = (tokenizer.encode(prompt) if isinstance(prompt, str) else prompt) or [tokenizer.eos_token_id]
     longest = longest_text(model)
     ids = ids[-(longest - min(config.max_tokens, longest // 2)) :]
-    count = min(config.max_tokens, longest - len(ids))
+    written = continue_ids(model, tokenizer, ids, config, write)
+    return str(tokenizer.decode(written, skip_special_tokens=True))
+
+
+def continue_ids(
+    model: Any,
+    tokenizer: Any,
+    ids: list[int],
+    config: GenerationConfig,
+    write: Callable[[str], None] | None = None,
+    cache: Any = None,
+) -> list[int]:
+    """The tokens that follow `ids`, as many as the model's context has room for at most; with `write` also as text,
+    piece by piece.
+
+    `cache`: transformers' cache of what was computed for the first of `ids`; it grows by the others, and by all that is
+    written but the last.
+    """
     sampling: dict[str, Any] = {"do_sample": False}
     if config.temperature > 0:
         sampling = {
@@ -111,12 +129,13 @@ def generate(
         written = model.generate(
             tokens,
             attention_mask=torch.ones_like(tokens),
-            max_new_tokens=count,
+            max_new_tokens=min(config.max_tokens, longest_text(model) - len(ids)),
             pad_token_id=tokenizer.eos_token_id,
             streamer=_Stream(tokenizer, write) if write else None,
+            **({} if cache is None else {"past_key_values": cache}),
             **sampling,
         )
-    return str(tokenizer.decode(written[0, len(ids) :], skip_special_tokens=True))
+    return written[0, len(ids) :].tolist()  # type: ignore[no-any-return]
 
 
 def write_after(
