@@ -120,18 +120,19 @@ class Dialog:
 
     def _keep_shared(self, ids: list[int]) -> None:
         """Let the cache hold what `ids` begin with and it has; all but the last at most, which has to be computed."""
-        from transformers import DynamicCache
+        from transformers.cache_utils import DynamicCache, DynamicLayer
 
-        kinds = getattr(self._model.config, "layer_types", None) or ["full_attention"]
-        if set(kinds) != {"full_attention"} or getattr(self._model, "_is_stateful", False):
-            return  # a window or a state cannot go back
         same = 0
         while same < min(len(ids) - 1, len(self._read)) and ids[same] == self._read[same]:
             same += 1
-        if self._cache is None or not same:
-            self._cache = DynamicCache(config=self._model.config)
-        else:
-            self._cache.crop(same)
+        if self._cache is not None and same:
+            self._cache.crop(same - len(self._read))
+            return
+        self._cache, self._read = None, []
+        if not getattr(self._model, "_is_stateful", False):  # a state, as Mamba's, knows no way back
+            cache = DynamicCache(config=self._model.config)
+            # nor does a window, which has let go of what left it
+            self._cache = cache if all(type(layer) is DynamicLayer for layer in cache.layers) else None
 
     def _fitting(self) -> list[int]:
         """The tokens of the conversation, or of as much of its end as leaves room for an answer."""
