@@ -18,6 +18,7 @@ from polyana.evaluate import trigram_bits_per_byte
 from polyana.examples import example_inputs, template_inputs
 from polyana.models import (
     BASE_VERSION,
+    BaseReference,
     base_inputs,
     bytes_of,
     check_packing,
@@ -28,7 +29,7 @@ from polyana.models import (
 )
 from polyana.parallel import ParallelText
 from polyana.recipe import Recipe
-from polyana.registry import Repository
+from polyana.registry import Repository, find_repository
 from polyana.runs import Ingredients, Runs, train
 from polyana.storage import (
     ArtifactStore,
@@ -161,7 +162,7 @@ class Pipeline:
             reference = parse_base(written)
         except ValueError as error:
             raise UserError([Problem(where("model"), str(error))]) from None
-        if reference.kind == "stage":
+        if reference.kind in ("stage", "run"):
             raise UserError([Problem(where("model"), f"`{written}` is no path; write a directory as `./{written}`")])
         inputs = base_inputs(reference, self.recipe.base, self.digests, where, "model")
 
@@ -285,6 +286,8 @@ class Pipeline:
 
             inputs: dict[str, Any] = {"stage": trained.making.fingerprint, "revision": revision}
             return self._step("base", Making("base", BASE_VERSION, {}, inputs), fill_from_stage)
+        if reference.kind == "run":
+            return self._base_of_run(reference, where("base"))
         inputs = dict(base_inputs(reference, self.recipe.base, self.digests, where))
 
         def fill(directory: Path) -> None:
@@ -294,6 +297,24 @@ class Pipeline:
                 write_json(directory / "base.json", {"name": reference.name, "revision": inputs["commit"]})
 
         return self._step("base", Making("base", BASE_VERSION, {}, inputs), fill)
+
+    def _base_of_run(self, reference: BaseReference, where: str) -> Step:
+        """A model of the registry, whoever has trained it."""
+        with _blaming(where):
+            repository = find_repository(self.home / "hub", reference.name)
+            commit = repository.resolve(reference.revision or ("best" if "best" in repository.refs() else "main"))
+            if "adapter_config.json" in commit.files:
+                merge = f"polyana models merge {repository.run}@step-{commit.step} DIRECTORY"
+                raise UserError(
+                    f"`base: {reference}` is an adapter; make it one model with its base, as `{merge}` does"
+                )
+
+        def fill(directory: Path) -> None:
+            with _blaming(where), repository.holding(commit):
+                here = BaseReference("path", str(repository.snapshot(commit)))
+                convert_base(here, {}, self.recipe.base, directory, self.console)
+
+        return self._step("base", Making("base", BASE_VERSION, {}, {"commit": commit.id}), fill)
 
     def examples(self, name: str, config: SftConfig) -> Step:
         """Tokens and weights of what is to be learned, in the base's own tokens."""

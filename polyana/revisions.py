@@ -6,10 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from polyana.errors import UserError
+from polyana.models import fetch_model, model_commit
 from polyana.pipeline import Pipeline
 from polyana.recipe import load_recipe
 from polyana.registry import Commit, find_repository
 from polyana.scores import Saved
+from polyana.storage import read_json
 from polyana.tasks import FineTuneConfig
 from polyana.tracking import Console, RunDirectory
 
@@ -40,8 +42,8 @@ class Revision:
         if "adapter_config.json" not in self.commit.files:
             return None
         recipe_path = self.run.path / "recipe.yaml"
-        if not recipe_path.exists():
-            raise UserError(f"{self} is an adapter, and with {self.run.path} is gone what says which base it stands on")
+        if not recipe_path.exists():  # it was pulled from elsewhere
+            return self._base_by_name()
         found = self.home / "stages" / str(self.run.about()["start"])
         if (found / "artifact.json").exists():
             return found
@@ -54,6 +56,19 @@ class Revision:
             raise UserError(f"the base that {self} stands on was deleted, and `{config.base}` is another model by now")
         made: Path = pipeline.store.get(step).directory
         return made
+
+    def _base_by_name(self) -> Path:
+        """The base that the adapter itself names: a directory here, or a model of the Hub."""
+        settings = read_json(self.directory / "adapter_config.json")
+        name, revision = str(settings.get("base_model_name_or_path")), str(settings.get("revision") or "main")
+        if (Path(name) / "config.json").is_file():
+            return Path(name)
+        if Path(name).is_absolute():
+            raise UserError(
+                f"{self} is an adapter, and neither {self.run.path}, which says what base it stands on, nor that base "
+                f"({name}) is here; where it was trained, `polyana models merge` makes it one model with its base"
+            )
+        return fetch_model(name, revision, model_commit(name, revision))
 
 
 def find_revision(text: str, home: Path) -> Revision:

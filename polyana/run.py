@@ -76,6 +76,8 @@ def _run_stages(pipeline: Pipeline, stage: str | None, resume: bool, fresh: bool
         for each in filter(None, (step, ablation_step(pipeline, name))):
             if pipeline.store.find(each.making):
                 pipeline.console.stage(each.used_by.rpartition("/")[2], "unchanged, kept")
+                if name in training:
+                    pipeline.runs.send_rest(recipe, name, each.making, pipeline.console)
             else:
                 pipeline.store.get(each)
     return {name: read_json(pipeline.store.get(step).directory / "summary.json") for name, step in training.items()}

@@ -11,14 +11,14 @@ from typing import Any
 from polyana.distributed import World, choose_strategy
 from polyana.errors import Interrupted, PolyanaError
 from polyana.recipe import Recipe
-from polyana.registry import Repository
+from polyana.registry import PushConfig, PushQueue, Repository, pushing, send_rest
 from polyana.storage import Making, changes, disk_used, write_json
 from polyana.tasks import LanguageModelTask, TrainingStageConfig, make_task
 from polyana.tracking import Console, RunDirectory, find_runs
 from polyana.tracking.sinks import SinkConfig, Sinks
 from polyana.train import Trainer, TrainingPlan, choose_precision, sampled_schedule
 
-__all__ = ["Ingredients", "Runs", "train", "train_along"]
+__all__ = ["Ingredients", "Runs", "push_setting", "train", "train_along"]
 
 
 class Runs:
@@ -43,6 +43,12 @@ class Runs:
         """Whether somebody has deleted what a finished run saved, or the run itself."""
         run = self.of(making)
         return run is None or "best" not in Repository(self.home / "hub", run.name).refs()
+
+    def send_rest(self, recipe: Recipe, stage: str, making: Making, console: Console) -> None:
+        """Push what an earlier training of a finished stage did not come to."""
+        setting, run = push_setting(recipe, stage), self.of(making)
+        if setting is not None and run is not None and run.status() == "finished":
+            send_rest(Repository(self.home / "hub", run.name), setting, run.path / "push.log", console.say)
 
     def set_aside(self, making: Making) -> None:
         """Let the stage begin a new run; what the earlier one saved stays. Raises Busy while it is being trained."""
@@ -90,8 +96,9 @@ def train_along(recipe: Recipe, order: tuple[Ingredients, Path], world: World) -
 
 
 def _trainer(
-    run: RunDirectory, recipe: Recipe, stage: str, task: LanguageModelTask, world: World, console: Console
-) -> Trainer:
+    run: RunDirectory, recipe: Recipe, stage: str, task: LanguageModelTask, world: World, console: Console,
+    queue: PushQueue | None = None,
+) -> Trainer:  # fmt: skip
     config = recipe.stages[stage]
     assert isinstance(config, TrainingStageConfig)
     precision = choose_precision(config.train.precision)
@@ -102,7 +109,7 @@ def _trainer(
         Repository(run.path.parent.parent / "hub", run.name), console, seed=recipe.seed,
         evaluate_every=config.eval.every, sample_every=config.sample.every if config.sample else None,
         histograms_every=config.track.histograms,
-        recipe_hash=recipe.hash,
+        recipe_hash=recipe.hash, pushing=queue,
     )  # fmt: skip
 
 
@@ -111,6 +118,13 @@ def _sinks(recipe: Recipe, stage: str) -> list[SinkConfig]:
     config = recipe.stages[stage]
     assert isinstance(config, TrainingStageConfig)
     return [type(sink)(**sink.resolved(recipe.base)) for sink in config.track.sinks]
+
+
+def push_setting(recipe: Recipe, stage: str) -> PushConfig | None:
+    """Where a stage's saves are sent, paths made absolute."""
+    config = recipe.stages[stage]
+    assert isinstance(config, TrainingStageConfig)
+    return PushConfig(**config.save.push.resolved(recipe.base)) if config.save.push else None
 
 
 def train(
@@ -127,12 +141,13 @@ def train(
     Raises Interrupted after a stop signal and other PolyanaErrors when training fails; run.json tells which.
     """
     sinks = Sinks(run, _sinks(recipe, ingredients.stage), console.say)
-    with run.lock(), console.copied_to(run.path / "log.txt"), sinks:
+    repository = Repository(run.path.parent.parent / "hub", run.name)
+    sending = pushing(repository, push_setting(recipe, ingredients.stage), run.path / "push.log", console.say)
+    with run.lock(), console.copied_to(run.path / "log.txt"), sending as queue, sinks:
         run.describe(recipe.as_yaml())
         run.note(outcome="interrupted")  # until it is known better
         world.send((ingredients, run.path))
-        trainer = _trainer(run, recipe, ingredients.stage, task, world, console)
-        repository = trainer.repository
+        trainer = _trainer(run, recipe, ingredients.stage, task, world, console, queue)
         about = {"strategy": str(trainer.strategy), "recomputed_layers": trainer.checkpointing.recomputed}
         run.note(**about, start=ingredients.start.name, data=ingredients.data.name, planned_steps=trainer.plan.steps)
         write_json(run.path / "schedule.json", sampled_schedule(trainer.config, trainer.plan))

@@ -9,6 +9,7 @@ import json
 import re
 import shutil
 import sqlite3
+import threading
 from contextlib import closing
 
 import aligned
@@ -16,6 +17,8 @@ import milled
 import pytest
 import translated
 from conftest import CLOCKED, metrics_of, newest_run
+from exchanging import environment
+from hub_stand_in import Fault, Hub
 
 from polyana.ablation import ablation_step
 from polyana.config import Config, config_classes, kind_of
@@ -77,6 +80,14 @@ SINKS = {
 }
 
 
+PUSHED = "stages.pretrain.save.push={{to: {}}}".format
+PUSHES = {
+    "pretrain.save.push.to": ([PUSHED("./pushed")], PUSHED("./elsewhere")),
+    "pretrain.save.push.every": ([PUSHED("./pushed")], PUSHED("./pushed, every: 3 saves")),
+    "pretrain.save.push.private": ([PUSHED("hub:org/demo")], PUSHED("hub:org/demo, private: false")),
+    "pretrain.save.push.wait": ([PUSHED("hub:org/slow")], PUSHED("hub:org/slow, wait: 1 second")),
+}
+
 # field -> (overrides both runs have, the one that differs)
 CHANGES: dict[str, tuple[list[str], str]] = {
     **{
@@ -132,6 +143,7 @@ CHANGES: dict[str, tuple[list[str], str]] = {
     "pretrain.train.weight_decay": ([], "stages.pretrain.train.weight_decay=1.0"),
     **OPTIMIZERS,
     **SINKS,
+    **PUSHES,
     "pretrain.train.z_loss": ([], "stages.pretrain.train.z_loss=1e-2"),
     "pretrain.train.clip": ([], "stages.pretrain.train.clip=0.01"),
     "pretrain.train.precision": ([], "stages.pretrain.train.precision=bf16"),
@@ -243,6 +255,11 @@ def workshop(tiny, home, load, tmp_path, monkeypatch):
     shutil.copytree(made, tmp_path / "ready")
     monkeypatch.chdir(tmp_path)  # where MLflow finds a database without a place
     monkeypatch.setenv("TRACKIO_DIR", str(tmp_path / "trackio"))
+    hub = Hub()
+    hub.faults = [Fault("org/slow/commit", slow=3.0, times=10**6)]
+    threading.Thread(target=hub.serve_forever, daemon=True).start()
+    for name, value in environment(hub.address, tmp_path).items():
+        monkeypatch.setenv(name, value)
     calls = []
     original = LanguageModelTask.loss
     monkeypatch.setattr(
@@ -251,6 +268,7 @@ def workshop(tiny, home, load, tmp_path, monkeypatch):
 
     def observe(*overrides) -> dict:
         calls.clear()
+        hub.repositories.clear()
         recipe = load(tiny, *overrides)
         run_recipe(recipe, fresh=True, console=Console(io.StringIO()))
         directory = newest_run(home)
@@ -267,10 +285,22 @@ def workshop(tiny, home, load, tmp_path, monkeypatch):
             "parts": list(calls),
             "documents": ids(home),
             "told": told(directory, tmp_path),
+            "pushed": pushed(directory, tmp_path, hub),
             **{name: about[name] for name in ("strategy", "recomputed_layers")},
         }
 
-    return observe
+    yield observe
+    hub.shutdown()
+    hub.server_close()
+
+
+def pushed(run, place, hub) -> list:
+    """What was sent where."""
+    steps = [
+        [commit.step for commit in Repository(place / name, run.name).commits()] for name in ("pushed", "elsewhere")
+    ]
+    there = {name: [found.private, len(hub.saves(name))] for name, found in hub.repositories.items()}
+    return [steps, there]
 
 
 def histograms_of(run) -> list[int]:

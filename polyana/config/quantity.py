@@ -13,7 +13,7 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, PlainSerializer
 
-__all__ = ["Batch", "Duration", "Every", "Portion", "Quantity", "Share", "Size", "Steps", "Tokens"]
+__all__ = ["Batch", "Duration", "Every", "Portion", "Quantity", "SaveEvery", "Share", "Size", "Steps", "Tokens", "Wait"]
 
 _MULTIPLIERS = {"": 1.0, "k": 1e3, "K": 1e3, "M": 1e6, "B": 1e9, "T": 1e12}
 _SECONDS = {"seconds": 1.0, "minutes": 60.0, "hours": 3600.0, "days": 86400.0}
@@ -21,8 +21,8 @@ _BYTES = {
     "bytes": 1, "kB": 10**3, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12,
     "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40,
 }  # fmt: skip
-_EXAMPLES = {"sequences": "32 sequences", "epochs": "2 epochs", "steps": "500 steps", "tokens": "2B tokens",
-             "minutes": "30 minutes", "GB": "20 GB", "%": "5%"}  # fmt: skip
+_EXAMPLES = {"sequences": "32 sequences", "epochs": "2 epochs", "steps": "500 steps", "saves": "5 saves",
+             "tokens": "2B tokens", "minutes": "30 minutes", "GB": "20 GB", "%": "5%"}  # fmt: skip
 _NUMBER = re.compile(r"([0-9][0-9_,]*(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?)\s*(.*)")
 
 
@@ -81,7 +81,7 @@ def _positive(quantity: Quantity, text: object) -> Quantity:
         raise ValueError(f"`{text}` is more than a number can hold")
     if quantity.amount < 0 or (quantity.amount == 0 and quantity.unit != "%"):
         raise ValueError(f"`{text}` should be more than nothing")
-    if quantity.unit in ("steps", "sequences", "tokens") and quantity.amount != round(quantity.amount):
+    if quantity.unit in ("steps", "saves", "sequences", "tokens") and quantity.amount != round(quantity.amount):
         raise ValueError(f"`{text}` should be a whole number of {quantity.unit}")
     return quantity
 
@@ -105,8 +105,14 @@ Duration = Annotated[Quantity, BeforeValidator(_parser("epochs", "steps", "token
 Every = Annotated[Quantity, BeforeValidator(_parser("steps", "epochs", "tokens", *_SECONDS)), PlainSerializer(str)]
 """How often something is done during training."""
 
+SaveEvery = Annotated[Quantity, BeforeValidator(_parser("saves", "steps")), PlainSerializer(str)]
+"""How often something is done with saves."""
+
 Portion = Annotated[Quantity, BeforeValidator(_parser("%", "steps", "epochs", "tokens")), PlainSerializer(str)]
 """A part of a training run: a length, or a share of the whole as `5%`."""
+
+Wait = Annotated[Quantity, BeforeValidator(_parser(*_SECONDS)), PlainSerializer(str)]
+"""Time by the clock."""
 
 Steps = Annotated[Quantity, BeforeValidator(_parser("steps")), PlainSerializer(str)]
 Tokens = Annotated[Quantity, BeforeValidator(_parser("tokens")), PlainSerializer(str)]

@@ -43,6 +43,7 @@ from polyana.models.checkpointing import Activations, activation_bytes, checkpoi
 from polyana.models.compiled import CompilerMissing, compile_blocks, try_compiler
 from polyana.models.config import ModelConfig
 from polyana.models.flops import training_flops
+from polyana.models.hub import fetch_model, model_commit
 from polyana.models.load import load_base
 from polyana.models.packed_attention import attention_on, packed_causal_attention
 from polyana.models.reward import load_reward_model, outline_reward_model, padding_token
@@ -72,6 +73,7 @@ __all__ = [
     "convert_base",
     "count_parameters",
     "extend_vocabulary",
+    "fetch_model",
     "has_adapter",
     "head_weight",
     "hidden_matrices",
@@ -83,6 +85,7 @@ __all__ = [
     "load_reward_model",
     "longest_text",
     "merge_adapter",
+    "model_commit",
     "numbers_in",
     "outline_reward_model",
     "packed_causal_attention",

@@ -30,7 +30,10 @@ BASE_VERSION = 2
 Setting = Literal["base", "model"]
 """What names a model in a recipe: to learn on from, or to read."""
 
-_EXAMPLES = "a stage as `pretrain@best`, `hub:org/name@revision`, `package:NAME`, a directory or a .gguf file"
+_EXAMPLES = (
+    "a stage as `pretrain@best`, a run of the registry as `run:NAME@best`, `hub:org/name@revision`, `package:NAME`, a "
+    "directory or a .gguf file"
+)
 _STAGE = re.compile(r"[\w-]+(@[\w.-]+)?")
 _HUB = re.compile(r"[\w-][\w.-]*(/[\w.-]+)?")
 _WEIGHTS = ("*.safetensors", "pytorch_model*.bin")
@@ -39,14 +42,15 @@ _TOKENIZER = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "s
 
 @dataclass(frozen=True, slots=True)
 class BaseReference:
-    """What `base:` names. `name`: of the stage, the hub's model or the package; or the path as it was written."""
+    """What `base:` names. `name`: of the stage, the run, the hub's model or the package; or the path as it was
+    written."""
 
-    kind: Literal["stage", "hub", "package", "path"]
+    kind: Literal["stage", "run", "hub", "package", "path"]
     name: str
     revision: str | None = None
 
     def __str__(self) -> str:
-        prefix = f"{self.kind}:" if self.kind in ("hub", "package") else ""
+        prefix = f"{self.kind}:" if self.kind in ("run", "hub", "package") else ""
         return f"{prefix}{self.name}" + (f"@{self.revision}" if self.revision else "")
 
 
@@ -59,7 +63,7 @@ def parse_base(text: str) -> BaseReference:
     if "://" in text:
         raise ValueError(f"`{text}` is an address; write {_EXAMPLES}")
     prefix, colon, rest = text.partition(":")
-    if colon and prefix in ("hub", "package"):
+    if colon and prefix in ("run", "hub", "package"):
         name, at, revision = rest.partition("@")
         if at and not revision:
             raise ValueError(f"`{text}` names no revision after the @; leave the @ out or write `{prefix}:{name}@main`")
@@ -69,6 +73,12 @@ def parse_base(text: str) -> BaseReference:
                     f"`{text}` names no model of the hub; write it as `hub:org/name` or `hub:org/name@revision`"
                 )
             return BaseReference("hub", name, revision or "main")
+        if prefix == "run":
+            if not re.fullmatch(r"[\w.-]+", name):
+                raise ValueError(
+                    f"`{text}` names no run; write it as `run:NAME` or `run:NAME@best`; `polyana models` lists them"
+                )
+            return BaseReference("run", name, revision or None)
         if at:
             raise ValueError(f"`{text}`: a package has the version that is installed; write `package:{name}`")
         if not re.fullmatch(r"[\w.-]+", name):

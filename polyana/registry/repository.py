@@ -7,6 +7,7 @@
         .no_exist/COMMIT/config.json      said of an adapter, as the hub's client notes it: the commit has no such file
         pins.json                         who wants a commit to stay: {"COMMIT": ["pushed:hub:org/name"]}
         held/COMMIT                       locked by each process that reads the commit for long
+        queue.json                        what was put into the queue to be pushed (queue.py)
         arriving/                         commits on their way, each locked by the process that brings it
         evaluations/COMMIT/               what it was found to be worth (evaluations.py)
         .lock                             of the one process that changes something
@@ -66,6 +67,11 @@ class Commit:
 
 
 _FIELDS = {field.name for field in fields(Commit)}
+
+
+def commit_of(written: dict[str, Any]) -> Commit:
+    """What commit.json says, whichever version wrote it. Raises TypeError when that is no commit."""
+    return Commit(**{key: value for key, value in written.items() if key in _FIELDS})
 
 
 class Repository:
@@ -145,8 +151,6 @@ class Repository:
             flush_to_disk(path)
             digests[path.name] = sha256_of(path)
         with self.changing():
-            for directory in (self._blobs, self._refs, self._snapshots, self._held):  # a full disk has no room for more
-                directory.mkdir(exist_ok=True)
             parent = self._parent_of(step)
             content = [parent, step, tokens, recipe, digests]
             identifier = hashlib.sha1(json.dumps(content, sort_keys=True).encode(), usedforsecurity=False).hexdigest()
@@ -154,17 +158,7 @@ class Repository:
                 identifier, parent, step, tokens, epoch, message, dict(metrics), recipe, digests,
                 round(time.time(), 3), environment,
             )  # fmt: skip
-            for name, digest in digests.items():
-                self._add_blob(files / name, digest)
-            flush_to_disk(self._blobs)
-            if (
-                "config.json" not in digests
-            ):  # an adapter: unless it is known that there is none, tokenizers do not load
-                (self._missing / identifier).mkdir(parents=True, exist_ok=True)
-                (self._missing / identifier / "config.json").touch()
-            if not (self._snapshots / identifier / "commit.json").exists():
-                shutil.rmtree(self._snapshots / identifier, ignore_errors=True)
-                self._add_snapshot(commit)
+            self._store(commit, files)
             self.set_ref(f"step-{step}", identifier)
             self.set_ref("main", identifier)
             pinned = self.pins()
@@ -173,6 +167,32 @@ class Repository:
                     self._let_go(other)  # made before retention took its parent
         self.discard(files)
         return commit
+
+    def receive(self, commit: Commit, files: Path) -> None:
+        """Take a commit that was made elsewhere, as it is: those of its files that are not here are moved from a
+        directory that `arriving` gave. No ref is set. Raises Damaged when a file is neither here nor there."""
+        arrived = [name for name in commit.files if (files / name).exists()]
+        for name in arrived:
+            flush_to_disk(files / name)
+        with self.changing():
+            for name, digest in commit.files.items():
+                if name not in arrived and not (self._blobs / digest).exists():
+                    raise Damaged(f"{name} of {self.run}@step-{commit.step} was deleted a moment ago; do this again")
+            self._store(commit, files)
+
+    def _store(self, commit: Commit, files: Path) -> None:
+        for directory in (self._blobs, self._refs, self._snapshots, self._held):  # a full disk has no room for more
+            directory.mkdir(exist_ok=True)
+        for name, digest in commit.files.items():
+            if (files / name).exists():
+                self._add_blob(files / name, digest)
+        flush_to_disk(self._blobs)
+        if "config.json" not in commit.files:  # an adapter: unless that is known, tokenizers do not load
+            (self._missing / commit.id).mkdir(parents=True, exist_ok=True)
+            (self._missing / commit.id / "config.json").touch()
+        if not (self._snapshots / commit.id / "commit.json").exists():
+            shutil.rmtree(self._snapshots / commit.id, ignore_errors=True)
+            self._add_snapshot(commit)
 
     def _parent_of(self, step: int) -> str | None:
         """The newest commit before `step`: after a resume from an older save, history goes on from there."""
@@ -211,7 +231,7 @@ class Repository:
         found = []
         for path in self._snapshots.glob("*/commit.json"):
             with suppress(FileNotFoundError):
-                found.append(Commit(**{key: value for key, value in read_json(path).items() if key in _FIELDS}))
+                found.append(commit_of(read_json(path)))
         return sorted(found, key=lambda commit: (commit.step, commit.time))
 
     def resolve(self, revision: str) -> Commit:

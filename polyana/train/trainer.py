@@ -17,7 +17,7 @@ from polyana.config import Quantity
 from polyana.distributed import Strategy
 from polyana.errors import Interrupted, TrainingFailed
 from polyana.models import checkpoint_blocks, compile_blocks, count_parameters, weights_file
-from polyana.registry import Commit, Repository, apply_retention, best_commits
+from polyana.registry import Commit, PushQueue, Repository, apply_retention, best_commits
 from polyana.storage import retry_when_full, wait_for_room
 from polyana.tracking import Console, Gauge, MetricLog, RunDirectory, SilentMetricLog, SystemSampler, as_text
 from polyana.train.checkpointing import choose_checkpointing
@@ -59,9 +59,11 @@ class Trainer:
         sample_every: Quantity | None = None,
         histograms_every: Quantity | None = None,
         recipe_hash: str = "",
+        pushing: PushQueue | None = None,
     ) -> None:
-        """`seed`: of dropout. `evaluate_every`: besides what every save evaluates."""
+        """`seed`: of dropout. `evaluate_every`: besides what every save evaluates. `pushing`: what is told of saves."""
         self.task, self.config, self.keep = task, config, save.keep
+        self._push, self._pushing = save.push, pushing
         self.run, self.repository, self.console = run, repository, console
         self.precision, self.seed, self.recipe_hash = precision, seed, recipe_hash
         self.plan, self.strategy, self.world = plan, strategy, strategy.world
@@ -325,6 +327,8 @@ class Trainer:
         best = (best_commits(commits, _BEST_BY) or commits[-1:])[0]
         self.repository.set_ref("best", best.id)
         apply_retention(self.repository, self.keep, _BEST_BY)
+        if self._push is not None and self._pushing is not None:
+            self._pushing.saved(self.position.step, self._push.every)
         return best
 
     def _commit(self, message: str, metrics: dict[str, float], weights: Mapping[str, torch.Tensor]) -> Commit:

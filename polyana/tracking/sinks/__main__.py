@@ -1,14 +1,10 @@
 """A sink's process: `python -m polyana.tracking.sinks`, which processes.py starts.
 
-The first line on stdin says what to do; when stdin ends, the training has ended, however it did. What is printed on
-stdout is said to the user; whatever a library prints goes to stderr, which is the sink's log file.
+What a library prints goes to the sink's log file; what is said goes to the user.
 """
 
 from __future__ import annotations
 
-import json
-import os
-import signal
 import sys
 import threading
 import time
@@ -20,36 +16,24 @@ from pydantic import TypeAdapter
 
 from polyana.errors import Busy
 from polyana.storage import locked
+from polyana.tracking.companion import take_order
 from polyana.tracking.run_directory import RunDirectory
 from polyana.tracking.sinks.config import SinkConfig
 from polyana.tracking.sinks.forward import Forwarder
 
 _LOOK = 1.0  # seconds between two looks for new rows; guess
-_MORE = 5.0  # seconds of patience beyond those that training has; guess
 _LONGEST_PAUSE = 60.0  # seconds between two tries when a sink fails; they begin with a second and double; guess
 
 
 def main() -> int:
-    speak = os.fdopen(os.dup(1), "w", buffering=1)
-    os.dup2(2, 1)
-    order = json.loads(sys.stdin.readline())
-    over = threading.Event()
-
-    def wait_for_the_end() -> None:
-        sys.stdin.read()
-        over.set()
-        time.sleep(order["patience"] + _MORE)  # whoever started this has been killed, too, else it were over by now
-        os.killpg(0, signal.SIGKILL)
-
-    threading.Thread(target=wait_for_the_end, daemon=True).start()
-    if hasattr(os, "nice"):
-        os.nice(10)  # training goes before whoever is told of it
-    run, name = RunDirectory(Path(order["run"])), str(order["name"])
-    config: SinkConfig = TypeAdapter(SinkConfig).validate_python(order["config"])
+    order = take_order()
+    about = order.content
+    run, name = RunDirectory(Path(about["run"])), str(about["name"])
+    config: SinkConfig = TypeAdapter(SinkConfig).validate_python(about["config"])
     while True:
         try:
             with locked(run.path / "sinks" / f"{name}.lock", f"{name} is being told of an earlier attempt"):
-                return forward(run, name, config, over, lambda text: print(text, file=speak))
+                return forward(run, name, config, order.over, order.say)
         except Busy:  # of a training that was killed; it ends soon
             time.sleep(_LOOK)
 

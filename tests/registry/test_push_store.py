@@ -1,0 +1,321 @@
+"""Registries elsewhere: the real s3fs client at moto's S3, fsspec's memory, a renaming file system, a directory."""
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import fsspec
+import pytest
+from fsspec.implementations.local import LocalFileSystem
+from saves import make_run, make_save
+
+from polyana.errors import Damaged, UserError
+from polyana.registry import Repository, parse_target, pull, push
+from polyana.registry.patience import Patience
+from polyana.registry.store import StoredRepository
+
+RUN = "demo-pretrain-2026-11-22_01.02.03"
+ROOT = f"shared/registry/models--polyana--{RUN}"
+S3 = "s3://shared/registry"
+TESTS = str(Path(__file__).parent.parent)  # where saves.py is
+
+
+@pytest.fixture(scope="module")
+def server():
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("ACCESS_KEY_ID", "SECRET_ACCESS_KEY"):
+            patch.setenv(f"AWS_{name}", "testing")
+        for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy"):
+            patch.delenv(name, raising=False)
+        from moto.server import ThreadedMotoServer
+
+        moto = ThreadedMotoServer("127.0.0.1", port=0, verbose=False)
+        moto.start()
+        patch.setenv("AWS_ENDPOINT_URL", "http://{}:{}".format(*moto.get_host_and_port()))
+        patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+        yield moto
+        moto.stop()
+
+
+@pytest.fixture
+def bucket(server):
+    import s3fs
+
+    s3fs.S3FileSystem.clear_instance_cache()
+    store = s3fs.S3FileSystem()
+    if store.exists("shared"):
+        store.rm("shared", recursive=True)
+    store.mkdir("shared")
+    yield store
+    s3fs.S3FileSystem.clear_instance_cache()
+
+
+@pytest.fixture
+def run(tmp_path):
+    return make_run(tmp_path / "hub")
+
+
+@pytest.fixture(params=["s3", "memory", "rename"])
+def place(request, tmp_path):
+    """The address of an empty place, and what reads it."""
+    if request.param == "s3":
+        return S3, request.getfixturevalue("bucket")
+    if request.param == "memory":
+        store = fsspec.filesystem("memory")
+        store.store.clear()
+        store.pseudo_dirs[:] = [""]
+        return "memory://shared/registry", store
+    (tmp_path / "shared").mkdir()
+    return f"dir://{tmp_path}", Renaming()
+
+
+class Renaming(LocalFileSystem):
+    """As sftp or smb: files are written in place and renamed."""
+
+    protocol = ("dir",)
+    cachable = False
+
+    @classmethod
+    def _strip_protocol(cls, path):
+        return super()._strip_protocol(path.removeprefix("dir://") if isinstance(path, str) else path)
+
+
+fsspec.register_implementation("dir", Renaming, clobber=True)
+
+
+def check_whole(store, address, run):
+    """The same layout, each file under its checksum, nothing else."""
+    root = f"{store._strip_protocol(address)}/models--polyana--{run.run}"
+    store.invalidate_cache()
+    found = {path.removeprefix(f"{root}/") for path in store.find(root)}
+    digests = {digest for commit in run.commits() for digest in commit.files.values()}
+    assert found == {
+        *(f"blobs/{digest}" for digest in digests),
+        *(f"snapshots/{commit.id}/commit.json" for commit in run.commits()),
+        *(f"refs/{name}" for name in run.refs()),
+    }
+    for digest in digests:
+        assert hashlib.sha256(store.cat_file(f"{root}/blobs/{digest}")).hexdigest() == digest
+    assert {name: store.cat_file(f"{root}/refs/{name}").decode() for name in run.refs()} == run.refs()
+    for commit in run.commits():
+        assert json.loads(store.cat_file(f"{root}/snapshots/{commit.id}/commit.json"))["files"] == commit.files
+
+
+def test_a_registry_elsewhere_has_the_same_layout(place, run, tmp_path):
+    address, store = place
+    done = push(run, parse_target(address))
+    assert [commit.step for commit in done.new] == [100, 200, 300]
+    check_whole(store, address, run)
+    again = push(run, parse_target(address))
+    assert (list(again.new), list(again.refs)) == ([], [])
+    make_save(run, 400)
+    assert [commit.step for commit in push(run, parse_target(address)).new] == [400]
+    check_whole(store, address, run)
+    pulled = pull(tmp_path / "other", f"{address}/demo-pretrain@best")
+    assert pulled.commit == run.resolve("best")
+    there = Repository(tmp_path / "other", run.run)
+    there.snapshot(pulled.commit)
+    assert there.refs() == dict.fromkeys(("best", "main", "step-200"), pulled.commit.id)
+    assert [commit.step for commit in pull(tmp_path / "other", address, history=True).new] == [100, 300, 400]
+    assert there.commits() == run.commits()
+    assert there.refs() == run.refs()
+
+
+def test_a_directory_is_a_registry_that_other_tools_read(run, tmp_path):
+    from huggingface_hub import snapshot_download
+
+    target = parse_target(str(tmp_path / "shared"))
+    assert [commit.step for commit in push(run, target, "step-200").new] == [100, 200]
+    assert [commit.step for commit in push(run, target).new] == [300]
+    assert list(push(run, target).new) == []
+    there = Repository(tmp_path / "shared", run.run)
+    assert (there.commits(), there.refs()) == (run.commits(), run.refs())
+    found = snapshot_download(
+        f"polyana/{run.run}", revision="best", cache_dir=tmp_path / "shared", local_files_only=True
+    )
+    assert found == str(there.path / "snapshots" / run.resolve("best").id)
+    assert pull(tmp_path / "third", f"{tmp_path}/shared/{run.run}@step-100").commit == run.resolve("step-100")
+    with pytest.raises(UserError, match="is where this registry lies"):
+        push(run, parse_target(str(tmp_path / "hub")))
+
+
+def test_main_shows_the_furthest_whoever_comes_last(bucket, run, tmp_path):
+    behind = make_run(tmp_path / "behind", steps=(100, 200))
+    push(run, parse_target(S3))
+    done = push(behind, parse_target(S3))
+    assert list(done.new) == []
+    assert bucket.cat_file(f"{ROOT}/refs/main").decode() == run.refs()["main"]
+    ahead = make_run(tmp_path / "ahead", steps=(100, 200, 300, 400))
+    assert "main" in push(ahead, parse_target(S3), "step-400").refs
+    assert bucket.cat_file(f"{ROOT}/refs/main").decode() == ahead.refs()["main"]
+
+
+def test_of_two_who_move_a_ref_one_looks_again(bucket, run, monkeypatch):
+    push(run, parse_target(S3), "step-100")
+    stored = StoredRepository(parse_target(S3), run.run, Patience(5, print))
+    ids = {commit.step: commit.id for commit in run.commits()}
+    stored.send(run, run.commits(), lambda _: None)
+    swap, calls = StoredRepository._swap, []
+
+    def late(self, path, content, old, tag):
+        """Somebody else writes between the look and the write."""
+        calls.append(content)
+        if len(calls) == 1:
+            bucket.pipe_file(f"{ROOT}/{path}", ids[300].encode())
+        return swap(self, path, content, old, tag)
+
+    monkeypatch.setattr(StoredRepository, "_swap", late)
+    moved = stored.point({"main": ids[200]}, {ids[step]: step for step in (100, 200)})
+    assert (calls, moved) == ([ids[200]], [])  # it has lost, looked again and found that main is further
+    assert bucket.cat_file(f"{ROOT}/refs/main").decode() == ids[300]
+    calls.clear()
+    bucket.rm(f"{ROOT}/refs/best") if bucket.exists(f"{ROOT}/refs/best") else None
+    assert stored.point({"best": ids[200]}, {}) == ["best"]
+    assert calls == [ids[200], ids[200]]  # lost once, for somebody had made it; then moved
+
+
+def test_what_is_damaged_there_is_a_letter_and_mended_by_a_push(place, run, tmp_path):
+    address, store = place
+    push(run, parse_target(address))
+    commit = run.resolve("best")
+    root = f"{store._strip_protocol(address)}/models--polyana--{run.run}"
+    blob = f"{root}/blobs/{commit.files['model.safetensors']}"
+    whole = store.cat_file(blob)
+    store.pipe_file(blob, b"x" + whole[1:])
+    with pytest.raises(Damaged, match=r"is damaged: its checksum is not its name\. Delete it there, and push demo-"):
+        pull(tmp_path / "other", f"{address}/{RUN}@best")
+    assert Repository(tmp_path / "other", RUN).commits() == []
+    store.rm_file(blob)
+    store.pipe_file(f"{root}/snapshots/{commit.id}/commit.json", b'{"id": "torn')
+    with pytest.raises(UserError, match="has no revision `best`"):
+        pull(tmp_path / "other", f"{address}/{RUN}@best")
+    assert [each.step for each in push(run, parse_target(address)).new] == [200]
+    check_whole(store, address, run)
+    assert pull(tmp_path / "other", f"{address}/{RUN}@best").commit == commit
+
+
+def test_letters(bucket, run, tmp_path):
+    push(run, parse_target(S3))
+    with pytest.raises(UserError, match=rf"{RUN} in {S3} has no revision `step-7`; it has: best, main, step-100"):
+        pull(tmp_path / "other", f"{S3}/{RUN}@step-7")
+    with pytest.raises(UserError, match=f"{S3} holds no run `nothing`; it has: {RUN}"):
+        pull(tmp_path / "other", f"{S3}/nothing")
+    push(make_run(tmp_path / "hub", run="other-sft-2026-11-23_01.02.03"), parse_target(S3))
+    with pytest.raises(UserError, match=f"{S3} holds several runs; write {S3}/RUN with one of: {RUN}, other-sft"):
+        pull(tmp_path / "other", S3)
+    assert pull(tmp_path / "other", f"{S3}/other-sft@best").run == "other-sft-2026-11-23_01.02.03"
+    with pytest.raises(UserError, match="pushing to s3://no-such-bucket/a: "):
+        push(run, parse_target("s3://no-such-bucket/a"))
+    with pytest.raises(UserError, match=r"`nope://a/b` is no address that can be reached"):
+        push(run, parse_target("nope://a/b"))
+
+
+@pytest.mark.parametrize(
+    ("text", "letter"),
+    [
+        ("hub:name", "names no repository of the Hub: write `hub:org/name`"),
+        ("org/name", "write `hub:org/name` for the Hub, or `./org/name` for a directory"),
+        ("somewhere", "is no place to push to; write `hub:org/name`, `s3://bucket/path`"),
+        ("sftp://me:secret@host/path", "leave the password out of the address"),
+        ("", "is no place to push to"),
+    ],
+)
+def test_a_target_that_is_none(text, letter):
+    with pytest.raises(UserError, match=letter) as raised:
+        parse_target(text)
+    assert "secret" not in str(raised.value)
+
+
+# ---- several machines
+
+
+MACHINE = """
+import sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+from saves import make_run
+from polyana.registry import parse_target, push, pull
+what, place, address, steps = sys.argv[2:6]
+if what == "push":
+    run = make_run(Path(place), steps=[int(step) for step in steps.split(",")], best=int(steps.split(",")[0]))
+    for commit in run.commits():
+        push(run, parse_target(address), commit.id)
+else:
+    while True:
+        pulled = pull(Path(place), address + "/demo-pretrain", history=True)
+        print(pulled.commit.step, len(pulled.new), flush=True)
+        if pulled.commit.step == int(steps):
+            break
+"""
+
+
+def machine(what, place, steps):
+    return subprocess.Popen(
+        [sys.executable, "-W", "ignore", "-c", MACHINE, TESTS, what, str(place), S3, steps],
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}, stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+
+
+def test_two_machines_push_and_a_third_pulls_meanwhile(bucket, tmp_path):
+    """Each trains the same run from the same start, on steps of its own; both know step 100."""
+    one = machine("push", tmp_path / "one", ",".join(str(step) for step in (100, *range(210, 300, 20))))
+    two = machine("push", tmp_path / "two", ",".join(str(step) for step in (100, *range(220, 301, 20))))
+    deadline = time.monotonic() + 60
+    while not bucket.exists(f"{ROOT}/refs/main") and time.monotonic() < deadline:
+        time.sleep(0.02)
+        bucket.invalidate_cache()
+    three = machine("pull", tmp_path / "three", "300")
+    for process in (one, two, three):
+        out, errors = process.communicate(timeout=120)
+        assert process.returncode == 0, errors
+    assert int(out.split()[0]) < 300  # it has pulled before all was there
+    stored = StoredRepository(parse_target(S3), RUN, Patience(5, print))
+    mine, yours = (Repository(tmp_path / name, RUN) for name in ("one", "two"))
+    assert {commit.id for commit in stored.commits()} == {commit.id for commit in [*mine.commits(), *yours.commits()]}
+    refs = stored.refs()
+    assert refs["main"] == yours.refs()["main"]  # the furthest
+    assert refs == mine.refs() | yours.refs() | {"best": refs["best"]}
+    for commit in stored.commits():
+        pulled = pull(tmp_path / "four", f"{S3}/{RUN}@{commit.id}")
+        Repository(tmp_path / "four", RUN).snapshot(pulled.commit)
+    three = Repository(tmp_path / "three", RUN)
+    for commit in three.commits():
+        three.snapshot(commit)
+    assert three.refs()["main"] == refs["main"]
+
+
+KILLED = (
+    MACHINE[: MACHINE.index("what, place")]
+    + """
+run = __import__("polyana.registry").registry.Repository(Path(sys.argv[2]), sys.argv[3])
+push(run, parse_target(sys.argv[4]))
+"""
+)
+
+
+@pytest.mark.parametrize("rounds", [4, pytest.param(40, marks=pytest.mark.slow)])
+def test_killed_at_any_moment_readers_find_whole_commits(bucket, server, tmp_path, rounds):
+    run = make_run(tmp_path / "hub", steps=range(100, 1300, 100))
+    stored = StoredRepository(parse_target(S3), RUN, Patience(5, print))
+    for number in range(rounds):
+        process = subprocess.Popen(
+            [sys.executable, "-W", "ignore", "-c", KILLED, TESTS, str(tmp_path / "hub"), RUN, S3],
+            env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+        )  # fmt: skip
+        objects = len(bucket.find("shared"))
+        while process.poll() is None and len(bucket.find("shared")) < objects + 3 + number % 7:
+            time.sleep(0.002)
+            bucket.invalidate_cache()
+        process.kill()
+        process.wait()
+        for commit in stored.commits():
+            for name in commit.files:
+                stored.fetch(commit, name, tmp_path / "fetched")
+        assert set(stored.refs().values()) <= stored.ids()
+    push(run, parse_target(S3))
+    check_whole(bucket, S3, run)
