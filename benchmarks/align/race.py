@@ -1,8 +1,8 @@
 """Races of Polyana's alignment against trl's trainers on this machine: `make bench-align [ARGS="--quick"]`.
 
 Each contestant is a process of its own with the same number of threads; trl and ours alternate. Compared are medians
-over the measured steps of all rounds. Against trl's defaults, which compute the reference in every step, ours is charged
-with the seconds that its reference took; against its best settings, which compute it before, neither is.
+over the measured steps of all rounds. Against trl's defaults, which compute the reference in every step, ours is
+charged with the seconds that its reference took; against its best settings, which compute it before, neither is.
 """
 
 from __future__ import annotations
