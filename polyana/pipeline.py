@@ -10,11 +10,11 @@ from typing import Any
 
 import torch
 
-from polyana import corpus, data, examples, parallel, tasks, tokenizer
+from polyana import corpus, data, examples, parallel, scores, tasks, tokenizer
 from polyana.corpus import ClassifierConfig, Corpus, CorpusConfig, NgramsConfig, QualityConfig
 from polyana.distributed import World
 from polyana.errors import Problem, UserError
-from polyana.evaluate import trigram_bits_per_byte
+from polyana.evaluate import EvaluateConfig, stage_and_revision, suite_files, trigram_bits_per_byte
 from polyana.examples import example_inputs, template_inputs
 from polyana.models import (
     BASE_VERSION,
@@ -113,6 +113,8 @@ class Pipeline:
                 return self.quality(name, config)
             case TokenizerConfig() as config:
                 return self.tokenizer(name, config)
+            case EvaluateConfig() as config:
+                return self.evaluation(name, config)
             case TrainingStageConfig() as config:
                 return self.training(name, config)
 
@@ -454,6 +456,48 @@ class Pipeline:
             write_json(directory / "summary.json", summary)
 
         return self._step(name, making, fill)
+
+    def evaluation(self, name: str, config: EvaluateConfig) -> Step:
+        """What saves of stages score on suites; kept with the saves, too."""
+        measured = [(self.step(stage), stage, revision) for stage, revision in map(stage_and_revision, config.of)]
+        files, problems = dict[str, Path](), list[Problem]()
+        for index, suite in enumerate(config.suites):
+            try:
+                files |= {f"{index}/{inner}": path for inner, path in suite_files(suite, self.recipe.base).items()}
+            except UserError as error:
+                where = self.recipe.where(name, "suites", index)
+                problems += [Problem(problem.where or where, problem.what) for problem in error.problems]
+        if problems:
+            raise UserError(problems)
+        inputs: dict[str, Any] = {inner: self.digests.of(path) for inner, path in files.items()}
+        self.digests.save()
+        inputs["of"] = [[step.making.fingerprint, revision] for step, _, revision in measured]
+
+        def fill(directory: Path) -> None:
+            with _blaming(self.recipe.where(name)):
+                saves = [self._saved(*each) for each in measured]
+                told = scores.evaluate_all(
+                    saves, config.suites, self.recipe.base, directory, self.console, config.precision
+                )
+            self._tell(told)
+
+        return self._step(name, Making("evaluate", scores.VERSION, config.identity(), inputs), fill)
+
+    def _saved(self, trained: Step, stage: str, revision: str) -> scores.Saved:
+        """A save of a stage of this recipe, which is trained now if it is not yet."""
+        self.store.get(trained)
+        run, below = self.runs.of(trained.making), self.recipe.stages[stage]
+        assert run is not None
+        repository = Repository(self.home / "hub", run.name)
+        commit = repository.resolve(revision)
+
+        def base() -> Path | None:
+            if "adapter_config.json" not in commit.files:
+                return None
+            assert isinstance(below, FineTuneConfig)
+            return Path(self.store.get(self.start(stage, below)).directory)
+
+        return scores.Saved(self.home, run, commit, repository.snapshot(commit), base)
 
     def _check_memory(self, name: str, config: TrainingStageConfig, ingredients: Ingredients) -> None:
         """Raises UserError for a model that cannot be held here, before the system kills whatever is largest."""

@@ -11,6 +11,7 @@ from typing import Any
 from polyana.config import KeyPath, Source, closest, dump_yaml, read_config, read_yaml, references_of
 from polyana.corpus import ClassifierConfig, CorpusConfig, NgramsConfig, QualityConfig
 from polyana.errors import Problem, UserError
+from polyana.evaluate import EvaluateConfig
 from polyana.storage import fingerprint
 from polyana.tasks import PreferenceConfig, PretrainConfig, RewardConfig, SftConfig, TranslateConfig
 from polyana.tokenizer import TokenizerConfig
@@ -28,6 +29,7 @@ StageConfig = (
     | TranslateConfig
     | PreferenceConfig
     | RewardConfig
+    | EvaluateConfig
 )
 
 KINDS: dict[str, type[StageConfig]] = {
@@ -41,6 +43,7 @@ KINDS: dict[str, type[StageConfig]] = {
     "translate": TranslateConfig,
     "preference": PreferenceConfig,
     "reward": RewardConfig,
+    "evaluate": EvaluateConfig,
 }
 """What a stage can be; the name stands in the recipe under `kind`."""
 

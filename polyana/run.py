@@ -17,6 +17,7 @@
     reference   both        -> the base's log-probability of each      polyana/tasks/reference.py
     preference  both        -> a model or an adapter, aligned          polyana/tasks/, losses/, train/, registry/
     reward      both        -> a number for any answer                 polyana/tasks/, losses/, train/, registry/
+    evaluate    saves, suites -> scores, and whether they differ       polyana/scores.py, evaluate/
 
 What a stage makes is found again by a hash of its settings, its inputs and its code's version; only what is missing,
 has changed or is damaged is made again (polyana/storage/artifact.py).
@@ -29,10 +30,11 @@ from typing import Any
 from polyana.ablation import ablation_step
 from polyana.distributed import open_world
 from polyana.errors import UserError
+from polyana.evaluate import EvaluateConfig
 from polyana.pipeline import Pipeline
 from polyana.recipe import Recipe
 from polyana.runs import train_along
-from polyana.storage import home_directory, read_json
+from polyana.storage import Step, home_directory, read_json
 from polyana.tasks import TrainingStageConfig
 from polyana.tracking import Console
 
@@ -63,15 +65,7 @@ def _run_stages(pipeline: Pipeline, stage: str | None, resume: bool, fresh: bool
     training = {name: step for name, step in steps.items() if isinstance(recipe.stages[name], TrainingStageConfig)}
     if resume and not any(pipeline.runs.unfinished(step.making) for step in training.values()):
         raise UserError(f"--resume: there is no interrupted run of {recipe.name} with these settings to go on with")
-    for name, step in training.items():
-        found = pipeline.store.find(step.making)
-        gone = found is not None and pipeline.runs.saves_are_gone(step.making)
-        if gone:
-            pipeline.console.stage(name, "its saves were deleted from the registry")
-        if fresh:
-            pipeline.runs.set_aside(step.making)
-        if found and (gone or fresh):
-            pipeline.store.discard(found)
+    _let_go(pipeline, steps, training, fresh)
     for name, step in steps.items():
         for each in filter(None, (step, ablation_step(pipeline, name))):
             if pipeline.store.find(each.making):
@@ -81,3 +75,21 @@ def _run_stages(pipeline: Pipeline, stage: str | None, resume: bool, fresh: bool
             else:
                 pipeline.store.get(each)
     return {name: read_json(pipeline.store.get(step).directory / "summary.json") for name, step in training.items()}
+
+
+def _let_go(pipeline: Pipeline, steps: dict[str, Step], training: dict[str, Step], fresh: bool) -> None:
+    """Discard the trainings that are to be done anew, and what was measured of their saves."""
+    anew, recipe = set[str](), pipeline.recipe
+    for name, step in training.items():
+        found = pipeline.store.find(step.making)
+        gone = found is not None and pipeline.runs.saves_are_gone(step.making)
+        if gone:
+            pipeline.console.stage(name, "its saves were deleted from the registry")
+        if fresh:
+            pipeline.runs.set_aside(step.making)
+        if found and (gone or fresh):
+            pipeline.store.discard(found)
+            anew.add(name)
+    for name in [one for one in steps if isinstance(recipe.stages[one], EvaluateConfig)]:
+        if anew & set(recipe.needed_for(name)) and (found := pipeline.store.find(steps[name].making)):
+            pipeline.store.discard(found)

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from polyana.errors import Damaged, Problem, UserError
@@ -35,7 +36,20 @@ from polyana.surroundings import TrainingText, TrainingTextGone, surroundings_of
 from polyana.tracking import Console, RunDirectory
 from polyana.train import PrecisionWish, choose_precision
 
-__all__ = ["Evaluated", "Saved", "compare_evaluated", "evaluate_saved", "lines_of", "read_suites", "write_report"]
+__all__ = [
+    "VERSION",
+    "Evaluated",
+    "Saved",
+    "compare_evaluated",
+    "evaluate_all",
+    "evaluate_saved",
+    "lines_of",
+    "read_suites",
+    "write_report",
+]
+
+
+VERSION = 1  # of what `evaluate_all` writes
 
 
 @dataclass(frozen=True)
@@ -78,6 +92,28 @@ class Evaluated:
             task: Contamination(**{name: found[name] for name in names})
             for task, found in self.result["contamination"].items()
         }
+
+
+def evaluate_all(
+    saves: Sequence[Saved], written: Sequence[str], base: Path, directory: Path, console: Console,
+    precision: PrecisionWish,
+) -> list[str]:  # fmt: skip
+    """Ask saves all suites, compare each with the first, and write scores.json and reports into a directory, and into
+    those of their runs; what to tell. As `read_suites` besides."""
+    lines, written_down = list[str](), list[dict[str, Any]]()
+    for suite in read_suites(saves, written, base):
+        first, *others = (evaluate_saved(saved, suite, console, precision) for saved in saves)
+        compared = [[], *(compare_evaluated(first, each) for each in others)]
+        named = {f"{each.saved} against {first.saved}": pairs for each, pairs in zip(others, compared[1:], strict=True)}
+        for each, pairs in zip((first, *others), compared, strict=True):
+            lines += [f"{each.saved} {suite.name}", *(f"  {line}" for line in lines_of(each, pairs))]
+            written_down.append({**each.result, "compared": [asdict(pair) for pair in pairs]})
+            if each.saved.run.path.is_dir():
+                write_report(each.saved.run.path, each)
+        last, *before = [*reversed(others), first]
+        write_report(directory, last, before, named)
+    write_json(directory / "scores.json", written_down)
+    return lines
 
 
 def read_suites(
@@ -187,10 +223,13 @@ def lines_of(evaluated: Evaluated, compared: Iterable[Paired] = ()) -> list[str]
 
 
 def write_report(
-    directory: Path, evaluated: Evaluated, others: Sequence[Evaluated] = (), compared: Sequence[Paired] = ()
+    directory: Path,
+    evaluated: Evaluated,
+    others: Sequence[Evaluated] = (),
+    compared: Mapping[str, Sequence[Paired]] = MappingProxyType({}),
 ) -> Path:
     """Write evaluation-SUITE.html and .md into a directory: the scores of a save, of all others of its run that were
-    asked the same, of `others`, the first of which it was `compared` with, and examples. The page's path."""
+    asked the same, of `others`, what was `compared` ("A against B"), and examples. The page's path."""
     shown = {str(each.saved): Column(each.metrics, each.saved.commit.step) for each in (evaluated, *others)}
     history = dict[str, Column]()
     for commit in evaluated.saved.repository.commits():

@@ -55,6 +55,10 @@ class RunSurroundings:
             if not documents:
                 raise UserError(f"{self._run.name} held no text out; name texts with --data, or in a suite's file")
             return HeldOutText(documents)
+        if data.name.partition("-")[0] not in ("examples", "units"):
+            raise UserError(
+                f"{self._run.name} learned from judged answers; name texts with --data, or in a suite's file"
+            )
         shards = TokenData(data).shards("eval")
         if not len(shards):
             raise UserError(f"{self._run.name} held no examples out; name texts with --data, or in a suite's file")

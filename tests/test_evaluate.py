@@ -117,6 +117,68 @@ def test_results_go_with_the_save_and_another_run_keeps_its_own_name(trained, ti
     assert not list((repository.path / "evaluations").glob("*"))
 
 
+STAGE = """\
+  chat:
+    kind: sft
+    base: pretrain@best
+    data: [{path: rows.jsonl}]
+    template: raw
+    context: 32
+    held_out: 20%
+    adapter: {rank: 4}
+    train: {duration: 4 steps, batch: 2 sequences, lr: 1e-2, precision: fp32}
+  scores: {kind: evaluate, of: [pretrain, chat@step-4, pretrain@step-12], suites: [perplexity, mine.yaml]}
+"""
+
+
+def test_a_stage_measures_what_others_have_trained(tiny, polyana, home, tmp_path):
+    tiny.write_text(tiny.read_text().replace("eval: 20%", "eval: 50%").replace("best: 1", "best: 3") + STAGE)
+    rows = [
+        {"prompt": f"The {word}", "completion": f"keeps the {word}."} for word in ["people", "country", "peace", "law"]
+    ]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows * 5))
+    quiz = [{"question": "The people of the", "choices": ["United States", "whales"], "answer": 0}] * 3
+    (tmp_path / "quiz.jsonl").write_text("".join(json.dumps(row) + "\n" for row in quiz))
+    (tmp_path / "mine.yaml").write_text("tasks: {quiz: {kind: multiple_choice, data: quiz.jsonl}}\n")
+    told = polyana("run", tiny).stderr
+    (made,) = (home / "stages").glob("evaluate-*")
+    found = json.loads((made / "scores.json").read_text())
+    assert [(each["run"].split("-")[1], each["step"], each["suite"].partition(" of ")[0]) for each in found] == [
+        (stage, step, suite)
+        for suite in ("perplexity", "mine")
+        for stage, step in (("pretrain", found[0]["step"]), ("chat", 4), ("pretrain", 12))
+    ]
+    assert [len(each["compared"]) for each in found] == [0, 2, 2, 0, 3, 3]
+    assert "quiz.acc" in told
+    page = next(made.glob("evaluation-perplexity*.html")).read_text()
+    assert f"{found[1]['run']}@step-4 against {found[0]['run']}@step-{found[0]['step']}" in page
+    # the adapter's score is its own, and its contamination knows what its base was trained on
+    assert found[1]["metrics"]["loss"]["value"] != found[0]["metrics"]["loss"]["value"]
+    assert found[1]["contamination"][""]["note"] == ""
+    assert "unchanged, kept" in polyana("run", tiny, "--stage", "scores").stderr
+    (tmp_path / "quiz.jsonl").write_text("".join(json.dumps(row) + "\n" for row in quiz[:2]))
+    again = polyana("run", tiny, "--stage", "scores").stderr
+    assert "quiz.data/quiz.jsonl has changed" in again
+    assert "kept" in polyana("evaluate", found[1]["run"], "--suite", "mine.yaml").stdout
+    assert "scores     cached" in polyana("plan", tiny).stdout
+    newer = polyana("run", tiny, "--fresh").stderr  # whose saves have not been measured
+    assert "kept" not in newer[newer.index("scores") :]
+
+
+def test_a_stage_that_measures_is_checked_before_anything_runs(tiny, polyana, tmp_path):
+    stage = "  scores:\n    kind: evaluate\n    of: [pretrain, pretain@best, corpus, pretrain]\n"
+    tiny.write_text(tiny.read_text() + stage + "    suites: [perplexty, gsm8k]\n")
+    told = polyana("run", tiny, check=2).stderr.replace(str(tmp_path) + "/", "")
+    assert "tiny.yaml:20  there is no stage `pretain`; did you mean `pretrain`?" in told
+    assert "stage `corpus` is of kind corpus; a pretrain or" in told
+    assert "`pretrain` is named twice; leave one of them out" in told
+    assert "tiny.yaml:21  `perplexty` is no suite; did you mean `perplexity`?" in told
+    assert "tiny.yaml:21  `data` is missing: the questions" in told
+    text = tiny.read_text().replace("pretain@best, corpus, pretrain]", "pretrain@step-4]")
+    tiny.write_text(text.replace("perplexty, gsm8k", "nowhere.yaml"))
+    assert "nowhere.yaml  there is no such file" in polyana("plan", tiny, check=2).stderr
+
+
 @pytest.mark.skipif(not SHARED.is_dir(), reason="../shared/data is not beside the checkout")
 def test_a_foreign_model_is_measured_without_a_run(polyana, home, tmp_path):
     from published import publish

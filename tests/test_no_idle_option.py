@@ -200,6 +200,11 @@ CHANGES |= {
     "sft.held_out": ([], "stages.chat.held_out=50%"),
     "sft.train.packing": ([], "stages.chat.train.packing=none"),
 }
+CHANGES |= {
+    "evaluate.of": ([], "stages.scores.of=[pretrain@step-8]"),
+    "evaluate.suites": ([], "stages.scores.suites=[generation]"),
+    "evaluate.precision": ([], "stages.scores.precision=bf16"),
+}
 CHANGES |= {f"translate.{field}": change for field, change in translated.CHANGES.items()} | milled.CHANGES
 CHANGES |= aligned.CHANGES
 # Settings that several stages have and one place reads are tried once.
@@ -389,6 +394,21 @@ def chat_workshop(tiny, home, load, tmp_path, monkeypatch):
     return observe
 
 
+@pytest.fixture
+def evaluate_workshop(tiny, home, load):
+    """What a stage that measures finds of a run that is trained once."""
+    tiny.write_text(tiny.read_text() + "  scores: {kind: evaluate, of: [pretrain@step-12], suites: [perplexity]}\n")
+
+    def observe(*overrides) -> list:
+        recipe = load(tiny, *overrides)
+        run_recipe(recipe, console=Console(io.StringIO()))
+        step = Pipeline(recipe, home, Console(io.StringIO())).step("scores")
+        found = json.loads((home / "stages" / f"evaluate-{step.making.fingerprint[:16]}" / "scores.json").read_text())
+        return [(each["suite"], each["step"], each["metrics"]) for each in found]
+
+    return observe
+
+
 @pytest.fixture(scope="module")
 def ablation_workshop(tmp_path_factory):
     """What comes out of a corpus's ablation; what nothing has changed in is not trained twice."""
@@ -470,6 +490,7 @@ def test_the_option_changes_something(request, field):
     name = {
         "sft": "chat_workshop",
         "translate": "translate_workshop",
+        "evaluate": "evaluate_workshop",
         **dict.fromkeys(aligned.KINDS, "align_workshop"),
     }.get(kind, "workshop")
     if field.startswith("corpus.report.ablation"):

@@ -68,8 +68,8 @@ def evaluate(
     for each in suites:
         evaluated, *others = (evaluate_saved(saved, each, console, precision, again=again) for saved in saves)
         compared = compare_evaluated(others[0], evaluated) if others else []
-        run = evaluated.saved.run.path
-        page = write_report(run, evaluated, others, compared) if run.is_dir() else None
+        run, named = evaluated.saved.run.path, {f"{evaluated.saved} against {each.saved}": compared for each in others}
+        page = write_report(run, evaluated, others, named) if run.is_dir() else None
         found.append({**evaluated.result, "compared": [asdict(pair) | {"verdict": pair.verdict} for pair in compared]})
         if as_json:
             continue

@@ -16,7 +16,7 @@ __all__ = ["StageReference", "references_of"]
 class StageReference:
     """Marks a field as the name of a stage of one of the kinds: `Annotated[str, StageReference(("corpus",))]`.
 
-    `stage_of`: the stage's name in what is written, or None where that is something else.
+    Of a list, each is one. `stage_of`: the stage's name in what is written, or None where that is something else.
     """
 
     kinds: tuple[str, ...]
@@ -27,10 +27,14 @@ def references_of(kind: type[Config], settings: Mapping[str, Any]) -> Iterator[t
     """(path, name of the stage, kinds it may have) for each reference in a stage's settings, checked or not yet."""
     for name, field in kind.model_fields.items():
         for mark in field.metadata:
-            if isinstance(mark, StageReference) and isinstance(settings.get(name), str):
-                stage = mark.stage_of(settings[name])
+            if not isinstance(mark, StageReference):
+                continue
+            given = settings.get(name)
+            listed: list[Any] = given if isinstance(given, list) else [given]
+            for place, written in enumerate(listed):
+                stage = mark.stage_of(written) if isinstance(written, str) else None
                 if stage is not None:
-                    yield (name,), stage, mark.kinds
+                    yield (name, place) if listed is given else (name,), stage, mark.kinds
         if isinstance(settings.get(name), list):
             classes = {kind_of(each): each for each in config_classes(field.annotation) if "kind" in each.model_fields}
             for place, inner in enumerate(settings[name]):

@@ -3,6 +3,7 @@ it writes."""
 
 from polyana.evaluate.answers import WrittenAnswer, write_answers
 from polyana.evaluate.baseline import trigram_bits_per_byte
+from polyana.evaluate.config import EvaluateConfig, stage_and_revision
 from polyana.evaluate.contamination import Contamination, find_contamination
 from polyana.evaluate.decoding import (
     BeamConfig,
@@ -35,6 +36,7 @@ from polyana.evaluate.suite import (
     Surroundings,
     Test,
     TranslationSuiteConfig,
+    check_suite,
     read_suite,
     suite_files,
 )
@@ -62,6 +64,7 @@ __all__ = [
     "Decoding",
     "Dialog",
     "Difference",
+    "EvaluateConfig",
     "GenerationConfig",
     "GreedyConfig",
     "HeldOutExamples",
@@ -88,6 +91,7 @@ __all__ = [
     "as_question",
     "better_of",
     "bits_per_byte_difference",
+    "check_suite",
     "comet_scores",
     "compare_comet",
     "compare_translations",
@@ -103,6 +107,7 @@ __all__ = [
     "read_suite",
     "realign",
     "score_translations",
+    "stage_and_revision",
     "suite_files",
     "term_consistency",
     "translate_documents",

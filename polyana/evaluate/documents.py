@@ -94,7 +94,9 @@ class DocumentsTest:
         context = min(self._config.context or _MOST_CONTEXT, subject.longest)
         stride = min(self._config.stride or max(context // 2, 1), context)
         begin = beginning_of(subject.tokenizer)
-        encoded = subject.tokenizer([each.text for each in self._documents], add_special_tokens=False)["input_ids"]
+        encoded = subject.tokenizer([each.text for each in self._documents], add_special_tokens=False, verbose=False)[
+            "input_ids"
+        ]
         parts = [list(windows([begin, *ids], context, stride)) for ids in encoded]
         owner = np.repeat(np.arange(len(parts)), [len(part) for part in parts])
 
@@ -133,6 +135,9 @@ class ExamplesTest:
         return [(name, ids, weights.tolist()) for name, ids, weights in self._examples]
 
     def score(self, subject: Subject, show: Callable[[int], None]) -> Scored:
+        _, ids, _ = self._examples[0]
+        if subject.tokenizer.decode(ids, skip_special_tokens=True) != self._texts[0]:
+            raise UserError("the examples that were held out are in other tokens than this model's; name texts instead")
         wanted = [Wanted(ids, 1) for _, ids, _ in self._examples]
         found = list[Item]()
         for (name, _, weights), log_p, text in zip(

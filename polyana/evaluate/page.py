@@ -47,15 +47,15 @@ def write_evaluation_pages(
     title: str,
     saves: Mapping[str, Column],
     history: Mapping[str, Column],
-    compared: Sequence[Paired],
+    compared: Mapping[str, Sequence[Paired]],
     contamination: Mapping[str, str],
     items: Sequence[Item],
     result: Mapping[str, Any],
 ) -> Path:
     """Write NAME.html and NAME.md; the page's path.
 
-    `saves`: of which the first has answered the `items` and was `compared` with the second. `history`: all saves of its
-    run that were asked the same. `contamination`: a sentence for each task.
+    `saves`: of which the first has answered the `items`. `history`: all saves of its run that were asked the same.
+    `compared`: by a heading as "A against B", A being the system. `contamination`: a sentence for each task.
     """
     tables = dict(_tables(saves, history, compared))
     how = _how(result)
@@ -68,7 +68,7 @@ def write_evaluation_pages(
 
 
 def _tables(
-    saves: Mapping[str, Column], history: Mapping[str, Column], compared: Sequence[Paired]
+    saves: Mapping[str, Column], history: Mapping[str, Column], compared: Mapping[str, Sequence[Paired]]
 ) -> Iterator[tuple[str, Table]]:
     first, *others = saves.values()
     rows = []
@@ -76,14 +76,13 @@ def _tables(
         row = [name, _number(metric.value), _range(metric.low, metric.high), f"{metric.n:,}", f"{metric.groups:,}"]
         rows.append(row + [_number(each.metrics[name].value) if name in each.metrics else "" for each in others])
     yield "Scores", (["", "score", "95 % interval", "items", "groups", *list(saves)[1:]], rows)
-    if compared:
-        ours, theirs, *_ = saves
+    for pair, tests in compared.items():
         rows = [
             [each.metric, _number(each.baseline), _number(each.system), f"{each.difference:+.4g}",
              _range(each.low, each.high), "" if each.p_value is None else f"{each.p_value:.2g}", each.verdict]
-            for each in compared
+            for each in tests
         ]  # fmt: skip
-        yield "By chance?", (["", theirs, ours, "difference", "95 % interval", "p", ""], rows)
+        yield f"By chance? {pair}", (["", "the other", "this", "difference", "95 % interval", "p", ""], rows)
     if len(history) > 1:
         names = list(dict.fromkeys(name for column in history.values() for name in column.metrics))
         rows = [

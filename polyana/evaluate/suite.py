@@ -9,7 +9,7 @@ tasks:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -17,7 +17,7 @@ from typing import Any, Literal, Protocol
 from pydantic import Field
 
 from polyana.config import Config, Source, closest, read_config, read_yaml
-from polyana.corpus import Document
+from polyana.corpus import Document, SourceConfig, files_of
 from polyana.data import TokenShards
 from polyana.errors import PolyanaError, Problem, UserError
 from polyana.evaluate.answers import ExactMatchConfig, ExactMatchTest, Gsm8kConfig, Gsm8kTest
@@ -37,6 +37,7 @@ __all__ = [
     "Surroundings",
     "Test",
     "TranslationSuiteConfig",
+    "check_suite",
     "read_suite",
     "suite_files",
 ]
@@ -139,6 +140,12 @@ class Suite:
         return f"{task}.{metric}" if task else metric
 
 
+def check_suite(written: str, where: str = "") -> None:
+    """Raises UserError for what is neither the name of a suite nor a file's, or needs settings that only a file has."""
+    if not written.endswith((".yaml", ".yml")):
+        _plain(written, {}, where)
+
+
 def read_suite(
     written: str, base: Path, around: Surroundings, more: Mapping[str, Any] | None = None, where: str = ""
 ) -> Suite:
@@ -149,8 +156,19 @@ def read_suite(
     """
     if written.endswith((".yaml", ".yml")):
         return _of_file(base / Path(written).expanduser(), around)
+    more = more or {}
+    config = _plain(written, more, where)
+    try:
+        name = f"{written} ({', '.join(map(_said, more.items()))})" if more else written
+        return Suite(name, {"": _test(config, base, around)}, {"": config})
+    except UserError as error:
+        raise UserError([Problem(problem.where or where, problem.what) for problem in error.problems]) from None
+
+
+def _plain(written: str, more: Mapping[str, Any], where: str) -> TaskConfig:
+    """The one task of a suite that is no file."""
     kind, _, tasks = written.partition(":")
-    settings: dict[str, Any] = {"kind": kind.replace("-", "_"), **(more or {})}
+    settings: dict[str, Any] = {"kind": kind.replace("-", "_"), **more}
     if kind == "lm-eval":
         settings["tasks"] = [name for name in tasks.split(",") if name]
     elif tasks or settings["kind"] not in TASK_KINDS:
@@ -162,11 +180,7 @@ def read_suite(
     )
     if config is None or problems:
         raise UserError(problems)
-    try:
-        name = f"{written} ({', '.join(map(_said, more.items()))})" if more else written
-        return Suite(name, {"": _test(config, base, around)}, {"": config})
-    except UserError as error:
-        raise UserError([Problem(problem.where or where, problem.what) for problem in error.problems]) from None
+    return config
 
 
 def _said(setting: tuple[str, Any]) -> str:
@@ -174,12 +188,53 @@ def _said(setting: tuple[str, Any]) -> str:
     return f"{name} {' '.join(map(str, value)) if isinstance(value, list) else value}"
 
 
-def suite_files(written: str, base: Path) -> Iterable[Path]:
-    """The file that a suite is, for its content hash; nothing for one that is no file."""
-    return [base / Path(written).expanduser()] if written.endswith((".yaml", ".yml")) else []
+def suite_files(written: str, base: Path) -> dict[str, Path]:
+    """(name, path) of the file that a suite is and of every file that its tasks read, for their hashes; nothing for one
+    that is no file. Raises UserError for what is wrong in it, and for files that are not there."""
+    if not written.endswith((".yaml", ".yml")):
+        return {}
+    path = base / Path(written).expanduser()
+    _, source, configs = _read(path)
+    found, problems = {path.name: path}, list[Problem]()
+    for task, config in configs.items():
+        for name, field in type(config).model_fields.items():
+            marked = isinstance(field.json_schema_extra, dict) and "path" in field.json_schema_extra
+            given = getattr(config, name) if marked else None
+            for each in given if isinstance(given, list) else [given] if given else []:
+                try:
+                    found |= {f"{task}.{name}/{inner}": file for inner, file in _files(each, path.parent)}
+                except UserError as error:
+                    where = source.where(("tasks", task, name))
+                    problems += [Problem(problem.where or where, problem.what) for problem in error.problems]
+    if problems:
+        raise UserError(problems)
+    return found
+
+
+def _files(given: str, base: Path) -> list[tuple[str, Path]]:
+    """The files that a setting names; of a directory of lm-eval's tasks all."""
+    place = base / Path(given).expanduser()
+    if place.is_dir():
+        return [(str(each.relative_to(place)), each) for each in sorted(place.rglob("*")) if each.is_file()]
+    return files_of(SourceConfig(path=given), base)
 
 
 def _of_file(path: Path, around: Surroundings) -> Suite:
+    name, source, configs = _read(path)
+    tests, problems = dict[str, Test](), list[Problem]()
+    for task, config in configs.items():
+        try:
+            tests[task] = _test(config, path.parent, around)
+        except PolyanaError as error:
+            found = error.problems if isinstance(error, UserError) else [Problem("", str(error))]
+            problems += [Problem(each.where or source.where(("tasks", task)), each.what) for each in found]
+    if problems:
+        raise UserError(problems)
+    return Suite(name, tests, configs)
+
+
+def _read(path: Path) -> tuple[str, Source, dict[str, TaskConfig]]:
+    """The name of a suite's file, the file, and its tasks. Raises UserError with all that is wrong in it."""
     source = read_yaml(path)
     problems = [
         Problem(source.where((key,)), f"unknown key `{key}`{closest(key, ['name', 'tasks']) or '; known: name, tasks'}")
@@ -209,16 +264,9 @@ def _of_file(path: Path, around: Surroundings) -> Suite:
         problems += wrong
         if config is not None:
             configs[task] = config
-    tests = dict[str, Test]()
-    for task, config in configs.items() if not problems else ():
-        try:
-            tests[task] = _test(config, path.parent, around)
-        except PolyanaError as error:
-            found = error.problems if isinstance(error, UserError) else [Problem("", str(error))]
-            problems += [Problem(each.where or source.where(("tasks", task)), each.what) for each in found]
     if problems:
         raise UserError(problems)
-    return Suite(str(name), tests, configs)
+    return str(name), source, configs
 
 
 def _test(config: TaskConfig, base: Path, around: Surroundings) -> Test:

@@ -1,9 +1,9 @@
 """lm-eval itself is the judge: unmodified, from the registry by name, without network, on the same items as ours."""
 
 import json
-import shutil
 
 import pytest
+import torch
 from published import publish
 
 from polyana.errors import PolyanaError
@@ -104,16 +104,31 @@ def place(tmp_path):
 
 @pytest.fixture
 def subject(home, shared_data, tmp_path):
-    """Its tokenizer adds no beginning mark: lm-eval has such a mark predicted behind another one, in a whole text."""
-    model = tmp_path / "model"
-    model.mkdir()
-    for path in (shared_data / "stories260k" / "hf").iterdir():
-        shutil.copyfile(path, model / path.name)
-    tokenizer = json.loads((model / "tokenizer.json").read_text())
-    (model / "tokenizer.json").write_text(json.dumps(tokenizer | {"post_processor": None}))
-    commit = publish(home, "story-pretrain-2026-11-22_01.02.03", model)
-    directory = home / "hub" / "models--polyana--story-pretrain-2026-11-22_01.02.03" / "snapshots" / commit.id
-    return Subject(directory, None, "fp32", home / "hub", "polyana/story-pretrain-2026-11-22_01.02.03", commit.id)
+    """A story model that has been taught to answer sums, and to count to some of them.
+
+    Its tokenizer adds no beginning mark: lm-eval has such a mark predicted behind another one, in a whole text.
+    """
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    directory, model = tmp_path / "model", AutoModelForCausalLM.from_pretrained(shared_data / "stories260k" / "hf")
+    tokenizer = AutoTokenizer.from_pretrained(shared_data / "stories260k" / "hf")
+    lessons = "\n\n".join(
+        f"Question: Tom had {n} balls. How many?\nAnswer: Tom had {n}.\n#### {n}" for n in (1, 2, 3, 2, 3, 1)
+    )
+    ids = tokenizer(lessons, return_tensors="pt").input_ids
+    optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3)
+    for _ in range(60):
+        model(ids, labels=ids).loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    model.save_pretrained(directory)
+    tokenizer.save_pretrained(directory)
+    told = json.loads((directory / "tokenizer.json").read_text())
+    (directory / "tokenizer.json").write_text(json.dumps(told | {"post_processor": None}))
+    run = "story-pretrain-2026-11-22_01.02.03"
+    commit = publish(home, run, directory)
+    snapshot = home / "hub" / f"models--polyana--{run}" / "snapshots" / commit.id
+    return Subject(snapshot, None, "fp32", home / "hub", f"polyana/{run}", commit.id)
 
 
 def test_our_scores_are_lm_evals_on_the_same_items(place, subject, monkeypatch):
@@ -128,7 +143,7 @@ def test_our_scores_are_lm_evals_on_the_same_items(place, subject, monkeypatch):
     assert ours["texts"]["bits_per_byte"].value == pytest.approx(theirs["rolling.bits_per_byte"].value, rel=1e-5)
     assert ours["sums"]["exact_match"].value == theirs["sums.exact_match strict-match"].value
     assert ours["sums"]["exact_match_flexible"].value == theirs["sums.exact_match flexible-extract"].value
-    assert 0 < theirs["sums.exact_match flexible-extract"].value < 1
+    assert 0 < theirs["sums.exact_match strict-match"].value < 1
     # item by item: the same log p of every answer, the same right ones
     their_items = [item for item in scored["theirs"].items if item.id.startswith("choices/")]
     for item, their in zip(scored["quiz"].items, their_items, strict=True):
