@@ -27,7 +27,7 @@ from polyana.config import Config, KeyPath
 from polyana.errors import Problem, UserError
 from polyana.models.build import is_reward_model, longest_text, save_model, share, transformer_blocks
 from polyana.models.fused import fuse
-from polyana.storage import write_json
+from polyana.storage import read_json, write_json
 
 __all__ = [
     "AdapterConfig",
@@ -278,6 +278,8 @@ def put_adapter(model: Any, directory: Path, name: str = "default") -> None:
     settings = LoraConfig.from_pretrained(directory)
     _check_fit(model, weights, settings.base_model_name_or_path, directory)
     _inject(model, settings, name)
+    # peft looks for a layer that was trained whole, a reward model's head, without the prefix
+    weights |= {each.removeprefix(_PREFIX): tensor for each, tensor in weights.items() if ".lora_" not in each}
     set_peft_model_state_dict(model, weights, adapter_name=name)
     _use(_adapted_layers(model), name)
     model.requires_grad_(False)
@@ -288,11 +290,15 @@ def put_adapter(model: Any, directory: Path, name: str = "default") -> None:
 def load_adapted(base: Path, adapter: Path, dtype: torch.dtype | Literal["auto"]) -> Any:
     """The model in `base` with the adapter that was saved over it, as transformers has it; in evaluation.
 
-    Raises UserError for an adapter of another base.
+    An adapter of a reward model gives one, its head included. Raises UserError for an adapter of another base.
     """
-    from transformers import AutoModelForCausalLM
+    from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 
-    model = AutoModelForCausalLM.from_pretrained(base, dtype=dtype)
+    if read_json(adapter / _SETTINGS)["task_type"] == "SEQ_CLS":
+        model = AutoModelForSequenceClassification.from_pretrained(base, dtype=dtype, num_labels=1)
+        model.config.pad_token_id = AutoTokenizer.from_pretrained(adapter).pad_token_id
+    else:
+        model = AutoModelForCausalLM.from_pretrained(base, dtype=dtype)
     put_adapter(model, adapter)
     return model.eval()
 
@@ -367,7 +373,7 @@ def _listed(names: list[str]) -> str:
 @dataclass(frozen=True)
 class Merged:
     """dtype: what the merged model is stored in. off: by how much, at most, the logarithm of a next token's probability
-    differs from the adapter's, over `_PROBE` tokens; rounding to dtype makes nearly all of it."""
+    differs from the adapter's, over `_PROBE` tokens, or their reward does; rounding to dtype makes nearly all of it."""
 
     dtype: torch.dtype
     off: float
@@ -385,8 +391,13 @@ def merge_adapter(base: Path, adapter: Path, directory: Path, dtype: torch.dtype
     dtype = dtype or getattr(AutoConfig.from_pretrained(base), "dtype", None) or torch.float32
     model = load_adapted(base, adapter, torch.float32)
     tokens = torch.arange(min(_PROBE, longest_text(model)))[None] * 31 % model.config.vocab_size
+
+    def answer() -> torch.Tensor:
+        logits = model(input_ids=tokens).logits
+        return logits if is_reward_model(model) else logits.log_softmax(-1)  # type: ignore[no-any-return]
+
     with torch.no_grad():
-        wanted = model(input_ids=tokens).logits.log_softmax(-1)
+        wanted = answer()
         names = {id(module): name for name, module in model.named_modules()}
         for layer in _adapted_layers(model):
             name = names[id(layer)]
@@ -396,10 +407,12 @@ def merge_adapter(base: Path, adapter: Path, directory: Path, dtype: torch.dtype
                 raise UserError(f"{adapter / _WEIGHTS}: `{name}`: {error}") from None
             parent, _, child = name.rpartition(".")
             setattr(model.get_submodule(parent), child, layer.get_base_layer())
+        if is_reward_model(model):
+            model.score = model.score.modules_to_save["default"]
         del model.peft_config
         for each in model.parameters():
             each.copy_(each.to(dtype))
-        off = float((model(input_ids=tokens).logits.log_softmax(-1) - wanted).abs().max())
+        off = float((answer() - wanted).abs().max())
     save_model(model.to(dtype), directory, model.state_dict())
     for path in (path for source in (base, adapter) for path in source.iterdir() if path.name in _TOKENIZER):
         shutil.copy(path, directory)

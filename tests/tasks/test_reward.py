@@ -8,7 +8,7 @@ from aligned import write_recipe
 from conftest import metrics_of, newest_run
 
 from polyana.errors import UserError
-from polyana.models import padding_token
+from polyana.models import merge_adapter, padding_token
 from polyana.pipeline import Pipeline
 from polyana.registry import Repository
 from polyana.run import run_recipe
@@ -77,7 +77,7 @@ def test_it_learns_and_unmodified_transformers_gives_the_same_rewards(recipe, lo
 @pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")
 def test_an_adapter_trains_the_head_too_and_peft_loads_both(recipe, load, tmp_path):
     from peft import PeftModel
-    from transformers import AutoModelForSequenceClassification
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
     run_recipe(load(recipe, "stages.align.adapter={rank: 4}", "stages.align.train.duration=12 steps"), console=QUIET)
     directory = newest_run(home_directory())
@@ -98,6 +98,12 @@ def test_an_adapter_trains_the_head_too_and_peft_loads_both(recipe, load, tmp_pa
             rewards.append(float(model(input_ids=text[None]).logits[0, 0]))
     chosen, rejected = torch.tensor(rewards).view(-1, 2).T
     assert (chosen - rejected).mean().item() == pytest.approx(metrics["eval/rewards/margins"][12], abs=1e-4)
+    merged = merge_adapter(tmp_path / "base", saved, tmp_path / "merged")
+    assert merged.off < 1e-4
+    whole = AutoModelForSequenceClassification.from_pretrained(tmp_path / "merged").eval()
+    assert whole.config.pad_token_id == AutoTokenizer.from_pretrained(saved).pad_token_id
+    with torch.no_grad():
+        assert float(whole(input_ids=text[None]).logits[0, 0]) == pytest.approx(rewards[-1], abs=1e-4)
 
 
 def test_margins_and_centring_change_the_loss_and_parts_do_not(recipe, load, tmp_path):
