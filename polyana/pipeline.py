@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -10,12 +10,13 @@ from typing import Any
 
 import torch
 
-from polyana import corpus, data, examples, parallel, scores, tasks, tokenizer
+from polyana import corpus, data, examples, parallel, scores, synthesis, tasks, tokenizer
+from polyana.config import KeyPath
 from polyana.corpus import ClassifierConfig, Corpus, CorpusConfig, NgramsConfig, QualityConfig
 from polyana.distributed import World
 from polyana.errors import Problem, UserError
 from polyana.evaluate import EvaluateConfig, stage_and_revision, suite_files, trigram_bits_per_byte
-from polyana.examples import example_inputs, template_inputs
+from polyana.examples import ExamplesConfig, example_inputs, prompt_inputs, template_inputs, with_stages
 from polyana.models import (
     BASE_VERSION,
     BaseReference,
@@ -23,6 +24,7 @@ from polyana.models import (
     bytes_of,
     check_packing,
     convert_base,
+    copy_model,
     count_parameters,
     merge_adapter,
     parse_base,
@@ -30,6 +32,7 @@ from polyana.models import (
 from polyana.parallel import ParallelText
 from polyana.recipe import Recipe
 from polyana.registry import Repository, find_repository
+from polyana.rewards import Needs, PartConfig, Reward, open_reward
 from polyana.runs import Ingredients, Runs, train
 from polyana.storage import (
     ArtifactStore,
@@ -41,7 +44,9 @@ from polyana.storage import (
     show_bytes,
     write_json,
 )
+from polyana.synthesis import SynthesizeConfig
 from polyana.tasks import (
+    GOLD_VERSION,
     REFERENCE_VERSION,
     START_VERSION,
     UNITS_VERSION,
@@ -53,6 +58,7 @@ from polyana.tasks import (
     SftConfig,
     TrainingStageConfig,
     TranslateConfig,
+    asked_in,
     build_answers,
     build_examples,
     build_reference,
@@ -61,6 +67,7 @@ from polyana.tasks import (
     learned_texts,
     outline_model,
     start_identity,
+    write_gold,
 )
 from polyana.tokenizer import TextTokenizer, TokenizerConfig
 from polyana.tracking import Console
@@ -76,6 +83,10 @@ def _blaming(where: str) -> Iterator[None]:
         yield
     except UserError as error:
         raise UserError([Problem(problem.where or where, problem.what) for problem in error.problems]) from None
+
+
+def _fingerprints(steps: Mapping[str, Step]) -> dict[str, str]:
+    return {name: step.making.fingerprint for name, step in steps.items()}
 
 
 class Pipeline:
@@ -115,6 +126,8 @@ class Pipeline:
                 return self.tokenizer(name, config)
             case EvaluateConfig() as config:
                 return self.evaluation(name, config)
+            case SynthesizeConfig() as config:
+                return self.synthesis(name, config)
             case TrainingStageConfig() as config:
                 return self.training(name, config)
 
@@ -159,20 +172,30 @@ class Pipeline:
 
     def _embedder(self, name: str, place: int, written: str) -> Step:
         """The model that a corpus's step asks for vectors, as an ordinary directory."""
-        where = partial(self.recipe.where, name, "steps", place)
+        return self._read_only(name, written, ("steps", place, "model"), "embedder")
+
+    def _read_only(self, name: str, written: str, at: KeyPath, need: Needs) -> Step:
+        """A model that is read and not learned on from, which the setting at `at` names."""
+        where = self.recipe.where(name, *at)
         try:
             reference = parse_base(written)
         except ValueError as error:
-            raise UserError([Problem(where("model"), str(error))]) from None
+            raise UserError([Problem(where, str(error))]) from None
+        if reference.kind in ("stage", "run") and need == "embedder":
+            raise UserError([Problem(where, f"`{written}` is no path; write a directory as `./{written}`")])
         if reference.kind in ("stage", "run"):
-            raise UserError([Problem(where("model"), f"`{written}` is no path; write a directory as `./{written}`")])
-        inputs = base_inputs(reference, self.recipe.base, self.digests, where, "model")
+            return self.base(name, written, at)
+        inputs = base_inputs(reference, self.recipe.base, self.digests, lambda *_: where, "model")
 
         def fill(directory: Path) -> None:
-            with _blaming(where("model")):
-                convert_base(reference, inputs, self.recipe.base, directory, self.console, "model")
+            with _blaming(where):
+                if need == "sequence_classifier":
+                    copy_model(reference, inputs, self.recipe.base, directory)
+                else:
+                    convert_base(reference, inputs, self.recipe.base, directory, self.console, "model")
 
-        return self._step("embedder", Making("embedder", BASE_VERSION, {}, inputs), fill)
+        kind = "embedder" if need == "embedder" else "scorer"
+        return self._step(kind, Making(kind, BASE_VERSION, {}, inputs), fill)
 
     def ngrams(self, name: str, config: NgramsConfig) -> Step:
         inputs = corpus.ngrams_inputs(config, self.recipe.base, self.digests, partial(self.recipe.where, name))
@@ -240,20 +263,21 @@ class Pipeline:
         if base is not None and not settings:
             return base
         inputs: dict[str, Any] = {"base": base.making.fingerprint} if base is not None else {"seed": self.recipe.seed}
-        text = None
+        text, made = None, dict[str, Step]()
         if base is None or config.vocabulary.pieces:
             if isinstance(config, TranslateConfig):
                 text = self.parallel(name, config)
                 inputs["text"] = text.making.fingerprint
             elif isinstance(config, SftConfig):
-                where = partial(self.recipe.where, name)
-                inputs |= example_inputs(config, self.recipe.base, self.digests, where)
+                where, made = partial(self.recipe.where, name), self._making_data(config)
+                inputs |= example_inputs(config, self.recipe.base, self.digests, where, _fingerprints(made))
                 settings |= {each: config.identity()[each] for each in ("data", "held_out")}
 
         def fill(directory: Path) -> None:
             below = self.store.get(base).directory if base is not None else None
+            found = with_stages(config, self._directories(made))
             with _blaming(self.recipe.where(name)):
-                told = build_start(config, below, partial(self._texts, config, text), self.recipe.seed, directory)
+                told = build_start(config, below, partial(self._texts, found, text), self.recipe.seed, directory)
             self._tell(told)
 
         return self._step("start", Making("start", START_VERSION, settings, inputs), fill)
@@ -265,9 +289,9 @@ class Pipeline:
         assert isinstance(config, SftConfig)
         return learned_texts(config, self.recipe.base)
 
-    def base(self, name: str, written: str) -> Step:
-        """The model that `base: ...` of a stage names, as an ordinary directory."""
-        reference, where = parse_base(written), partial(self.recipe.where, name)
+    def base(self, name: str, written: str, at: KeyPath = ("base",)) -> Step:
+        """The model that `base: ...` of a stage names, or another setting at `at`, as an ordinary directory."""
+        reference, where = parse_base(written), self.recipe.where(name, *at)
         if reference.kind == "stage":
             trained, revision = self.step(reference.name), reference.revision or "best"
 
@@ -289,11 +313,11 @@ class Pipeline:
             inputs: dict[str, Any] = {"stage": trained.making.fingerprint, "revision": revision}
             return self._step("base", Making("base", BASE_VERSION, {}, inputs), fill_from_stage)
         if reference.kind == "run":
-            return self._base_of_run(reference, where("base"))
-        inputs = dict(base_inputs(reference, self.recipe.base, self.digests, where))
+            return self._base_of_run(reference, where)
+        inputs = dict(base_inputs(reference, self.recipe.base, self.digests, lambda *_: where))
 
         def fill(directory: Path) -> None:
-            with _blaming(where("base")):
+            with _blaming(where):
                 convert_base(reference, inputs, self.recipe.base, directory, self.console)
             if reference.kind == "hub":
                 write_json(directory / "base.json", {"name": reference.name, "revision": inputs["commit"]})
@@ -320,14 +344,14 @@ class Pipeline:
 
     def examples(self, name: str, config: SftConfig) -> Step:
         """Tokens and weights of what is to be learned, in the base's own tokens."""
-        base, where = self.start(name, config), partial(self.recipe.where, name)
-        inputs = example_inputs(config, self.recipe.base, self.digests, where)
+        base, where, made = self.start(name, config), partial(self.recipe.where, name), self._making_data(config)
+        inputs = example_inputs(config, self.recipe.base, self.digests, where, _fingerprints(made))
         inputs["base"] = base.making.fingerprint
 
         def fill(directory: Path) -> None:
-            below = self.store.get(base).directory
+            below, found = self.store.get(base).directory, with_stages(config, self._directories(made))
             with _blaming(where()):
-                report = build_examples(config, self.recipe.base, below, directory)
+                report = build_examples(found, self.recipe.base, below, directory)
             self._tell(examples.report_lines(report))
 
         making = Making("examples", examples.VERSION, config.examples_identity(), inputs)
@@ -335,14 +359,14 @@ class Pipeline:
 
     def answers(self, name: str, config: AnswersConfig) -> Step:
         """Tokens of judged answers, in the base's own, with a report of what they are like."""
-        base, where = self.start(name, config), partial(self.recipe.where, name)
-        inputs = example_inputs(config, self.recipe.base, self.digests, where)
+        base, where, made = self.start(name, config), partial(self.recipe.where, name), self._making_data(config)
+        inputs = example_inputs(config, self.recipe.base, self.digests, where, _fingerprints(made))
         inputs["base"] = base.making.fingerprint
 
         def fill(directory: Path) -> None:
-            below = self.store.get(base).directory
+            below, found = self.store.get(base).directory, with_stages(config, self._directories(made))
             with _blaming(where()):
-                report = build_answers(config, self.recipe.base, below, directory)
+                report = build_answers(found, self.recipe.base, below, directory)
             self._tell(examples.report_lines(report)[1:])
             self._tell(examples.preference_report_lines(report["preferences"]))
 
@@ -364,6 +388,114 @@ class Pipeline:
                 build_reference(config, data, below, workshop, directory, self.console)
 
         return self._step("reference", making, fill)
+
+    def synthesis(self, name: str, config: SynthesizeConfig) -> Step:
+        """Answers to prompts, scored, and pairs of them."""
+        where = partial(self.recipe.where, name)
+        inputs = prompt_inputs(config.prompts, self.recipe.base, self.digests, where)
+        if config.corrupt is not None and config.corrupt.foreign is not None:
+            foreign = self.recipe.base / Path(config.corrupt.foreign).expanduser()
+            if not foreign.is_file():
+                what = f"`{config.corrupt.foreign}` does not exist (looked for {foreign})"
+                raise UserError(Problem(where("corrupt", "foreign"), what))
+            inputs["foreign"] = self.digests.of(foreign)
+        self.digests.save()
+        revisions = {each: self.base(name, each, ("of", place)) for place, each in enumerate(config.of)}
+        inputs |= {f"of.{place}": step.making.fingerprint for place, step in enumerate(revisions.values())}
+        models = self.reward_models(name, ("reward",), config.reward)
+        inputs |= {f"reward.{part}": _fingerprints(steps) for part, steps in models.items() if steps}
+
+        def fill(directory: Path) -> None:
+            workshop = self.home / "synthesis" / f"{self.recipe.name}-{name}"
+            workshop.mkdir(parents=True, exist_ok=True)
+            busy = f"{self.recipe.name}/{name} is being made by another process"
+            with locked(workshop.with_suffix(".lock"), busy), _blaming(where()):
+                answering = {each: (self.store.get(step).directory, step.making.fingerprint)
+                             for each, step in revisions.items()}  # fmt: skip
+                reward = self.reward(config.reward, models, next(place for place, _ in answering.values()))
+                report = synthesis.build_synthesis(
+                    config, self.recipe.base, answering, reward, self.recipe.seed, workshop, directory, self.console
+                )
+            self._tell(synthesis.report_lines(report))
+
+        settings = config.identity() | {"seed": self.recipe.seed}
+        return self._step(name, Making("synthesize", synthesis.SYNTHESIS_VERSION, settings, inputs), fill)
+
+    def reward_models(
+        self, name: str, setting: KeyPath, parts: Sequence[PartConfig]
+    ) -> dict[str, dict[str, Step]]:  # fmt: skip
+        """What the models are made from that a reward's parts name: by part, then by setting."""
+        found: dict[str, dict[str, Step]] = {}
+        for place, part in enumerate(parts):
+            steps = found[part.called] = {}
+            for each, need in part.needs.items():
+                written, at = str(getattr(part, each)), (*setting, place, each)
+                if need == "stage":
+                    steps[each] = self.step(written)
+                elif need == "causal":
+                    steps[each] = self.base(name, written, at)
+                else:
+                    steps[each] = self._read_only(name, written, at, need)
+        return found
+
+    def reward(self, parts: Sequence[PartConfig], models: dict[str, dict[str, Step]], answering: Path) -> Reward:
+        """The reward, ready to score. `answering`: the directory of the model whose tokens an answer's length is in."""
+        from transformers import AutoTokenizer
+
+        tokenizer: Any = AutoTokenizer.from_pretrained(answering, local_files_only=True)
+        count = lambda text: len(tokenizer.encode(text, add_special_tokens=False))  # noqa: E731
+        places = {part: self._directories(steps) for part, steps in models.items()}
+        contents = {part: _fingerprints(steps) for part, steps in models.items()}
+        return open_reward(parts, places, count, self.recipe.base, contents)
+
+    def gold(self, name: str, config: PreferenceConfig) -> Step:
+        """Prompts, and what answers to them are worth, to which training is held."""
+        gold = config.gold
+        assert gold is not None
+        where, made = partial(self.recipe.where, name), self._making_data(config)
+        proxy, owner = gold.proxy, name
+        at: KeyPath = ("gold", "proxy")
+        if not proxy:
+            owner, at = next((each.stage for each in config.data if each.stage is not None), ""), ("reward",)
+            maker = self.recipe.stages.get(owner)
+            if not isinstance(maker, SynthesizeConfig):
+                what = "write `proxy`, what the preferences were made by; none of the data come from a `synthesize`"
+                raise UserError(Problem(where("gold"), what))
+            proxy = maker.reward
+        models = {
+            "reward": self.reward_models(name, ("gold", "reward"), gold.reward),
+            "proxy": self.reward_models(owner, at, proxy),
+        }
+        inputs = prompt_inputs(gold.prompts, self.recipe.base, self.digests, partial(where, "gold"))
+        inputs |= {f"data.{stage}": step.making.fingerprint for stage, step in made.items()}
+        inputs |= {
+            f"{each}.{part}": _fingerprints(steps)
+            for each, parts in models.items()
+            for part, steps in parts.items()
+            if steps
+        }
+        self.digests.save()
+
+        def fill(directory: Path) -> None:
+            places = {
+                each: {part: self._directories(steps) for part, steps in parts.items()}
+                for each, parts in models.items()
+            }
+            found = with_stages(config, self._directories(made))
+            with _blaming(where("gold")):
+                told = write_gold(gold, proxy, places, self.recipe.base, asked_in(found, self.recipe.base), directory)
+            self._tell(told)
+
+        settings = gold.measuring_identity() | {"proxy": [part.identity() for part in proxy]}
+        return self._step("gold", Making("gold", GOLD_VERSION, settings, inputs), fill)
+
+    def _making_data(self, config: ExamplesConfig | AnswersConfig) -> dict[str, Step]:
+        """The stages that make some of the data."""
+        return {each.stage: self.step(each.stage) for each in config.data if each.stage is not None}
+
+    def _directories(self, steps: Mapping[str, Step]) -> dict[str, Path]:
+        """What steps made, or make now, by their names."""
+        return {name: self.store.get(step).directory for name, step in steps.items()}
 
     def parallel(self, name: str, config: TranslateConfig) -> Step:
         """Parallel text, cleaned and split; made once for all stages that read the same."""
@@ -404,18 +536,20 @@ class Pipeline:
             return {"start": self.start(name, config), "text": text, "data": shards}
         if isinstance(config, AnswersConfig):
             items = self.answers(name, config)
+            found = {"start": self.start(name, config), "data": items}
+            if isinstance(config, PreferenceConfig) and config.gold is not None:
+                found["gold"] = self.gold(name, config)
             if isinstance(config, PreferenceConfig) and config.chosen_reference == "stored":
-                return {
-                    "start": self.start(name, config), "items": items, "data": self.reference(name, config, items)
-                }  # fmt: skip
-            return {"start": self.start(name, config), "data": items}
+                return found | {"items": items, "data": self.reference(name, config, items)}
+            return found
         assert isinstance(config, PretrainConfig)
         return {"data": self.tokens(config), "start": self.step(config.tokenizer), "baseline": self.baseline(config)}
 
     def ingredients(self, name: str, config: TrainingStageConfig) -> Ingredients:
         """What a training stage trains on, made now if it is not there yet."""
         before = self.before(name, config)
-        return Ingredients(name, *(self.store.get(before[what]).directory for what in ("data", "start")))
+        found = {what: self.store.get(before[what]).directory for what in ("data", "start", "gold") if what in before}
+        return Ingredients(name, **found)
 
     def task(self, name: str) -> LanguageModelTask:
         """The task of the training stage `name`."""
@@ -435,7 +569,11 @@ class Pipeline:
         except UserError as error:
             raise UserError(Problem(where, error.problems[0].what)) from None
         settings = config.identity() | {"seed": self.recipe.seed}
-        making = Making(config.kind, tasks.VERSION, settings, self.before(name, config)["data"].making.inputs)
+        before = self.before(name, config)
+        inputs = dict(before["data"].making.inputs)
+        if "gold" in before:  # by which the best is picked
+            inputs["gold"] = before["gold"].making.fingerprint
+        making = Making(config.kind, tasks.VERSION, settings, inputs)
 
         def fill(directory: Path) -> None:
             ingredients = self.ingredients(name, config)

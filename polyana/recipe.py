@@ -13,6 +13,7 @@ from polyana.corpus import ClassifierConfig, CorpusConfig, NgramsConfig, Quality
 from polyana.errors import Problem, UserError
 from polyana.evaluate import EvaluateConfig
 from polyana.storage import fingerprint
+from polyana.synthesis import SynthesizeConfig
 from polyana.tasks import PreferenceConfig, PretrainConfig, RewardConfig, SftConfig, TranslateConfig
 from polyana.tokenizer import TokenizerConfig
 
@@ -30,6 +31,7 @@ StageConfig = (
     | PreferenceConfig
     | RewardConfig
     | EvaluateConfig
+    | SynthesizeConfig
 )
 
 KINDS: dict[str, type[StageConfig]] = {
@@ -44,6 +46,7 @@ KINDS: dict[str, type[StageConfig]] = {
     "preference": PreferenceConfig,
     "reward": RewardConfig,
     "evaluate": EvaluateConfig,
+    "synthesize": SynthesizeConfig,
 }
 """What a stage can be; the name stands in the recipe under `kind`."""
 

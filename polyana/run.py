@@ -10,6 +10,7 @@
     start       base, text  -> one with more tokens, or a new one      polyana/tasks/start.py, tokenizer/
     examples    rows, base  -> shards with what each token counts      polyana/examples/, data/
     sft         both        -> a model or an adapter, as above         polyana/tasks/, train/, registry/
+    synthesize  prompts, models -> answers with scores, and pairs      polyana/synthesis/, rewards/
     parallel    aligned files -> sentences, a reason for every drop    polyana/parallel/
     units       both, base  -> shards of questions and translations    polyana/tasks/translate.py, data/
     translate   both        -> a model or an adapter, and its scores   polyana/tasks/, evaluate/, train/, registry/

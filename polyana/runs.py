@@ -74,17 +74,19 @@ class Runs:
 
 @dataclass(frozen=True)
 class Ingredients:
-    """What a stage trains on: `data`, its shards, and `start`, a tokenizer or a model to begin with; as directories."""
+    """What a stage trains on: `data`, its shards, and `start`, a tokenizer or a model to begin with; `gold`: what it is
+    held to; as directories."""
 
     stage: str
     data: Path
     start: Path
+    gold: Path | None = None
 
     def task(self, recipe: Recipe) -> LanguageModelTask:
         """A model at its start, its data and its loss."""
         config = recipe.stages[self.stage]
         assert isinstance(config, TrainingStageConfig)
-        return make_task(config, self.data, self.start, recipe.seed)
+        return make_task(config, self.data, self.start, recipe.seed, self.gold)
 
 
 def train_along(recipe: Recipe, order: tuple[Ingredients, Path], world: World) -> None:

@@ -91,6 +91,7 @@ LOSSES = {
 ROWS = {
     "data.path": ([], TRY + "data=[{path: other.jsonl}]"),
     "data.hub": ([], TRY + "data=[{hub: org/name}]"),
+    "data.stage": ([], TRY + "data=[{stage: nobody}]"),
     "data.package": ([], TRY + "data=[{package: nowhere}]"),
     "data.files": ([TRY + "data=[{hub: org/name}]"], TRY + "data=[{hub: org/name, files: pairs.jsonl}]"),
     "data.name": ([], TRY + "data=[{path: pairs.jsonl, name: other}]"),
@@ -130,6 +131,27 @@ CHANGES |= {
 ELSEWHERE = {f"reward.{name}": f"preference.{name}" for name in ROWS}
 
 
+LETTERS = {"kind": "regex", "pattern": "[a-z ]", "measure": "count"}
+WATCHED = {
+    "reward": [LETTERS | {"weight": -1}], "proxy": [LETTERS], "prompts": [{"path": "gold.jsonl"}], "max_tokens": 12,
+}  # fmt: skip
+
+
+def watched(**more) -> str:
+    return f"{TRY}gold={json.dumps(WATCHED | more)}"
+
+
+# from random bytes to letters in a few steps: the proxy likes them, gold does not
+HACKED = [TRY + "loss=orpo", TRY + "adapter=full", TRY + "eval={every: 1 step}", TRY + "train.duration=6 steps"]
+CHANGES |= {
+    "preference.gold.system": ([watched()], watched(system="Be brief.")),
+    "preference.gold.max_tokens": ([watched()], watched(max_tokens=5)),
+    "preference.gold.batch": ([watched()], watched(batch=3)),
+    "preference.gold.evaluations": ([*HACKED, watched()], watched(evaluations=1)),
+    "preference.gold.stop_on_hacking": ([*HACKED, watched()], watched(stop_on_hacking=True)),
+}
+
+
 class AlignWorkshop:
     """What comes out of an aligned stage."""
 
@@ -143,6 +165,7 @@ class AlignWorkshop:
             place / "scores.jsonl",
             [{"prompt": row["prompt"], "answers": answers, "scores": [3, 5, 2, 1]} for row in whole],
         )
+        write_rows(place / "gold.jsonl", [{"prompt": f"{row['prompt']} Quick!"} for row in whole])
         skewed = [{"prompt": row["prompt"], "completion": row["chosen"], "label": True} for row in whole]
         skewed += [{"prompt": row["prompt"], "completion": row["rejected"], "label": False} for row in whole[::5]]
         write_rows(place / "skewed.jsonl", skewed)

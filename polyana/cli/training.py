@@ -153,6 +153,9 @@ def _show_summary(summary: dict[str, Any], home: Path, wall_seconds: float) -> N
         page = relative(run.path / "translations.html")
         console.print(f"What it translates, the worst first: {page}", markup=False, soft_wrap=True)
         try_it = f"translate {summary['run']}@best FILE"
+    if "gold" in summary:
+        page = relative(run.path / "gold.html")
+        console.print(f"Proxy and gold, and answers side by side: {page}", markup=False, soft_wrap=True)
     console.print(
         f"Try next:\n  polyana {try_it}\n"
         f"  polyana runs\n"

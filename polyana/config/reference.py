@@ -26,18 +26,30 @@ class StageReference:
 def references_of(kind: type[Config], settings: Mapping[str, Any]) -> Iterator[tuple[KeyPath, str, tuple[str, ...]]]:
     """(path, name of the stage, kinds it may have) for each reference in a stage's settings, checked or not yet."""
     for name, field in kind.model_fields.items():
-        for mark in field.metadata:
-            if not isinstance(mark, StageReference):
-                continue
-            given = settings.get(name)
-            listed: list[Any] = given if isinstance(given, list) else [given]
-            for place, written in enumerate(listed):
-                stage = mark.stage_of(written) if isinstance(written, str) else None
+        given = settings.get(name)
+        for mark in (mark for mark in field.metadata if isinstance(mark, StageReference)):
+            for path, written in _named(name, given):
+                stage = mark.stage_of(written)
                 if stage is not None:
-                    yield (name, place) if listed is given else (name,), stage, mark.kinds
-        if isinstance(settings.get(name), list):
-            classes = {kind_of(each): each for each in config_classes(field.annotation) if "kind" in each.model_fields}
-            for place, inner in enumerate(settings[name]):
-                if isinstance(inner, Mapping) and str(inner.get("kind")) in classes:
-                    for path, stage, kinds in references_of(classes[str(inner["kind"])], inner):
-                        yield (name, place, *path), stage, kinds
+                    yield path, stage, mark.kinds
+        classes = config_classes(field.annotation)
+        for inner_path, inner in _settings(name, given):
+            for cls in classes:
+                if len(classes) == 1 or kind_of(cls) == str(inner.get("kind")):
+                    for path, stage, kinds in references_of(cls, inner):
+                        yield (*inner_path, *path), stage, kinds
+
+
+def _named(name: str, given: Any) -> Iterator[tuple[KeyPath, str]]:
+    """The names that a setting has in it: one, or a list of them."""
+    if isinstance(given, str):
+        yield (name,), given
+    elif isinstance(given, list):
+        yield from (((name, place), each) for place, each in enumerate(given) if isinstance(each, str))
+
+
+def _settings(name: str, given: Any) -> Iterator[tuple[KeyPath, Mapping[str, Any]]]:
+    if isinstance(given, Mapping):
+        yield (name,), given
+    elif isinstance(given, list):
+        yield from (((name, place), each) for place, each in enumerate(given) if isinstance(each, Mapping))

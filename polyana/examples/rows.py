@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -51,17 +51,22 @@ class SourceRow:
 
 
 def example_inputs(
-    config: ExamplesConfig | PreferencesConfig, base: Path, digests: ContentDigests, where: Callable[..., str]
-) -> dict[str, Any]:
-    """What examples are made from: content hashes of files, commits of data sets, versions of packages.
+    config: ExamplesConfig | PreferencesConfig, base: Path, digests: ContentDigests, where: Callable[..., str],
+    stages: Mapping[str, str] | None = None,
+) -> dict[str, Any]:  # fmt: skip
+    """What examples are made from: content hashes of files, commits of data sets, versions of packages; of `stages`
+    what each is made from.
 
     Raises UserError for everything that is not there; `where(*path)` gives the place of a setting in the recipe.
     """
     inputs: dict[str, Any] = {}
     problems: list[Problem] = []
     for index, source in enumerate(config.data):
-        setting = next(name for name in ("path", "hub", "package") if getattr(source, name) is not None)
+        setting = next(name for name in ("path", "hub", "package", "stage") if getattr(source, name) is not None)
         try:
+            if source.stage is not None:
+                inputs[source.label] = (stages or {})[source.stage]
+                continue
             if source.package is not None:
                 inputs[source.label] = package_version(source.package)
             elif source.hub is not None:

@@ -24,6 +24,7 @@ from polyana.models.base import (
     base_inputs,
     check_saved_tokenizer,
     convert_base,
+    copy_model,
     parse_base,
 )
 from polyana.models.build import (
@@ -71,6 +72,7 @@ __all__ = [
     "checkpoint_blocks",
     "compile_blocks",
     "convert_base",
+    "copy_model",
     "count_parameters",
     "extend_vocabulary",
     "fetch_model",

@@ -7,6 +7,7 @@ ordinary Hugging Face directory: config.json, generation_config.json, model.safe
 from __future__ import annotations
 
 import re
+import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, files, version
@@ -23,7 +24,15 @@ from polyana.models.hub import fetch_model, model_commit
 from polyana.storage import ContentDigests, show_bytes
 from polyana.tracking import Console
 
-__all__ = ["BASE_VERSION", "BaseReference", "base_inputs", "check_saved_tokenizer", "convert_base", "parse_base"]
+__all__ = [
+    "BASE_VERSION",
+    "BaseReference",
+    "base_inputs",
+    "check_saved_tokenizer",
+    "convert_base",
+    "copy_model",
+    "parse_base",
+]
 
 BASE_VERSION = 2
 
@@ -145,6 +154,20 @@ def convert_base(
         f"{show_bytes(size)} in {str(model.dtype).removeprefix('torch.')}, vocabulary {len(tokenizer):,}, "
         + ("with a chat template" if tokenizer.chat_template else "without a chat template")
     )
+
+
+def copy_model(reference: BaseReference, inputs: Mapping[str, str], base: Path, directory: Path) -> None:
+    """Write the files of a model into `directory` as they are: one with an output of its own (a score) that reading and
+    saving it as a language model would lose. Raises UserError for what is no directory of a model."""
+    if reference.kind == "hub":
+        place = fetch_model(reference.name, reference.revision or "main", inputs["commit"])
+    else:
+        place = _place(reference, base)
+    if place.is_file():
+        raise UserError(f"`model: {reference}` is a GGUF file; a model with a score for an output is a directory")
+    for path in sorted(place.iterdir()):
+        if path.is_file():
+            shutil.copyfile(path, directory / path.name)
 
 
 def _place(reference: BaseReference, base: Path) -> Path:

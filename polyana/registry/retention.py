@@ -14,15 +14,17 @@ class KeepConfig(Config):
     """A commit stays if any of these wants it; `main` and `best`, and what is tagged, pushed or being served, always
     stay."""
 
-    best: int = Field(1, ge=1, description="the so many with the lowest eval/loss")
+    best: int = Field(1, ge=1, description="the so many with the lowest eval/loss; with `gold`, the highest gold")
     last: int = Field(1, ge=1, description="the so many newest")
     every: Steps | None = Field(None, description="those at multiples of this, as `1000 steps`")
 
 
 def best_commits(commits: list[Commit], metric: str) -> list[Commit]:
-    """Commits that have `metric`, lowest first; of equal ones the earlier first."""
-    measured = [commit for commit in commits if metric in commit.metrics]
-    return sorted(measured, key=lambda commit: (commit.metrics[metric], commit.step))
+    """Commits that have `metric`, lowest first, or highest where it is written `-metric`; of equal ones the earlier
+    first."""
+    name, sign = metric.removeprefix("-"), -1 if metric.startswith("-") else 1
+    measured = [commit for commit in commits if name in commit.metrics]
+    return sorted(measured, key=lambda commit: (sign * commit.metrics[name], commit.step))
 
 
 def apply_retention(repository: Repository, keep: KeepConfig, metric: str) -> list[Commit]:

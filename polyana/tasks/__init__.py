@@ -7,6 +7,7 @@ from polyana.data import TokenData
 from polyana.models import build_model
 from polyana.tasks.answers import AnswersConfig, build_answers
 from polyana.tasks.fine_tune import FineTuneConfig, FineTuneTask, fine_tune_task, outline
+from polyana.tasks.gold import GOLD_VERSION, GoldConfig, asked_in, write_gold
 from polyana.tasks.language_model import EvalConfig, LanguageModelTask, TrainingStageConfig
 from polyana.tasks.preference import PreferenceConfig, preference_task
 from polyana.tasks.pretrain import VERSION, PretrainConfig, pretrain_task
@@ -29,6 +30,7 @@ from polyana.tokenizer import TextTokenizer
 from polyana.train import choose_precision
 
 __all__ = [
+    "GOLD_VERSION",
     "HELD_OUT",
     "NATS",
     "REFERENCE_VERSION",
@@ -38,6 +40,7 @@ __all__ = [
     "AnswersConfig",
     "EvalConfig",
     "FineTuneConfig",
+    "GoldConfig",
     "LanguageModelTask",
     "PreferenceConfig",
     "PretrainConfig",
@@ -47,6 +50,7 @@ __all__ = [
     "TrainingStageConfig",
     "TranslateConfig",
     "TranslationSettings",
+    "asked_in",
     "build_answers",
     "build_examples",
     "build_reference",
@@ -60,6 +64,7 @@ __all__ = [
     "start_identity",
     "translate_lines",
     "translation_test",
+    "write_gold",
 ]
 
 
@@ -71,13 +76,16 @@ def outline_model(config: TrainingStageConfig, start: Path) -> Any:
     return build_model(config.model, TextTokenizer(start).vocab_size, 0, 0)
 
 
-def make_task(config: TrainingStageConfig, data: Path, start: Path, seed: int) -> LanguageModelTask:
-    """The task of a training stage. `data`: its shards; `start`: what its model begins as, a tokenizer or a model."""
+def make_task(
+    config: TrainingStageConfig, data: Path, start: Path, seed: int, gold: Path | None = None
+) -> LanguageModelTask:
+    """The task of a training stage. `data`: its shards; `start`: what its model begins as, a tokenizer or a model;
+    `gold`: what `write_gold` wrote, where there is such a thing."""
     tokens, precision = TokenData(data), choose_precision(config.train.precision)
     if isinstance(config, PretrainConfig):
         return pretrain_task(config, tokens, TextTokenizer(start), seed, precision)
     if isinstance(config, PreferenceConfig):
-        return preference_task(config, tokens, start, seed, precision)
+        return preference_task(config, tokens, start, seed, precision, gold)
     if isinstance(config, RewardConfig):
         return reward_task(config, tokens, start, seed, precision)
     assert isinstance(config, FineTuneConfig)

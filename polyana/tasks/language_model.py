@@ -34,6 +34,7 @@ from polyana.train import (
     TrackConfig,
     TrainConfig,
     TrainingPlan,
+    Verdict,
     sequences_in,
 )
 
@@ -113,6 +114,8 @@ def split_sequences(
 
 class LanguageModelTask:
     """Cross entropy of the next token."""
+
+    best_by = "eval/loss"
 
     def __init__(
         self,
@@ -200,6 +203,9 @@ class LanguageModelTask:
 
     def keep_answers(self, run: Path, step: int) -> None:
         pass
+
+    def verdict(self, run: Path, step: int) -> Verdict | None:  # noqa: ARG002  for tasks that look back
+        return None
 
     def conclude(self, run: Path, step: int) -> dict[str, Any]:  # noqa: ARG002  for tasks that have more to tell
         """What the summary of a run whose best step was `step` tells besides; `run`: its directory."""

@@ -8,6 +8,7 @@ once (data/answers.py), and only rows of answers reach the head (losses/answers.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
@@ -29,11 +30,12 @@ from polyana.losses import (
     kto_kl,
     linear_answer_loss,
 )
-from polyana.models import head_weight, hidden_states, load_base, without_adapter
+from polyana.models import has_adapter, head_weight, hidden_states, load_base, without_adapter
 from polyana.storage import read_json
 from polyana.tasks.answers import AnswersConfig, AnswersTask, SumOverItems, item_facts, without_dropout
 from polyana.tasks.fine_tune import begin_fine_tuning
-from polyana.train import LossOutput, Precision, SumOverBatch, TrainingPlan
+from polyana.tasks.gold import GOLD_METRIC, GoldConfig, GoldWatch
+from polyana.train import LossOutput, Precision, SumOverBatch, TrainingPlan, Verdict
 
 __all__ = ["PreferenceConfig", "PreferenceTask", "preference_task", "score_documents"]
 
@@ -50,6 +52,10 @@ class PreferenceConfig(AnswersConfig):
         description="where the reference's log-probabilities come from, which is the base: `adapter_off`, the model "
         "itself without its adapter; `stored`, computed once before training; `model`, a second copy in memory; `auto` "
         "is adapter_off where there is an adapter, else stored",
+    )
+
+    gold: GoldConfig | None = Field(
+        None, description="another measure, which training never sees, beside what the preferences were made by"
     )
 
     @property
@@ -76,9 +82,10 @@ class PreferenceConfig(AnswersConfig):
 
 
 def preference_task(
-    config: PreferenceConfig, data: TokenData, base: Path, seed: int, precision: Precision
+    config: PreferenceConfig, data: TokenData, base: Path, seed: int, precision: Precision, gold: Path | None = None
 ) -> PreferenceTask:
-    """The base with its adapter, and the items. Where the reference is stored, `data` has it (reference.npz)."""
+    """The base with its adapter, and the items. Where the reference is stored, `data` has it (reference.npz).
+    `gold`: what `write_gold` wrote."""
 
     def load(directory: Path) -> Any:
         model = load_base(directory)
@@ -94,8 +101,9 @@ def preference_task(
     if isinstance(config.loss, KtoConfig):
         weights = config.loss.weights(int(train.sum()), int((~train).sum()))
     return PreferenceTask(
-        config, model, tokenizer, sequences["train"], held_out, None, precision, data.directory, base, copy, weights
-    )
+        config, model, tokenizer, sequences["train"], held_out, None, precision, data.directory, base, copy, weights,
+        GoldWatch.open(config.gold, gold, tokenizer, seed) if config.gold is not None and gold is not None else None,
+    )  # fmt: skip
 
 
 def _sequences(config: PreferenceConfig, data: TokenData, split: Split, seed: int) -> AnswerSequences:
@@ -147,8 +155,8 @@ class PreferenceTask(AnswersTask):
     _config: PreferenceConfig
 
     def __init__(self, *others: Any) -> None:
-        """As FineTuneTask; then a second model as the reference or None, and kto's weights."""
-        *shared, self._copy, self._weights = others
+        """As FineTuneTask; then a second model as the reference or None, kto's weights, and the watch or None."""
+        *shared, self._copy, self._weights, self._watch = others
         super().__init__(*shared)
         self._kl = 0.0
         if self._copy is not None:
@@ -213,6 +221,34 @@ class PreferenceTask(AnswersTask):
                 _pair_metrics(loss, found)
             )  # fmt: skip
         return LossOutput(total, float(weight_I.sum()), metrics=metrics)
+
+    @property
+    def best_by(self) -> str:  # type: ignore[override]  # by gold where that is measured
+        return f"-{GOLD_METRIC}" if self._watch is not None else "eval/loss"
+
+    def score_answers(self) -> dict[str, float]:
+        return {} if self._watch is None else self._watch.look(self.model, self._tokenizer, self._reference_model)
+
+    @contextmanager
+    def _reference_model(self) -> Iterator[Any]:
+        """The base, which the reference is; a full one is read again, for nothing of it is kept meanwhile."""
+        if has_adapter(self.model):
+            with without_adapter(self.model):
+                yield self.model
+        elif self._copy is not None:
+            yield self._copy
+        else:
+            yield load_base(self._base).eval().to(self.precision.device)
+
+    def keep_answers(self, run: Path, step: int) -> None:
+        if self._watch is not None:
+            self._watch.keep(run, step)
+
+    def verdict(self, run: Path, step: int) -> Verdict | None:
+        return None if self._watch is None else self._watch.verdict(run, step)
+
+    def conclude(self, run: Path, step: int) -> dict[str, Any]:
+        return {} if self._watch is None else self._watch.conclude(run, step)
 
     def outlook(self, plan: TrainingPlan) -> list[str]:
         config, unit = self._config, "answers" if self._config.single else "pairs"

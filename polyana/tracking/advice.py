@@ -24,7 +24,8 @@ Curve = tuple[Floats, Floats]
 LOSS, EVAL, NORM, RATE, EPOCH, WAIT = (
     "train/loss", "eval/loss", "train/grad_norm", "train/lr", "train/epoch", "train/data_wait",
 )  # fmt: skip
-CURVES = (LOSS, EVAL, NORM, RATE, EPOCH, WAIT)
+GOLD, PROXY, HACKED = "gold/reward", "gold/proxy", "alarm/reward_hacking"
+CURVES = (LOSS, EVAL, NORM, RATE, EPOCH, WAIT, GOLD, PROXY, HACKED)
 """The metrics that are looked at."""
 
 _ENOUGH = 40  # steps, before anything is said of a loss; guess
@@ -55,8 +56,9 @@ _EXPLODED = 20.0  # times the lowest before, in medians of a twentieth of the ru
 
 @dataclass(frozen=True)
 class Advice:
-    """kind: "overfitting", "plateau", "divergence", "lr_too_high", "lr_too_low", "data_waits", "dead_gradients",
-    "vanishing_gradients", "exploding_gradients". evidence: {"metric", "from", "to" (steps), and figures}."""
+    """kind: "reward_hacking", "overfitting", "plateau", "divergence", "lr_too_high", "lr_too_low", "data_waits",
+    "dead_gradients", "vanishing_gradients", "exploding_gradients". evidence: {"metric", "from", "to" (steps), and
+    figures}."""
 
     kind: str
     title: str
@@ -109,6 +111,27 @@ def advise(seen: Seen) -> list[Advice]:
             for kind in consequences:
                 found.pop(kind, None)
     return sorted(found.values(), key=lambda advice: advice.severity != "warning")
+
+
+def _reward_hacking(seen: Seen) -> Advice | None:
+    """What the run itself has found, which knows each prompt's rewards and so what is chance."""
+    rung, _ = seen.curve(HACKED)
+    steps, gold = seen.curve(GOLD)
+    proxy = seen.at(PROXY, steps)
+    if not len(rung) or not len(gold) or proxy is None:
+        return None
+    best = int(gold.argmax())
+    evidence = {
+        "metric": GOLD, "from": int(steps[best]), "to": int(rung[0]), "best": float(gold[best]),
+        "last": float(gold[-1]), "proxy_from": float(proxy[best]), "proxy_to": float(proxy[-1]),
+    }  # fmt: skip
+    text = (
+        f"Since step {steps[best]:,.0f} the proxy reward has gone from {proxy[best]:.3g} to {proxy[-1]:.3g}, and gold, "
+        f"which training does not see, from {gold[best]:.3g} to {gold[-1]:.3g}; at step {rung[0]:,.0f} that was beyond "
+        "chance. `best` is the save with the highest gold. A reward that cannot be had so cheaply, a larger `beta` or "
+        "an earlier end would help."
+    )
+    return Advice("reward_hacking", "The proxy reward is being gamed", text, "warning", evidence)
 
 
 # The loss
@@ -453,7 +476,8 @@ def _listed(groups: Any) -> str:
 
 
 _LOOKS: tuple[Callable[[Seen], Advice | None], ...] = (
-    _divergence, _overfitting, _exploding_gradients, _dead_gradients, _vanishing_gradients, _lr_too_high, _lr_too_low,
+    _reward_hacking, _divergence, _overfitting, _exploding_gradients, _dead_gradients, _vanishing_gradients,
+    _lr_too_high, _lr_too_low,
     _plateau, _data_waits,
 )  # fmt: skip
 _EXPLAINS = {

@@ -9,6 +9,7 @@ HOME/runs/RUN/
     metrics/            see metrics.py
     samples/            what the model wrote, one JSON file a step
     translations/       what it made of the held-out text, one file a step (written by tasks/translate.py)
+    gold.html          with `gold`: proxy and gold over the KL, and answers beside those of the base
     translations.html   the best of them beside the base's, the worst sentences first
     log.txt             what the terminal said
     sinks/              how far other trackers have been told (see sinks/forward.py)

@@ -10,7 +10,7 @@ from polyana.train.probe import probe
 from polyana.train.rehearsal import Costs, Rehearsal, cut_short
 from polyana.train.schedule import learning_rate, sampled_schedule
 from polyana.train.state import Position
-from polyana.train.task import LossOutput, SumOver, SumOverBatch, Task
+from polyana.train.task import LossOutput, SumOver, SumOverBatch, Task, Verdict
 from polyana.train.trainer import Trainer
 
 __all__ = [
@@ -33,6 +33,7 @@ __all__ = [
     "TrainConfig",
     "Trainer",
     "TrainingPlan",
+    "Verdict",
     "available_bytes",
     "build_optimizer",
     "choose_checkpointing",

@@ -13,7 +13,7 @@ from polyana.data import Batch
 from polyana.models import Activations
 from polyana.train.precision import Precision
 
-__all__ = ["LossOutput", "SumOver", "SumOverBatch", "Task"]
+__all__ = ["LossOutput", "SumOver", "SumOverBatch", "Task", "Verdict"]
 
 SumOver = Callable[[Sequence[Any], Callable[[Any], Sequence[float]]], Sequence[float]]
 SumOverBatch = Callable[[Callable[[Batch], Sequence[float]]], Sequence[float]]
@@ -39,12 +39,24 @@ class LossOutput:
         return self.total.detach() - sum(self.added.values())
 
 
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What a task has to say of a run beside its metrics. kind: as events and advice name it."""
+
+    kind: str
+    text: str
+    stop: bool
+    """Whether training shall end."""
+
+
 class Task(Protocol):
     """One kind of learning: its model, its data, its loss, its evaluation."""
 
     model: torch.nn.Module
     precision: Precision
     """What `loss` computes in; read anew at each call."""
+    best_by: str
+    """The metric that the best save has the lowest value of; with a `-` in front, the highest."""
 
     @property
     def blocks(self) -> Sequence[torch.nn.Module]:
@@ -97,6 +109,9 @@ class Task(Protocol):
 
     def keep_answers(self, run: Path, step: int) -> None:
         """Keep in the run's directory what it wrote last; written again, it comes to the same."""
+
+    def verdict(self, run: Path, step: int) -> Verdict | None:
+        """What the answers kept up to this step say of the run, where they have not said it before."""
 
     def sample(self) -> list[dict[str, str]]:
         """What the model writes now: [{"prompt": ..., "text": ...}]; takes nothing from torch's random numbers."""

@@ -36,7 +36,7 @@ from polyana.train.task import Task
 
 __all__ = ["Trainer"]
 
-_BEST_BY = "eval/loss"
+_LOSS = "eval/loss"
 
 
 class Trainer:
@@ -113,7 +113,7 @@ class Trainer:
                     if self.config.find_lr:
                         self._find_lr(signals)
                         self._seed()
-                    self.position.lowest_loss = self._evaluate().get(_BEST_BY)
+                    self.position.lowest_loss = self._evaluate().get(_LOSS)
                     self._sample()
                 self._plan_histograms(self.world.agree(time.monotonic(), None)[0])
                 while not self._finished():
@@ -217,6 +217,7 @@ class Trainer:
         (now, signal), step = self.world.agree(time.monotonic(), signals.received), self.position.step
         if self._evaluations.due(step, now):
             self._lose_patience(self._evaluate())
+            self._heed()
         saving = self._saves.due(step, now) or signal is not None
         self._plan_histograms(now)
         ending = self._finished()
@@ -244,7 +245,7 @@ class Trainer:
         began = time.perf_counter()
         metrics = self._predict() | self._answer()
         self._evaluated = position.step, metrics
-        if _BEST_BY not in metrics:
+        if not metrics:
             return metrics
         self.metrics.log(position.step, metrics)
         shown = "  ".join(f"{name.removeprefix('eval/')} {value:.4g}" for name, value in metrics.items())
@@ -270,17 +271,30 @@ class Trainer:
         Only those that `eval: every:` asks for count: when a save evaluates depends on clocks and signals.
         """
         position, patience = self.position, self.config.patience
-        if patience is None or _BEST_BY not in metrics:
+        if patience is None or _LOSS not in metrics:
             return
-        loss = metrics[_BEST_BY]
+        loss = metrics[_LOSS]
         if position.lowest_loss is None or loss < position.lowest_loss:
             position.lowest_loss, position.evaluations_since = loss, 0
             return
         position.evaluations_since += 1
         if position.evaluations_since >= patience:
             position.stopped_early = True
-            self.metrics.event(position.step, "stop", why=f"{patience} evaluations without a lower {_BEST_BY}")
-            self.console.say(f"  step {position.step:>6}  stop  {patience} evaluations without a lower {_BEST_BY}")
+            self.metrics.event(position.step, "stop", why=f"{patience} evaluations without a lower {_LOSS}")
+            self.console.say(f"  step {position.step:>6}  stop  {patience} evaluations without a lower {_LOSS}")
+
+    def _heed(self) -> None:
+        """Tell what the task has to say of the run; its word may end it."""
+        step = self.position.step
+        verdict = self.world.from_main(lambda: self.task.verdict(self.run.path, step))
+        if verdict is None:
+            return
+        self.metrics.event(step, verdict.kind, what=verdict.text)
+        self.metrics.log(step, {f"alarm/{verdict.kind}": 1.0})  # as a curve, for those who look at curves
+        self.console.say(f"  step {step:>6}  {verdict.kind.replace('_', ' ')}  {verdict.text}")
+        if verdict.stop:
+            self.position.stopped_early = True
+            self.metrics.event(step, "stop", why=verdict.kind)
 
     def _sample(self) -> None:
         self.model.eval()
@@ -324,9 +338,9 @@ class Trainer:
     def _settle(self) -> Commit:
         """Move `best`, let go of what `keep` does not want; the best commit."""
         commits = self.repository.commits()
-        best = (best_commits(commits, _BEST_BY) or commits[-1:])[0]
+        best = (best_commits(commits, self.task.best_by) or commits[-1:])[0]
         self.repository.set_ref("best", best.id)
-        apply_retention(self.repository, self.keep, _BEST_BY)
+        apply_retention(self.repository, self.keep, self.task.best_by)
         if self._push is not None and self._pushing is not None:
             self._pushing.saved(self.position.step, self._push.every)
         return best

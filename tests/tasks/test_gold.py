@@ -1,0 +1,155 @@
+"""A reward is gamed for real: the alarm rings; where proxy and gold agree it is silent."""
+
+import io
+import json
+from itertools import product
+
+import pytest
+from conftest import metrics_of
+
+from polyana.errors import UserError
+from polyana.recipe import load_recipe
+from polyana.registry import Repository
+from polyana.run import run_recipe
+from polyana.tracking import Console, read_attempts
+
+NAMES = ("Lily", "Tom", "Ben", "Mia", "Sam", "Anna", "Max", "Sue")
+BEGINNINGS = ("had a big", "went to", "saw a red", "and the dog", "said to", "did not")
+# a story gets better with each full stop, says the proxy; gold likes whole sentences of some length
+RECIPE = """\
+name: gamed
+seed: 4
+stages:
+  prefer:
+    kind: synthesize
+    of: {model}
+    prompts: [{{path: train.jsonl}}]
+    answers: 4
+    max_tokens: 30
+    batch: 32
+    reward: [{{kind: regex, pattern: '[.!?]', measure: count}}]
+  align:
+    kind: preference
+    base: {model}
+    data: [{{stage: prefer}}]
+    template: raw
+    context: 96
+    held_out: 0
+    loss: {{kind: dpo, beta: 0.05}}
+    adapter: full
+    train: {{duration: 10 steps, batch: 8 sequences, lr: 5e-4, schedule: constant, warmup: 0%, precision: fp32}}
+    eval: {{every: 2 steps}}
+    save: {{every: 2 steps, keep: {{best: 1, last: 9}}}}
+    gold:
+      reward: [{{kind: regex, pattern: '[.!?]', measure: count, weight: -1}}]
+      prompts: [{{path: held.jsonl}}]
+      max_tokens: 30
+      batch: 32
+"""
+SAME = "stages.align.gold.reward=[{kind: regex, pattern: '[.!?]', measure: share}]"
+
+
+@pytest.fixture
+def gamed(tmp_path, home, shared_data):
+    """gamed(*overrides): (the summary, the run's directory, what was said)."""
+    rows = [json.dumps({"prompt": f"{name} {begin}"}) + "\n" for begin, name in product(BEGINNINGS, NAMES)]
+    (tmp_path / "train.jsonl").write_text("".join(rows[:24]))
+    (tmp_path / "held.jsonl").write_text("".join(rows[24:]))
+    recipe = tmp_path / "gamed.yaml"
+    recipe.write_text(RECIPE.format(model=shared_data / "stories260k" / "hf").replace("held_out: 0", "held_out: 10%"))
+
+    def run(*overrides):
+        said = io.StringIO()
+        summary = run_recipe(load_recipe(recipe, overrides), console=Console(said))["align"]
+        return summary, home / "runs" / summary["run"], said.getvalue()
+
+    return run
+
+
+def events(run):
+    rows = [row for attempt in read_attempts(run / "metrics") for row in attempt.rows]
+    return {row["event"]: row for row in rows if "event" in row}
+
+
+def test_a_gamed_reward_rings_the_alarm_ends_the_run_and_best_is_picked_by_gold(gamed, home):
+    summary, run, said = gamed("stages.align.gold.stop_on_hacking=true")
+    metrics, happened = metrics_of(run), events(run)
+    assert metrics["gold/proxy"][6] > metrics["gold/proxy"][0] + 0.5
+    assert happened["reward_hacking"]["step"] == 6  # the third evaluation after the start
+    assert happened["stop"]["why"] == "reward_hacking"
+    assert summary["steps"] == 6
+    assert "reward hacking  the proxy reward has gone on rising" in said
+    assert metrics["alarm/reward_hacking"] == {6: 1.0}
+    assert metrics["gold/kl"][0] == pytest.approx(0, abs=1e-5)
+    assert 0 < metrics["gold/kl"][2] < metrics["gold/kl"][6]
+    assert metrics["gold/ties"][0] == 1  # the same answers as the reference, drawn with the same numbers
+    for name in ("entropy", "length", "reward_gain_at_length", "proxy_gain_at_length", "repetition", "distinct_1",
+                 "distinct_3", "refusals", "unfinished", "wins"):  # fmt: skip
+        assert f"gold/{name}" in metrics
+    repository = Repository(home / "hub", summary["run"])
+    best = repository.resolve("best")
+    assert best.metrics["gold/reward"] == max(commit.metrics["gold/reward"] for commit in repository.commits())
+    assert summary["gold"]["alarm"] is not None
+    assert summary["gold"]["before"] > summary["gold"]["last"]
+    page = (run / "gold.html").read_text()
+    assert page.count("<svg") == 2
+    assert "Lily" in page or "Tom" in page
+    kept = [json.loads(line) for line in (run / "gold" / "step-00000006.jsonl").read_text().splitlines()]
+    assert len(kept) == 24
+    assert sum(row["proxy"] for row in kept) / 24 == pytest.approx(metrics["gold/proxy"][6])
+    assert all(row["proxy"] == row["proxy_parts"]["regex"] == -row["gold"] for row in kept)
+
+
+def test_where_proxy_and_gold_agree_the_alarm_is_silent(gamed, home):
+    summary, run, said = gamed(SAME, "stages.align.gold.stop_on_hacking=true")
+    assert summary["steps"] == 10
+    assert "reward_hacking" not in events(run)
+    assert "reward hacking" not in said
+    assert summary["gold"]["alarm"] is None
+    assert summary["gold"]["best"] > summary["gold"]["before"]
+    commits = Repository(home / "hub", summary["run"]).commits()
+    highest = max(commits, key=lambda commit: commit.metrics["gold/reward"])
+    assert summary["best_step"] == highest.step != commits[0].step
+
+
+def test_a_run_that_was_stopped_rings_at_the_same_step_when_it_goes_on(gamed, monkeypatch):
+    """The looks are in the run's files, so what was seen before counts."""
+    from polyana.errors import PolyanaError
+    from polyana.train import Trainer
+
+    step = Trainer._step
+
+    def breaking(self, gauge):
+        if self.position.step == 5:
+            raise PolyanaError("a power cut")
+        step(self, gauge)
+
+    monkeypatch.setattr(Trainer, "_step", breaking)
+    with pytest.raises(PolyanaError, match="a power cut"):
+        gamed()
+    monkeypatch.setattr(Trainer, "_step", step)
+    _, run, said = gamed()
+    assert "going on after step 4" in said
+    assert events(run)["reward_hacking"]["step"] == 6
+
+
+@pytest.mark.parametrize(
+    ("overrides", "what"),
+    [
+        (["stages.align.gold.prompts=[{path: held.jsonl, most: 3}]"], "3 prompts tell nothing from chance"),
+        (["stages.align.data=[{path: train.jsonl}]"], "write `proxy`, what the preferences were made by"),
+        (["stages.align.gold.reward=[length, length]"], "two parts are called `length`"),
+        (["stages.align.gold.reward=[{kind: classifier, model: prefer}]"], "is of kind synthesize"),
+        (["stages.align.gold.prompts=[{path: nowhere.jsonl}]"], "nowhere.jsonl"),
+    ],
+)
+def test_what_cannot_work_is_told_with_its_line(gamed, overrides, what):
+    with pytest.raises(UserError) as error:
+        gamed(*overrides)
+    assert what in str(error.value)
+    assert any(place in str(error.value) for place in ("gamed.yaml:", "--set stages.align"))
+
+
+def test_prompts_that_are_learnt_from_are_told(gamed):
+    _, _, said = gamed("stages.align.gold.prompts=[{path: train.jsonl}]", "stages.align.train.duration=1 steps")
+    assert "of them are learnt from, too" in said
