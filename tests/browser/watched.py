@@ -75,7 +75,7 @@ def _train(directory: Path, home: Path) -> str:
     write_file(directory / "recipe.yaml", RECIPE)
     environment = os.environ | {"POLYANA_HOME": str(home), "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-m", "polyana", "run", "recipe.yaml"]
-    subprocess.run(command, cwd=directory, env=environment, check=True, capture_output=True)
+    subprocess.run(command, cwd=directory, env=environment, check=True, capture_output=True, timeout=300)
     (run,) = (home / "runs").iterdir()
     return run.name
 

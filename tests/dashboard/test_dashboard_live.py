@@ -87,7 +87,7 @@ def test_reading_a_long_run_for_the_first_time_is_told(make_run, serve):
             shares.append(data["share"])
             if data["share"] == 1:
                 break
-    reading.join()
+    reading.join(60)
     events.close()
     assert shares == sorted(shares)
     assert len(shares) > 1
@@ -104,11 +104,15 @@ def process(make_run, home):
         address = started.stdout.readline().strip()
         yield psutil.Process(started.pid), address
         started.terminate()
+        try:
+            started.wait(20)
+        finally:
+            started.kill()
 
 
 def test_without_a_browser_the_server_costs_nothing(process):
     server, address = process
-    urllib.request.urlopen(f"{address}api/runs").read()
+    urllib.request.urlopen(f"{address}api/runs", timeout=30).read()
     files = server.io_counters().read_count
     before = sum(server.cpu_times()[:2])
     time.sleep(3)
@@ -118,7 +122,7 @@ def test_without_a_browser_the_server_costs_nothing(process):
 
 def test_the_server_ends_by_a_signal_while_a_page_is_open(process):
     server, address = process
-    stream = urllib.request.urlopen(f"{address}api/live")
+    stream = urllib.request.urlopen(f"{address}api/live", timeout=30)
     stream.readline()
     server.terminate()
     server.wait(10)

@@ -101,6 +101,7 @@ def test_watch_grows_resizes_and_leaves_the_training_alone(home):
     fixed = ("COLUMNS", "LINES")  # which readline sets in this process, and which would be the size for good
     environment = {name: value for name, value in os.environ.items() if name not in fixed}
     environment |= {"POLYANA_HOME": str(home), "TERM": "xterm-256color"}
+    watching = None
     training = subprocess.Popen([sys.executable, "-c", code], env=environment)
     try:
         wait_until(lambda: find_runs(home / "runs") and list(find_runs(home / "runs")[0].metrics.iterdir()))
@@ -127,8 +128,10 @@ def test_watch_grows_resizes_and_leaves_the_training_alone(home):
         assert not [line for line in plain.splitlines() if len(line) > 50]
         assert training.poll() is None
     finally:
-        training.kill()
-        training.wait()
+        for process in (training, watching):
+            if process is not None:
+                process.kill()
+                process.wait(30)
 
 
 def read_until(terminal, found, seconds=90.0):

@@ -152,7 +152,7 @@ def test_an_index_deleted_while_it_is_used_is_no_trouble(tmp_path, index):
     found = []
     another = threading.Thread(target=lambda: found.append(len(index.use(lambda: read(index, metrics)))))
     another.start()
-    another.join()
+    another.join(60)
     assert found == [99]
     assert len(index.use(lambda: read(index, metrics))) == 99
 

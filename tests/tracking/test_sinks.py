@@ -140,7 +140,7 @@ def test_a_sink_outlives_a_killed_training_and_sends_the_rest(home):
                 log.log(step, {{"train/loss": 1.0}})
             os.kill(os.getpid(), signal.SIGKILL)
     """
-    ended = subprocess.run([sys.executable, "-c", textwrap.dedent(script)], check=False)
+    ended = subprocess.run([sys.executable, "-c", textwrap.dedent(script)], check=False, timeout=120)
     assert ended.returncode == -signal.SIGKILL
     (run,) = find_runs(home / "runs")
     wait_until(lambda: (run.path / "metrics.csv").exists() and len(read_csv(run)) == 500)
@@ -157,7 +157,7 @@ def test_a_hanging_sink_of_a_killed_training_ends_too(home):
         with Sinks(run, [CsvConfig()], print, patience=1.0):
             os.kill(os.getpid(), signal.SIGKILL)
     """
-    subprocess.run([sys.executable, "-c", textwrap.dedent(script)], check=False)
+    subprocess.run([sys.executable, "-c", textwrap.dedent(script)], check=False, timeout=120)
     (run,) = find_runs(home / "runs")
     lock = run.path / "sinks" / "csv.lock"
     wait_until(lambda: is_held(lock))

@@ -46,7 +46,7 @@ def test_every_step_survives_sigkill(tmp_path):
         "for step in range(1, 501): log.log(step, {'train/loss': 1.0})\n"
         "os.kill(os.getpid(), signal.SIGKILL)"
     )
-    subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=False)
+    subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=False, timeout=120)
     assert len(read_curves(tmp_path)["train/loss"]) == 500
 
 
