@@ -1,7 +1,7 @@
 """Two real trainings in one home while three browsers look at them, in turn with nobody looking.
 
 Each training is `polyana run` of a small model on one thread, so two of them fill two cores. In each window the CPU
-time of a training's process is divided by the steps that it took; the medians of the windows are compared. Wall time a
+time of a training's process is divided by the steps that it took; the loss is the median over the turns ABBA. Wall time a
 step is told beside it: there the browsers, on the same cores, count as well, though they run at the lowest priority.
 """
 
@@ -86,6 +86,14 @@ def start(work: Path, home: Path, number: int) -> Training:
     raise RuntimeError(f"the training did not begin: {(work / f'{name}.log').read_text()[-2000:]}")
 
 
+def _median_of_turns(quiet: list[float], looked: list[float]) -> float:
+    """The median of looked / quiet over turns ABBA: within one, what changes steadily cancels out."""
+    pairs = range(0, min(len(quiet), len(looked)) - 1, 2)
+    return statistics.median(
+        statistics.geometric_mean(looked[at : at + 2]) / statistics.geometric_mean(quiet[at : at + 2]) for at in pairs
+    )
+
+
 async def watch(
     trainings: list[Training], address: str, server: psutil.Process, windows: int, seconds: float, work: Path
 ) -> dict[str, float]:
@@ -119,10 +127,7 @@ async def watch(
             found[looked]["cpu"].append(statistics.geometric_mean(cpu / steps for cpu, steps in spent))
             found[looked]["wall"].append(statistics.geometric_mean(passed / steps for _, steps in spent))
         await browser.close()
-    loss = {
-        clock: statistics.median(found[True][clock]) / statistics.median(found[False][clock]) - 1
-        for clock in ("cpu", "wall")
-    }
+    loss = {clock: _median_of_turns(found[False][clock], found[True][clock]) - 1 for clock in ("cpu", "wall")}
     quiet = found[False]["cpu"]
     noise = statistics.quantiles(quiet, n=4)
     looked_windows = sum(window % 4 in (1, 2) for window in range(windows))

@@ -64,7 +64,7 @@ function Canvas({ data, ridges, colour }: { data: Histograms; ridges: boolean; c
       ctx.fillText(steps.at(-1)!.toLocaleString("en-US"), LEFT - 6, TOP + plotHeight);
     } else {
       ctx.textAlign = "right";
-      for (const share of [0, 0.5, 1]) ctx.fillText(number(common.low + share * (common.high - common.low)), LEFT - 6, TOP + (1 - share) * (plotHeight - 8) + 9);
+      for (const share of [0, 0.5, 1]) ctx.fillText(tick(common.low + share * (common.high - common.low)), LEFT - 6, TOP + (1 - share) * (plotHeight - 8) + 9);
       for (const share of [0, 0.5, 1]) {
         ctx.textAlign = alignment(share);
         ctx.fillText(steps[Math.round(share * (steps.length - 1))]!.toLocaleString("en-US"), LEFT + share * plotWidth, HEIGHT - 6);
@@ -90,6 +90,11 @@ function Canvas({ data, ridges, colour }: { data: Histograms; ridges: boolean; c
       )}
     </div>
   );
+}
+
+/** Two digits: more would not fit beside the plot. */
+function tick(value: number): string {
+  return number(Number(value.toPrecision(2)));
 }
 
 /** Labels at the ends stay within the canvas. */

@@ -88,7 +88,7 @@ function Compare({ first, second }: { first: Side; second: Side | null }) {
     ["epoch", ({ epoch }) => number(epoch)],
     ["tokens", ({ tokens }) => compact(tokens)],
     ["size", (checkpoint) => bytes(checkpoint.bytes)],
-    ["commit", ({ commit }) => commit.slice(0, 10)],
+    ["commit", ({ commit }) => commit.slice(0, 7)],
   ];
   return (
     <>
@@ -108,7 +108,7 @@ function Compare({ first, second }: { first: Side; second: Side | null }) {
             const [a, b] = [first.checkpoint.metrics[name], second?.checkpoint.metrics[name]];
             return (
               <tr key={name}>
-                <th>{name}</th>
+                <th>{breakable(name)}</th>
                 <td>{formatMetric(name, a)}</td>
                 {second && <td>{b === undefined ? "–" : formatMetric(name, b)}</td>}
                 {second && <td class="quiet">{typeof a === "number" && typeof b === "number" ? `${b > a ? "+" : ""}${number(b - a)}` : ""}</td>}
@@ -119,7 +119,7 @@ function Compare({ first, second }: { first: Side; second: Side | null }) {
             const [a, b] = [first, second].map((side) => side?.checkpoint.evaluations[suite]?.[metric]);
             return (
               <tr key={`${suite} ${metric}`}>
-                <th>{metric} <span class="quiet">{suite}</span></th>
+                <th>{breakable(metric)}<span class="quiet suite">{suite}</span></th>
                 <td><ScoreText score={a} metric={metric} /></td>
                 {second && <td><ScoreText score={b} metric={metric} /></td>}
                 {second && <td class="quiet">{a && b ? `${b.value > a.value ? "+" : ""}${number(b.value - a.value)}` : ""}</td>}
@@ -141,7 +141,12 @@ function Compare({ first, second }: { first: Side; second: Side | null }) {
   );
 }
 
-function scoresOf(checkpoints: readonly Checkpoint[]): { suite: string; metric: string }[] {
+/** A metric's name that may go on in another line behind `/` and `_`. */
+function breakable(name: string) {
+  return name.split(/(?<=[/_])/).map((part) => <>{part}<wbr /></>);
+}
+
+export function scoresOf(checkpoints: readonly Checkpoint[]): { suite: string; metric: string }[] {
   const found = new Map<string, { suite: string; metric: string }>();
   for (const { evaluations } of checkpoints)
     for (const [suite, metrics] of Object.entries(evaluations)) for (const metric of Object.keys(metrics)) found.set(`${suite}\n${metric}`, { suite, metric });
