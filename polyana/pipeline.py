@@ -330,7 +330,7 @@ class Pipeline:
             repository = find_repository(self.home / "hub", reference.name)
             commit = repository.resolve(reference.revision or ("best" if "best" in repository.refs() else "main"))
             if "adapter_config.json" in commit.files:
-                merge = f"polyana models merge {repository.run}@step-{commit.step} DIRECTORY"
+                merge = f"polyana models export {repository.run}@step-{commit.step} --to merged"
                 raise UserError(
                     f"`base: {reference}` is an adapter; make it one model with its base, as `{merge}` does"
                 )

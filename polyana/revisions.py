@@ -66,7 +66,7 @@ class Revision:
         if Path(name).is_absolute():
             raise UserError(
                 f"{self} is an adapter, and neither {self.run.path}, which says what base it stands on, nor that base "
-                f"({name}) is here; where it was trained, `polyana models merge` makes it one model with its base"
+                f"({name}) is here; where it was trained, `polyana models export {self} --to merged` makes them one"
             )
         return fetch_model(name, revision, model_commit(name, revision))
 

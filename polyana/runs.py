@@ -11,7 +11,7 @@ from typing import Any
 from polyana.distributed import World, choose_strategy
 from polyana.errors import Interrupted, PolyanaError
 from polyana.recipe import Recipe
-from polyana.registry import PushConfig, PushQueue, Repository, pushing, send_rest
+from polyana.registry import PushConfig, PushQueue, Repository, apply_retention, pushing, send_rest
 from polyana.storage import Making, changes, disk_used, write_json
 from polyana.tasks import LanguageModelTask, TrainingStageConfig, make_task
 from polyana.tracking import Console, RunDirectory, find_runs
@@ -48,7 +48,9 @@ class Runs:
         """Push what an earlier training of a finished stage did not come to."""
         setting, run = push_setting(recipe, stage), self.of(making)
         if setting is not None and run is not None and run.status() == "finished":
-            send_rest(Repository(self.home / "hub", run.name), setting, run.path / "push.log", console.say)
+            repository = Repository(self.home / "hub", run.name)
+            if repository.exists() and send_rest(repository, setting, run.path / "push.log", console.say):
+                _let_go(repository, recipe, stage)
 
     def set_aside(self, making: Making) -> None:
         """Let the stage begin a new run; what the earlier one saved stays. Raises Busy while it is being trained."""
@@ -129,6 +131,13 @@ def push_setting(recipe: Recipe, stage: str) -> PushConfig | None:
     return PushConfig(**config.save.push.resolved(recipe.base)) if config.save.push else None
 
 
+def _let_go(repository: Repository, recipe: Recipe, stage: str) -> None:
+    """Of what was kept because it waited to be sent, delete what `keep` does not want."""
+    config = recipe.stages[stage]
+    assert isinstance(config, TrainingStageConfig)
+    apply_retention(repository, config.save.keep, "eval/loss")
+
+
 def train(
     run: RunDirectory,
     recipe: Recipe,
@@ -174,4 +183,6 @@ def train(
             "training_seconds": position.seconds, "disk_bytes": disk_used(run.path, repository.path),
         }  # fmt: skip
         run.note(outcome="finished", finished=time.time(), **summary)
+    if queue is not None:  # what waited to be sent was kept for that
+        _let_go(repository, recipe, ingredients.stage)
     return summary

@@ -128,8 +128,8 @@ def _warn_of_base(repository: Repository, commits: Sequence[Commit], say: Callab
         base = str(read_json(repository.blob(commits[-1], "adapter_config.json")).get("base_model_name_or_path"))
         if Path(base).is_absolute():
             say(
-                f"  {repository.run} is an adapter whose base lies on this machine alone ({base}); for others merge "
-                f"it: `polyana models merge {repository.run}@step-{commits[-1].step} DIRECTORY`"
+                f"  {repository.run} is an adapter whose base lies on this machine alone ({base}); for others make "
+                f"them one: `polyana models export {repository.run}@step-{commits[-1].step} --to merged`"
             )
 
 

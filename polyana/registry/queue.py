@@ -13,7 +13,7 @@ from pydantic import BeforeValidator, Field
 from polyana.config import Config, KeyPath, Quantity, SaveEvery, Wait
 from polyana.errors import Damaged, UserError
 from polyana.registry.repository import Commit, Repository
-from polyana.registry.targets import DirectoryTarget, Target, parse_target
+from polyana.registry.targets import DirectoryTarget, Target, check_target, parse_target
 from polyana.storage import read_json, write_json
 
 __all__ = ["PushConfig", "PushQueue", "PushSetting"]
@@ -41,7 +41,7 @@ class PushConfig(Config):
 
     def problems(self) -> Iterator[tuple[KeyPath, str]]:
         try:
-            parse_target(self.to)
+            check_target(parse_target(self.to))
         except UserError as error:
             yield ("to",), error.problems[0].what
 

@@ -28,7 +28,7 @@ from polyana.config import closest
 from polyana.errors import Damaged, PolyanaError, UserError
 from polyana.registry.patience import Patience
 from polyana.registry.repository import NAMESPACE, Commit, Repository, commit_of
-from polyana.registry.targets import StoreTarget
+from polyana.registry.targets import StoreTarget, check_target
 from polyana.storage import sha256_of
 
 __all__ = ["StoredRepository", "choose_run", "is_ahead", "runs_in_store"]
@@ -43,13 +43,8 @@ def _open(target: StoreTarget) -> tuple[Any, str]:
     """What reads and writes an address, and the path there. Raises UserError where nothing that is installed does."""
     from fsspec.core import url_to_fs
 
-    try:
-        system, path = url_to_fs(target.address)
-    except ImportError as error:
-        run = "; run: pip install 'polyana[remote]'" if target.address.startswith("s3") else ""
-        raise UserError(f"`{target}` cannot be reached: {error}{run}") from None
-    except ValueError as error:
-        raise UserError(f"`{target}` is no address that can be reached: {error}") from None
+    check_target(target)
+    system, path = url_to_fs(target.address)
     return system, str(path).rstrip("/")
 
 

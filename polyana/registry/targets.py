@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 from polyana.errors import UserError
 
-__all__ = ["DirectoryTarget", "HubTarget", "StoreTarget", "Target", "parse_source", "parse_target"]
+__all__ = ["DirectoryTarget", "HubTarget", "StoreTarget", "Target", "check_target", "parse_source", "parse_target"]
 
 _HUB = re.compile(r"hub:(?P<name>[\w-][\w.-]*/[\w-][\w.-]*)(?:@(?P<branch>[\w./-]+))?")
 _EXAMPLES = "`hub:org/name`, `s3://bucket/path` or another address that fsspec knows, or a directory as `./shared`"
@@ -84,6 +84,21 @@ def _store(text: str) -> Target:
     if not parts.netloc and not parts.path.strip("/"):
         raise UserError(f"`{text}` names no place; write {_EXAMPLES}")
     return StoreTarget(text)
+
+
+def check_target(target: Target) -> None:
+    """Raises UserError where what is installed cannot reach a target."""
+    if not isinstance(target, StoreTarget):
+        return
+    from fsspec import get_filesystem_class
+
+    try:
+        get_filesystem_class(target.address.partition("://")[0].rpartition("::")[2])
+    except ImportError as error:
+        run = "; run: pip install 'polyana[remote]'" if target.address.startswith("s3") else ""
+        raise UserError(f"`{target}` cannot be reached: {error}{run}") from None
+    except ValueError as error:
+        raise UserError(f"`{target}` is no address that can be reached: {error}") from None
 
 
 def parse_source(text: str) -> tuple[Target, str, str | None]:

@@ -342,7 +342,8 @@ class Trainer:
         self.repository.set_ref("best", best.id)
         apply_retention(self.repository, self.keep, self.task.best_by)
         if self._push is not None and self._pushing is not None:
-            self._pushing.saved(self.position.step, self._push.every)
+            newest = self.repository.resolve("main")
+            self._pushing.saved(newest.step, self._push.every)
         return best
 
     def _commit(self, message: str, metrics: dict[str, float], weights: Mapping[str, torch.Tensor]) -> Commit:

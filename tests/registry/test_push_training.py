@@ -10,9 +10,11 @@ import time
 import pytest
 from conftest import metrics_of, newest_run
 from exchanging import environment
-from hub_stand_in import SIGNATURE, TOKEN, Fault, Hub
+from hub_stand_in import SIGNATURE, TOKEN, Fault, Hub, HubRepository
+from saves import make_run, make_save
 
-from polyana.registry import Repository
+from polyana.config import Quantity
+from polyana.registry import PushConfig, PushQueue, Repository, parse_target, pushing
 
 NAME = "org/tiny"
 COMMIT = f"POST /api/models/{NAME}/commit/"
@@ -142,6 +144,7 @@ def test_an_outage_is_not_felt_and_the_next_run_sends_what_was_missed(hub, tiny,
     assert "not sent" not in said
     assert [title for _, title in hub.saves(NAME)] == ["step 4 of 12", "step 8 of 12", "the end"]
     assert queued(here) == []
+    assert [commit.step for commit in here.commits()] == [8, 12]
     hub.asked.clear()
     polyana("run", tiny, "--set", PUSH)
     assert hub.asked == []  # nothing waits, so nobody is asked
@@ -170,21 +173,35 @@ def test_a_training_that_is_killed_leaves_what_it_had_not_sent_to_the_next(hub, 
     assert queued(here) == []
 
 
+def test_a_refusal_is_said_at_once_and_no_wait_helps(hub, tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_TOKEN", "hf_thisOneMayNotWriteAnything")
+    run, said = make_run(tmp_path / "hub"), []
+    with pushing(run, PushConfig(to="hub:org/tiny"), tmp_path / "push.log", said.append):
+        deadline = time.monotonic() + 60
+        while not said and time.monotonic() < deadline:  # nothing has been saved meanwhile
+            time.sleep(0.05)
+        assert "the Hub refuses (401): it wants a token that may write to org/tiny; set HF_TOKEN" in said[0]
+        hub.repositories["org/tiny"] = HubRepository(private=False)
+        hub.repositories["org/tiny"].add("main", {".gitattributes": b""}, "initial commit")
+    assert "hub:org/tiny is public, and runs are pushed to private repositories" in said[1]
+    assert said[-1].startswith(f"  3 saves of {run.run} were not sent to hub:org/tiny; nothing is lost.")
+    log = (tmp_path / "push.log").read_text()
+    assert "UserError" in log
+    assert "Warning" not in log
+    assert "hf_this" not in log
+
+
 def test_letters_of_a_recipe(hub, tiny, polyana):
     for value, letter in (
         ("org/tiny", "write `hub:org/tiny` for the Hub, or `./org/tiny` for a directory"),
         ("{to: hub:tiny}", "names no repository of the Hub: write `hub:org/name`"),
+        ("{to: nope://a/b}", "`nope://a/b` is no address that can be reached"),
         ("{to: hub:org/tiny, every: 3 epochs}", "the unit `epochs` does not fit here; write `5 saves` or `500 steps`"),
     ):
         assert letter in polyana("run", tiny, "--set", f"stages.pretrain.save.push={value}", check=2).stderr
 
 
 def test_steps_and_saves_say_when(tmp_path):
-    from saves import make_save
-
-    from polyana.config import Quantity
-    from polyana.registry import PushQueue, parse_target
-
     for every, due in (
         (Quantity(1, "saves"), [10, 20, 30, 40, 50]),
         (Quantity(2, "saves"), [20, 40]),
