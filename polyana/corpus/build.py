@@ -33,7 +33,7 @@ from polyana.tracking import Console
 
 __all__ = ["VERSION", "build_corpus", "corpus_inputs", "split_of", "tokenizer_directory"]
 
-VERSION = 3
+VERSION = 4
 
 
 def corpus_inputs(
