@@ -94,7 +94,7 @@ class SourceConfig(Config):
         "file",
         description="what one document of a text, EPUB or PDF file is: file, chapter (EPUB), paragraph, line, "
         "or a size as `100 KB`: whole paragraphs up to that size; "
-        "a text of more than 4 million characters is always cut",
+        "a text of more than 3.2 million characters is always cut",
     )
     text: str = Field("text", description="the column or key that holds the text (JSONL, Parquet, CSV, TSV)")
     id: str | None = Field(None, description="the column or key that names a document; default: its row number")
