@@ -112,7 +112,7 @@ class Splitter:
         return len(self._special[exception]) == 1
 
     def classes(self, signs: Iterable[str]) -> dict[str, list[str]]:
-        """Which of the signs are what the rules distinguish, by the names of native_words.KINDS."""
+        """Which of the signs are what the rules distinguish, by the names of native_split.KINDS."""
         from spacy.lang import char_classes as classes
 
         tests: dict[str, Callable[[str], Any]] = {

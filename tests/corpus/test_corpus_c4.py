@@ -12,7 +12,8 @@ from polyana.corpus import Corpus, CorpusConfig, build_corpus
 from polyana.corpus.steps.c4 import C4Rule
 from polyana.corpus.steps.near import NearDuplicates, permutations
 from polyana.corpus.steps.step import Block, Surroundings
-from polyana.corpus.words import Words, WordTable, plain_text
+from polyana.corpus.word_rules import plain_text
+from polyana.corpus.words import Words, WordTable
 from polyana.tracking import Console
 
 HARD = [

@@ -13,7 +13,7 @@ pytest.importorskip("spacy")
 from spoiled import texts
 
 from polyana.corpus import Corpus, CorpusConfig, build_corpus
-from polyana.corpus.native import METRICS
+from polyana.corpus.native_measures import METRICS
 from polyana.corpus.steps.rules import PUBLISHED, FineWebRule, GopherQualityRule, GopherRepetitionRule
 from polyana.corpus.words import WordTable
 from polyana.errors import PolyanaError, UserError

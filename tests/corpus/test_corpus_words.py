@@ -10,7 +10,8 @@ pytest.importorskip("spacy")
 
 import spacy
 
-from polyana.corpus.words import WordTable, plain_text, rules_of
+from polyana.corpus.word_rules import plain_text, rules_of
+from polyana.corpus.words import WordTable
 
 PIECES = [
     *"abzABZ019éßйЁжø.,:;!?()[]{}<>/\\|@#$%^&*-+=~_'\"`«»“”‘’–—…°№²×½€£₽™😀日本ا\u0301\u200b\ufeff",

@@ -134,7 +134,7 @@ def _lines(texts: Sequence[str], site_D: NDArray[np.uint64]) -> _Lines:
     packed = [text.encode("utf-8", "surrogatepass") for text in texts]
     begin_D = np.cumsum([0, *(len(text) + 1 for text in packed)])
     bytes_B = np.frombuffer(b"\n".join([*packed, b""]), np.uint8)
-    from polyana.corpus.native import hash_lines  # compiles, which takes a second
+    from polyana.corpus.native_lines import hash_lines  # compiles, which takes a second
 
     return _Lines(bytes_B, begin_D, *hash_lines(bytes_B, begin_D, site_D))
 

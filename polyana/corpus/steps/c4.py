@@ -15,13 +15,15 @@ from polyana.corpus.steps.step import Block, Columns, Edit, Found, StepConfig, S
 if TYPE_CHECKING:
     from polyana.corpus.words import Batch, WordTable
 
-__all__ = ["C4Rule"]
+__all__ = ["CLEAN", "FEW_WORDS", "LONG_WORD", "UNENDED", "C4Rule"]
 
 _CITATION = re.compile(r"\[\d*]|\[edit]|\[citation needed]")
 _BRACKET = re.compile("{")
 _ENDS = (".", "?", "!", '"', "'")
 _POLICY = ("terms of use", "privacy policy", "cookie policy", "uses cookies", "use of cookies", "use cookies")
-_CLEAN, _LONG, _UNENDED, _FEW, _SCRIPT, _POLICIES = 0, 1, 2, 3, 4, 5  # the first are native.cut_lines's
+CLEAN, LONG_WORD, UNENDED, FEW_WORDS = 0, 1, 2, 3
+"""What native_lines.cut_lines says of a line, in the order in which it is looked at."""
+_SCRIPT, _POLICIES = 4, 5  # what is said here
 _REASONS = (
     "", "a word without end", "lines that do not end a sentence", "lines of few words", "lines about javascript",
     "lines about policies",
@@ -81,7 +83,7 @@ class C4Rule(StepConfig):
             cut, of = table.cut_lines(table.batch(list(changed.values())), self.max_word, 0, ended=False)
             total = np.concatenate([[0], np.cumsum(cut[:, 3])])
             sentences[list(changed)] = total[of[1:]] - total[of[:-1]]
-        kept = lines[:, 2] == _CLEAN
+        kept = lines[:, 2] == CLEAN
         total = np.concatenate([[0], np.cumsum(np.where(kept, sentences, 0))])
         found.columns["sentences"][rows] = np.diff(total[ends])
         found.columns["sentences"][list(found.dropped)] = 0
@@ -92,7 +94,7 @@ class C4Rule(StepConfig):
         texts: list[str], rows: NDArray[np.int64], found: Found,
     ) -> None:  # fmt: skip
         """Put the lines together that are kept, a newline between them; what each reason takes is counted."""
-        kept = lines[:, 2] == _CLEAN
+        kept = lines[:, 2] == CLEAN
         length = np.concatenate([[0], np.cumsum(np.where(kept, lines[:, 1] - lines[:, 0] + 1, 0))])
         count = np.concatenate([[0], np.cumsum(kept)])
         same = (np.diff(length[ends]) == np.diff(batch.begins)) & (np.diff(count[ends]) == np.diff(ends))
@@ -150,16 +152,16 @@ class C4Rule(StepConfig):
         """Judge suspicious lines, in the order in which each rule is asked; why the document goes, if it does."""
         for number in suspicious:
             start, end, verdict, _ = lines[number].tolist()
-            if verdict == _LONG:
+            if verdict == LONG_WORD:
                 continue
             written = line = text[start:end]
             if self.citations:
                 line = _CITATION.sub("", line)
             small = line.lower()
             if self.ended_lines and (not line.endswith(_ENDS) or line.endswith("...")):
-                lines[number, 2] = _UNENDED
+                lines[number, 2] = UNENDED
             elif len(written.split()) < self.min_words:
-                lines[number, 2] = _FEW
+                lines[number, 2] = FEW_WORDS
             elif self.lorem_ipsum and "lorem ipsum" in small:
                 return "lorem ipsum"
             elif self.javascript and "javascript" in small:
@@ -169,7 +171,7 @@ class C4Rule(StepConfig):
             elif self.policy and any(phrase in small for phrase in _POLICY):
                 lines[number, 2] = _POLICIES
             else:
-                lines[number, 2] = _CLEAN
+                lines[number, 2] = CLEAN
                 if line != written:
                     suspicious[number] = line
         return ""

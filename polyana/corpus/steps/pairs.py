@@ -21,15 +21,15 @@ def fewest(found: Sequence[Records]) -> Records:
 
     Pairs are rows `one` and `other`, and how long these documents are.
     """
-    from polyana.corpus import native
+    from polyana.corpus import union_find
 
     pairs = joined([_NONE, *found])
     members, at = np.unique(np.concatenate([pairs["one"], pairs["other"]]), return_index=True)
     length = np.concatenate([pairs["one_length"], pairs["other_length"]])[at]
     one, other = (np.searchsorted(members, pairs[name]) for name in ("one", "other"))
     first = np.arange(len(members))
-    native.unite(first, one, other)
-    native.flatten(first)
+    union_find.unite(first, one, other)
+    union_find.flatten(first)
     rest = np.flatnonzero(first != np.arange(len(members)))
     first = first[rest]
     return {
@@ -42,16 +42,16 @@ def kept_of(met: Sequence[Records], rows: int, keep: Keep) -> Records:
 
     It holds one number for each of `rows` documents, however many pairs were met.
     """
-    from polyana.corpus import native
+    from polyana.corpus import union_find
 
     first = np.arange(rows, dtype=np.int32 if rows < 2**31 else np.int64)
     length = np.zeros(rows if keep == "longest" else 0, np.int64)
     for part in met:
         one, other = np.asarray(part["one"], np.int64), np.asarray(part["other"], np.int64)
-        native.unite(first, one, other)
+        union_find.unite(first, one, other)
         if keep == "longest":
             length[one], length[other] = part["one_length"], part["other_length"]
-    native.flatten(first)
+    union_find.flatten(first)
     gone = np.flatnonzero(first != np.arange(rows, dtype=first.dtype))
     kept = first[gone].astype(np.int64)
     if keep == "first":

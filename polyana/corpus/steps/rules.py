@@ -1,4 +1,4 @@
-"""Published rules of what a good document is, as decisions over what native.py measures.
+"""Published rules of what a good document is, as decisions over what native_measures.py measures.
 
 Gopher's of quality and repetition (Rae et al. 2021, section A.1) and FineWeb's (Penedo et al. 2024, section 3.6), with
 the same decision and the same first reason as datatrove 0.10 gives. Thresholds belong to a language: English ones are
@@ -56,7 +56,7 @@ def _number(text: str) -> Any:
 
 
 class WordRule(StepConfig):
-    """What rules share that count words. `counted`: those of native.METRICS that they decide by."""
+    """What rules share that count words. `counted`: those of native_measures.METRICS that they decide by."""
 
     counted: ClassVar[tuple[str, ...]] = ()
     counts_words = True

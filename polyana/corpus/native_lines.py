@@ -1,0 +1,146 @@
+"""The compiled passes over the lines of documents."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numba import njit, uint64
+from numpy.typing import NDArray
+
+from polyana.corpus.native import ENDER, PUNCTUATION, ends_row, is_space, mixed
+from polyana.corpus.steps.c4 import FEW_WORDS, LONG_WORD, UNENDED
+
+__all__ = ["byte_lengths", "cut_lines", "hash_lines", "joined_lines"]
+
+
+@njit(cache=True, nogil=True)
+def cut_lines(  # noqa: PLR0912, PLR0915  one pass over the text
+    text_N: NDArray[np.uint32], begins: NDArray[np.int64], chunks: NDArray[np.int32], chunk_begins: NDArray[np.int64],
+    chunk_ends: NDArray[np.int64], first: NDArray[np.int64], count_C: NDArray[np.int32], of_chunk: NDArray[np.int32],
+    flags_W: NDArray[np.uint8], longest: int, fewest: int,
+    ended: bool,
+) -> Any:  # fmt: skip
+    """The rows of documents as C4 judges them: [rows, 4] of start, end without the space around, verdict, sentences;
+    and where the rows of each document begin. Starts and ends count from the beginning of their document.
+
+    `longest`: characters of a word, `fewest`: words between spaces; `ended`: whether a row has to end as a sentence.
+    """
+    documents = len(begins) - 1
+    rows = 0
+    for document in range(documents):
+        rows += 1
+        for at in range(begins[document], begins[document + 1] - 1):
+            rows += ends_row(text_N[at])
+    found, of_document = np.zeros((rows, 4), np.int64), np.zeros(documents + 1, np.int64)
+    row, chunk = 0, 0
+    for document in range(documents):
+        origin, last = begins[document], begins[document + 1] - 1
+        at = origin
+        while at < last:
+            start = at
+            while at < last and not ends_row(text_N[at]):
+                at += 1
+            end, following = at, at + 1
+            if at < last and text_N[at] == 13 and at + 1 < last and text_N[at + 1] == 10:
+                following += 1
+            while start < end and is_space(text_N[start]):
+                start += 1
+            while end > start and is_space(text_N[end - 1]):
+                end -= 1
+            words, sentences, too_long = 0, 0, False
+            over, behind = False, start  # a sentence has ended; where the last chunk ended
+            while chunk < len(chunks) and chunk_begins[chunk] < end:
+                begin, stop = chunk_begins[chunk], chunk_ends[chunk]
+                gap = begin - behind
+                if words > 0 and over and (gap != 1 or text_N[behind] != 32):
+                    sentences += 1  # spaCy makes a word of other space than one blank, and it begins the next sentence
+                    over = False
+                words += 1
+                too_long = too_long or stop - begin > longest
+                sentences = max(sentences, 1)
+                for place in range(first[chunks[chunk]], first[chunks[chunk]] + count_C[chunks[chunk]]):
+                    flags = flags_W[of_chunk[place]]
+                    if over and not flags & (PUNCTUATION | ENDER):
+                        sentences += 1
+                        over = False
+                    elif flags & ENDER:
+                        over = True
+                behind = stop
+                chunk += 1
+            point = text_N[end - 1] if end > start else 0
+            open_end = point not in (46, 63, 33, 34, 39) or (
+                end - start >= 3 and point == 46 and text_N[end - 2] == 46 and text_N[end - 3] == 46
+            )
+            found[row, 0], found[row, 1], found[row, 3] = start - origin, end - origin, sentences
+            if too_long:
+                found[row, 2] = LONG_WORD
+            elif ended and open_end:
+                found[row, 2] = UNENDED
+            elif words < fewest:
+                found[row, 2] = FEW_WORDS
+            row += 1
+            at = following
+        of_document[document + 1] = row
+    return found[:row], of_document
+
+
+@njit(cache=True, nogil=True)
+def byte_lengths(text_N: NDArray[np.uint32], stretches: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Bytes of UTF-8 of each stretch, text_N[stretches[i, 0]:stretches[i, 1]]; half a character counts as one."""
+    found = np.zeros(len(stretches), np.int64)
+    for number in range(len(stretches)):
+        size = 0
+        for at in range(stretches[number, 0], stretches[number, 1]):
+            point = text_N[at]
+            size += 1 + (point >= 0x80) + (point >= 0x800) + (point >= 0x10000) - 2 * (0xD800 <= point <= 0xDFFF)
+        found[number] = size
+    return found
+
+
+@njit(cache=True, nogil=True)
+def joined_lines(
+    text_N: NDArray[np.uint32], stretches: NDArray[np.int64], of_document: NDArray[np.int64]
+) -> tuple[NDArray[np.uint32], NDArray[np.int64]]:
+    """Texts of the lines stretches[of_document[i]:of_document[i + 1]] with a newline behind each, one text behind the
+    other, and where each ends."""
+    size = len(stretches)
+    for number in range(len(stretches)):
+        size += stretches[number, 1] - stretches[number, 0]
+    points, ends, used = np.empty(size, np.uint32), np.empty(len(of_document) - 1, np.int64), 0
+    for document in range(len(ends)):
+        for number in range(of_document[document], of_document[document + 1]):
+            for at in range(stretches[number, 0], stretches[number, 1]):
+                points[used] = text_N[at]
+                used += 1
+            points[used] = 10
+            used += 1
+        ends[document] = used
+    return points, ends
+
+
+@njit(cache=True, nogil=True)
+def hash_lines(bytes_B: Any, begin_D: Any, site_D: Any) -> Any:
+    """(document, hash, start, end) of each line that is not blank; FNV-1a of its bytes, begun from its site, mixed."""
+    most = np.count_nonzero(bytes_B == 10)
+    document_L, hash_L = np.empty(most, np.int64), np.empty(most, np.uint64)
+    start_L, end_L = np.empty(most, np.int64), np.empty(most, np.int64)
+    count = 0
+    for document in range(len(begin_D) - 1):
+        start = begin_D[document]
+        for at in range(start, begin_D[document + 1]):
+            if bytes_B[at] != 10:
+                continue
+            left, right = start, at
+            while left < right and bytes_B[left] <= 32:
+                left += 1
+            while right > left and bytes_B[right - 1] <= 32:
+                right -= 1
+            if left < right:
+                value = site_D[document] ^ uint64(0xCBF29CE484222325)
+                for place in range(left, right):
+                    value = (value ^ uint64(bytes_B[place])) * uint64(0x100000001B3)
+                document_L[count], hash_L[count], start_L[count], end_L[count] = document, mixed(value), start, at + 1
+                count += 1
+            start = at + 1
+    return document_L[:count], hash_L[:count], start_L[:count], end_L[:count]
