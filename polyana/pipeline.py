@@ -161,10 +161,11 @@ class Pipeline:
             busy = f"{self.recipe.name}/{name} is being made by another process"
             with locked(workshop.with_suffix(".lock"), busy):
                 models = {each: self.store.get(step).directory for each, step in (judges | embedders).items()}
-                report = corpus.build_corpus(
-                    config, self.recipe.base, directory, self.console, workshop=workshop, inputs=inputs, models=models,
-                    count_tokens=counter,
-                )  # fmt: skip
+                with _blaming(where()):
+                    report = corpus.build_corpus(
+                        config, self.recipe.base, directory, self.console, workshop=workshop, inputs=inputs,
+                        models=models, count_tokens=counter,
+                    )  # fmt: skip
             self._tell(corpus.report_lines(report, self.store.place(making)))
 
         making = Making("corpus", corpus.VERSION, config.identity(), inputs)

@@ -321,6 +321,14 @@ def test_a_column_that_no_row_has_is_a_letter_with_those_that_are_there(tmp_path
         read(tmp_path, "*", text="titel")
 
 
+def test_a_wrong_column_is_a_letter_with_the_recipes_line(tmp_path, home, polyana):
+    (tmp_path / "a.jsonl").write_text('{"text": "one"}\n')
+    recipe = "name: a\nstages:\n  corpus:\n    kind: corpus\n    sources: [{path: a.jsonl, text: body}]\n"
+    (tmp_path / "recipe.yaml").write_text(recipe)
+    found = polyana("run", "recipe.yaml", check=2)
+    assert "recipe.yaml:3  no row of `a.jsonl` has the column `body`; there are `text`" in found.stderr
+
+
 def test_parquet_whose_strings_are_no_utf_8_is_a_damaged_file(tmp_path):
     broken = pa.StringArray.from_buffers(1, pa.py_buffer(struct.pack("<ii", 0, 2)), pa.py_buffer(b"\xff\xfe"))
     as_parquet(tmp_path / "a.parquet", {"text": broken})
