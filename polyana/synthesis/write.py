@@ -14,6 +14,7 @@ from polyana.evaluate import draw_answers, load_for_generation
 from polyana.examples import Prompt, ask
 from polyana.storage import flush_to_disk
 from polyana.synthesis.config import SynthesizeConfig
+from polyana.train import choose_precision
 
 __all__ = ["Written", "seed_of", "write_answers"]
 
@@ -54,6 +55,7 @@ def write_answers(
     show(len(done), len(batches))
     if len(done) < len(batches):
         model, tokenizer = load_for_generation(directory)
+        model.to(choose_precision("auto").dtype)  # SmolLM2 on one busy core: 2.5 times as fast in bf16 as in fp32
         for number, batch in enumerate(batches):
             if number in done:
                 continue

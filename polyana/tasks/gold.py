@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -152,15 +152,19 @@ class GoldWatch:
 
         return cls(config, [Prompt(**row) for row in rows], opened("reward"), opened("proxy"), seed)
 
-    def look(self, model: Any, tokenizer: Any, reference: Reference) -> dict[str, float]:
-        """Metrics of what the model answers now, beside what its reference does. `reference`: see `divergence`.
+    def look(
+        self, model: Any, tokenizer: Any, reference: Reference,
+        autocast: Callable[[], AbstractContextManager[Any]] = nullcontext,
+    ) -> dict[str, float]:  # fmt: skip
+        """Metrics of what the model answers now, beside what its reference does. `reference`: see `divergence`;
+        `autocast`: what is written in, for speed.
 
         The same random numbers are drawn each time, so that less of a difference is chance.
         """
         if self._first is None:
             with reference() as other:
-                self._first = self._answer(other, tokenizer)
-        now, first = self._answer(model, tokenizer), self._first
+                self._first = self._answer(other, tokenizer, autocast)
+        now, first = self._answer(model, tokenizer, autocast), self._first
         moved = divergence(
             model, reference, [(asked, each.ids) for asked, each in zip(now.asked, now.drawn, strict=True)]
         )  # fmt: skip
@@ -209,12 +213,15 @@ class GoldWatch:
             }
         }  # fmt: skip
 
-    def _answer(self, model: Any, tokenizer: Any) -> _Answers:
+    def _answer(
+        self, model: Any, tokenizer: Any, autocast: Callable[[], AbstractContextManager[Any]]
+    ) -> _Answers:  # fmt: skip
         asked = [ask(tokenizer, prompt.messages) for prompt in self._prompts]
         drawn, size = list[Drawn](), self._config.batch
         for first in range(0, len(asked), size):
             batch = asked[first : first + size]
-            answers = draw_answers(model, tokenizer, batch, 1, self._seed + first, self._config.max_tokens)
+            with autocast():
+                answers = draw_answers(model, tokenizer, batch, 1, self._seed + first, self._config.max_tokens)
             drawn += [each for (each,) in answers]
         given = [
             Answered(prompt.messages, each.text, prompt.reference)

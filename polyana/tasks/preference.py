@@ -227,7 +227,10 @@ class PreferenceTask(AnswersTask):
         return f"-{GOLD_METRIC}" if self._watch is not None else "eval/loss"
 
     def score_answers(self) -> dict[str, float]:
-        return {} if self._watch is None else self._watch.look(self.model, self._tokenizer, self._reference_model)
+        if self._watch is None:
+            return {}
+        watch: GoldWatch = self._watch
+        return watch.look(self.model, self._tokenizer, self._reference_model, self.precision.autocast)
 
     @contextmanager
     def _reference_model(self) -> Iterator[Any]:

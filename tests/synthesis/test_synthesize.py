@@ -103,6 +103,7 @@ def test_what_was_drawn_can_be_drawn_again_from_its_row(made, shared_data):
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     from polyana.evaluate import draw_answers
+    from polyana.train import choose_precision
 
     directory = made()
     (place,) = (directory.parent.parent / "synthesis" / "made-prefer").glob("answers-*.jsonl")
@@ -110,7 +111,8 @@ def test_what_was_drawn_can_be_drawn_again_from_its_row(made, shared_data):
     model = AutoModelForCausalLM.from_pretrained(shared_data / "stories260k" / "hf")
     tokenizer = AutoTokenizer.from_pretrained(shared_data / "stories260k" / "hf")
     asked = [tokenizer.encode(text) for text in BEGINNINGS[2:4]]
-    again = draw_answers(model.eval(), tokenizer, asked, 3, batch[0]["seed"], 12)
+    model.eval().to(choose_precision("auto").dtype)
+    again = draw_answers(model, tokenizer, asked, 3, batch[0]["seed"], 12)
     assert [each.text for drawn in again for each in drawn] == [each["text"] for each in batch]
 
 
