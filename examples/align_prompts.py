@@ -2,7 +2,8 @@
 
     python examples/align_prompts.py
 
-writes recipes/align_prompts.jsonl, 160 questions to learn from, and recipes/align_held_out.jsonl, 48 about other things.
+writes recipes/align_prompts.jsonl, 160 questions to learn from, and recipes/align_held_out.jsonl, 48 about other
+things.
 """
 
 import json
