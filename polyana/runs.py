@@ -11,8 +11,8 @@ from typing import Any
 from polyana.distributed import World, choose_strategy
 from polyana.errors import Interrupted, PolyanaError
 from polyana.recipe import Recipe
-from polyana.registry import PushConfig, PushQueue, Repository, apply_retention, pushing, send_rest
-from polyana.storage import Making, changes, disk_used, write_json
+from polyana.registry import PushConfig, PushQueue, Repository, apply_retention, offer_base, pushing, send_rest
+from polyana.storage import Making, changes, disk_used, read_json, write_json
 from polyana.tasks import LanguageModelTask, TrainingStageConfig, make_task
 from polyana.tracking import Console, RunDirectory, find_runs
 from polyana.tracking.sinks import SinkConfig, Sinks
@@ -159,6 +159,9 @@ def train(
         run.note(outcome="interrupted")  # until it is known better
         world.send((ingredients, run.path))
         trainer = _trainer(run, recipe, ingredients.stage, task, world, console, queue)
+        if (known := ingredients.start / "base.json").exists():
+            base = read_json(known)
+            offer_base(repository.path.parent, base["name"], base["revision"], ingredients.start)
         about = {"strategy": str(trainer.strategy), "recomputed_layers": trainer.checkpointing.recomputed}
         run.note(**about, start=ingredients.start.name, data=ingredients.data.name, planned_steps=trainer.plan.steps)
         write_json(run.path / "schedule.json", sampled_schedule(trainer.config, trainer.plan))

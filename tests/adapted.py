@@ -1,6 +1,6 @@
 """The pretraining task with an adapter over its fresh, frozen model: what the engine does with frozen weights."""
 
-from polyana.models import AdapterConfig, attach_adapter, save_adapter
+from polyana.models import AdapterConfig, attach_adapter, save_adapter_settings
 from polyana.tasks import LanguageModelTask
 
 
@@ -12,8 +12,8 @@ def train_an_adapter(setattr, settings: dict) -> None:
         begin(self, *arguments)
         attach_adapter(self.model, AdapterConfig.model_validate(settings), 7, self.precision.dtype)
 
-    def save(self, directory, weights):
-        save_adapter(self.model, directory, "base", None, weights)
+    def save_settings(self, directory):
+        save_adapter_settings(self.model, directory, "base", None)
 
     setattr(LanguageModelTask, "__init__", begin_adapted)
-    setattr(LanguageModelTask, "save", save)
+    setattr(LanguageModelTask, "save_settings", save_settings)

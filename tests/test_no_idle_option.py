@@ -155,6 +155,10 @@ CHANGES: dict[str, tuple[list[str], str]] = {
     "pretrain.save.every": ([], "stages.pretrain.save.every=5 steps"),
     "pretrain.save.keep.best": ([PATIENT], "stages.pretrain.save.keep.best=3"),
     "pretrain.save.keep.last": ([], "stages.pretrain.save.keep.last=3"),
+    "pretrain.save.keep.total": (
+        ["stages.pretrain.save.every=2 steps", "stages.pretrain.save.keep.last=6"],
+        "stages.pretrain.save.keep.total=700 kB",  # four saves
+    ),
     "pretrain.save.keep.every": ([], "stages.pretrain.save.keep.every=4 steps"),
     "pretrain.track.histograms": ([], "stages.pretrain.track.histograms=5 steps"),
     "pretrain.sample.every": ([], "stages.pretrain.sample.every=4 steps"),

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 import polyana
+from polyana.models import save_model
 from polyana.pipeline import Pipeline
 from polyana.tasks import PretrainConfig
 from polyana.tracking import Console
@@ -76,7 +77,8 @@ def prepare(course: Course, steps: int, home: Path, place: Path) -> dict[str, An
     assert isinstance(config, PretrainConfig)
     pipeline.store.get(pipeline.baseline(config))
     task = pipeline.task("pretrain")
-    task.save(place / "model", task.model.state_dict())
+    save_model(task.model, place / "model", task.model.state_dict())
+    task.save_settings(place / "model")
     batches = [task.batch(step * course.batch, course.batch) for step in range(steps)]
     rows = [part for batch in batches for part in batch.micro_batches(1)]
     _write(place / "train_and_next.npz", [[*row.tokens_N.tolist(), int(row.targets_N[-1])] for row in rows])

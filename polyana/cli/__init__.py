@@ -11,6 +11,7 @@ from polyana.cli import (  # noqa: F401  they add their commands
     evaluating,
     exporting,
     looking,
+    models,
     training,
     transfer,
     watching,

@@ -9,7 +9,7 @@ from typing import Any
 
 from polyana.dashboard.errors import Refused
 from polyana.errors import Damaged
-from polyana.registry import NAMESPACE, Commit, Repository
+from polyana.registry import NAMESPACE, Commit, Ranking, Repository
 
 __all__ = ["list_saves", "move_best"]
 
@@ -34,7 +34,9 @@ def move_best(home: Path, run: str, step: Any) -> dict[str, Any]:
     repository = Repository(home / "hub", run)
     for commit in repository.commits():
         if commit.step == step:
-            repository.set_ref("best", commit.id)
+            with repository.changing():
+                repository.rank_by(Ranking(commit=commit.id))  # or the next save would move it back
+                repository.set_ref("best", commit.id)
             return {"step": commit.step, "eval/loss": commit.metrics.get("eval/loss")}
     raise Refused(404, f"{run} has no save of step {step}")
 

@@ -13,6 +13,7 @@ from polyana.models.adapter import (
     numbers_in,
     put_adapter,
     save_adapter,
+    save_adapter_settings,
     stored_weights,
     using_adapter,
     weights_file,
@@ -49,6 +50,7 @@ from polyana.models.load import load_base
 from polyana.models.packed_attention import attention_on, packed_causal_attention
 from polyana.models.reward import load_reward_model, outline_reward_model, padding_token
 from polyana.models.self_test import check_packing
+from polyana.models.stored import copy_bytes, save_settings, weights_to_store, write_tensors
 from polyana.models.vocabulary import add_rows, extend_vocabulary
 
 __all__ = [
@@ -72,6 +74,7 @@ __all__ = [
     "checkpoint_blocks",
     "compile_blocks",
     "convert_base",
+    "copy_bytes",
     "copy_model",
     "count_parameters",
     "extend_vocabulary",
@@ -96,13 +99,17 @@ __all__ = [
     "parse_base",
     "put_adapter",
     "save_adapter",
+    "save_adapter_settings",
     "save_model",
+    "save_settings",
     "stored_weights",
     "training_flops",
     "transformer_blocks",
     "try_compiler",
     "using_adapter",
     "weights_file",
+    "weights_to_store",
     "without_adapter",
+    "write_tensors",
     "writing",
 ]

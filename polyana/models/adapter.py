@@ -42,6 +42,7 @@ __all__ = [
     "numbers_in",
     "put_adapter",
     "save_adapter",
+    "save_adapter_settings",
     "stored_weights",
     "using_adapter",
     "weights_file",
@@ -258,13 +259,18 @@ def save_adapter(
 ) -> None:
     """adapter_config.json and adapter_model.safetensors, as peft reads them; `base` and `revision` are what
     transformers loads the model below it from."""
+    save_adapter_settings(model, directory, base, revision)
+    whole = {name: tensor.contiguous() for name, tensor in stored_weights(model, weights).items()}
+    save_file(whole, directory / _WEIGHTS, metadata={"format": "pt"})
+    share(directory / _WEIGHTS)
+
+
+def save_adapter_settings(model: Any, directory: Path, base: str, revision: str | None) -> None:
+    """adapter_config.json; see `save_adapter`."""
     settings = model.peft_config["default"].to_dict()
     more = {"base_model_name_or_path": base, "revision": revision, "inference_mode": True}
     plain = {name: sorted(value) if isinstance(value, set) else value for name, value in (settings | more).items()}
     write_json(directory / _SETTINGS, plain)
-    whole = {name: tensor.contiguous() for name, tensor in stored_weights(model, weights).items()}
-    save_file(whole, directory / _WEIGHTS, metadata={"format": "pt"})
-    share(directory / _WEIGHTS)
 
 
 def put_adapter(model: Any, directory: Path, name: str = "default") -> None:

@@ -25,6 +25,7 @@ __all__ = [
     "is_reward_model",
     "longest_text",
     "packs_texts",
+    "quiet_transformers",
     "save_model",
     "share",
     "transformer_blocks",
@@ -129,14 +130,22 @@ def count_parameters(model: nn.Module) -> int:
 
 def save_model(model: Any, directory: Path, weights: Mapping[str, torch.Tensor]) -> None:
     """config.json, generation_config.json and model.safetensors, as any Hugging Face tool reads them."""
-    from transformers.utils import logging
-
-    logging.disable_progress_bar()  # it would tear our own line apart
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # transformers' remarks on defaults; what is saved is tested by loading it
+    with quiet_transformers():
         model.save_pretrained(directory, state_dict=dict(weights))
     for file in directory.glob("*.safetensors"):
         share(file)
+
+
+@contextmanager
+def quiet_transformers() -> Iterator[None]:
+    """transformers saves without a progress bar, which would tear our own line apart, and without remarks on defaults:
+    what is saved is tested by loading it."""
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
 
 
 def share(file: Path) -> None:

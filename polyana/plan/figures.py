@@ -47,7 +47,8 @@ class Disk:
     """Bytes. commit: the files of a save in the registry. state: what resuming needs besides; two are kept. alone: the
     weights of a state whose save is kept no longer.
 
-    kept: at the end of training, at most; during: while a save is being written, at most.
+    kept: at the end of training, at most; during: while a save is being written, at most. deleted: saves that are made
+    and do not stay; at_once: those of an earlier attempt, by name, that go as soon as it goes on.
     """
 
     commit: int
@@ -57,6 +58,8 @@ class Disk:
     kept: int
     during: int
     free: int
+    deleted: int
+    at_once: list[str]
 
 
 @dataclass(frozen=True)

@@ -76,6 +76,11 @@ def _figures(training: Training) -> Table:
         saves += f", with {show_bytes(disk.alone)} of weights for the older" if disk.alone else ""
         row("disk", f"{show_bytes(disk.kept)}: {saves}", f"{show_bytes(disk.during)} while saving")
         row("", f"{show_bytes(disk.free)} are free")
+        if disk.deleted:
+            freed = show_bytes(disk.deleted * disk.commit)
+            row("", f"`keep` deletes {disk.deleted} of {disk.deleted + disk.commits} saves on the way, {freed} in all")
+        if disk.at_once:
+            row("", f"deleted as soon as it goes on: {', '.join(disk.at_once)}")
     if time is not None:
         events = (
             (training.steps or 0, "step", time.step), (time.range_test, "step before that to find a rate", time.step),

@@ -20,6 +20,7 @@ from polyana.models import AdapterConfig, attention_on, build_model, bytes_of, h
 from polyana.pipeline import Pipeline
 from polyana.plan.compiling import compile_choice, why_not_compiled
 from polyana.plan.figures import Choice, Disk, Memory, Time, Training, sequences
+from polyana.registry import Repository, would_go
 from polyana.rehearse import Order, Report, rehearse
 from polyana.storage import free_bytes, show_bytes
 from polyana.tasks import FineTuneConfig, PretrainConfig, TrainingStageConfig, outline_model
@@ -210,10 +211,21 @@ class RehearsedTraining:
         commit, state = report.commit_bytes or 4 * self.trained, report.state_bytes or self.state
         multiples = plan.steps // int(keep.every.amount) if keep.every else 0
         commits = min(saves, keep.best + keep.last + multiples)
+        if keep.total is not None:
+            commits = min(commits, max(keep.total.bytes // commit, 1))
         # A state's weights are a commit's file, but for the older one's where its commit has been let go
         alone = 4 * self.trained if saves > 1 and keep.last < 2 else 0
         kept = commits * commit + min(saves, 2) * state + alone
-        return Disk(commit, commits, state, alone, kept, kept + (commit + state if saves > 1 else 0), self.free)
+        during = kept + (commit + state if saves > 1 else 0)
+        return Disk(commit, commits, state, alone, kept, during, self.free, saves - commits, self._deleted_at_once())
+
+    def _deleted_at_once(self) -> list[str]:
+        """The saves of a run that would go on which `keep`, as it is written now, wants no longer."""
+        run = self.pipeline.runs.of(self.pipeline.step(self.name).making)
+        if run is None:
+            return []
+        repository = Repository(self.pipeline.home / "hub", run.name)
+        return [f"{run.name}@step-{commit.step}" for commit in would_go(repository, self.config.save.keep, "eval/loss")]
 
     def _time(self, plan: TrainingPlan, report: Report) -> Time:
         """What is due every so many minutes depends on how long everything takes, and so on itself."""
@@ -284,6 +296,8 @@ class RehearsedTraining:
                 f"memory: about {show_bytes(needed)} are needed and {show_bytes(self.available)} are available. "
                 + self._instead(memory, held)
             )
+        if disk is not None and (letter := self.config.save.keep.too_little(disk.commit)):
+            found.append(f"disk: {letter}")
         if disk is not None and disk.during > disk.free:
             found.append(
                 f"disk: up to {show_bytes(disk.during)} are needed and {show_bytes(disk.free)} are free, so training "

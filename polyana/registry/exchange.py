@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Protocol
 
 from polyana.errors import Damaged, UserError
+from polyana.registry.commit import Commit
 from polyana.registry.hub import HubBranch
 from polyana.registry.hub_source import HubSource
 from polyana.registry.patience import Patience
-from polyana.registry.repository import NAMESPACE, Commit, Repository
+from polyana.registry.repository import NAMESPACE, Repository
 from polyana.registry.store import StoredRepository, choose_run, is_ahead, runs_in_store
 from polyana.registry.targets import DirectoryTarget, HubTarget, StoreTarget, Target, parse_source
 from polyana.storage import sha256_of

@@ -18,8 +18,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from polyana.errors import Damaged, PolyanaError, UserError
+from polyana.registry.commit import Commit
 from polyana.registry.patience import Patience
-from polyana.registry.repository import Commit, Repository
+from polyana.registry.repository import Repository
 from polyana.registry.targets import HubTarget
 from polyana.storage import sha256_of
 

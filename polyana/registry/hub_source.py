@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from polyana.errors import Damaged, PolyanaError, UserError
+from polyana.registry.commit import Commit, commit_of
 from polyana.registry.hub import COMMIT_FILE, be_silent, download, git_hash, origin_of, told
 from polyana.registry.patience import Patience
-from polyana.registry.repository import Commit, commit_of
 from polyana.registry.targets import HubTarget
 
 __all__ = ["HubSource"]

@@ -12,7 +12,8 @@ from pydantic import BeforeValidator, Field
 
 from polyana.config import Config, KeyPath, Quantity, SaveEvery, Wait
 from polyana.errors import Damaged, UserError
-from polyana.registry.repository import Commit, Repository
+from polyana.registry.commit import Commit
+from polyana.registry.repository import Repository
 from polyana.registry.targets import DirectoryTarget, Target, check_target, parse_target
 from polyana.storage import read_json, write_json
 

@@ -6,6 +6,7 @@
         refs/main, best, step-500         a commit's id
         .no_exist/COMMIT/config.json      said of an adapter, as the hub's client notes it: the commit has no such file
         pins.json                         who wants a commit to stay: {"COMMIT": ["pushed:hub:org/name"]}
+        ranking.json                      by what `best` was picked, unless by the lowest eval/loss
         held/COMMIT                       locked by each process that reads the commit for long
         queue.json                        what was put into the queue to be pushed (queue.py)
         arriving/                         commits on their way, each locked by the process that brings it
@@ -30,48 +31,30 @@ import time
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from polyana.config import closest
 from polyana.errors import Busy, Damaged, UserError
+from polyana.registry.commit import Commit, Ranking
 from polyana.registry.evaluations import Evaluations
-from polyana.storage import alone, building, flush_to_disk, locked, read_json, sha256_of, shared, write_file, write_json
+from polyana.storage import (
+    alone,
+    building,
+    flush_to_disk,
+    link_or_copy,
+    locked,
+    read_json,
+    sha256_of,
+    shared,
+    write_file,
+    write_json,
+)
 
-__all__ = ["NAMESPACE", "Commit", "Repository", "find_repository"]
+__all__ = ["NAMESPACE", "Repository"]
 
 NAMESPACE = "polyana"
-_DATE = "2026-11-22_01.02.03"  # what a run's name ends with
 _PATIENCE = 600.0  # seconds that a writer waits for another; guess: far more than any of them takes
-
-
-@dataclass(frozen=True)
-class Commit:
-    """One save: `id` is 40 hexadecimal digits that follow from parent, step, tokens, recipe and files.
-
-    recipe, environment: hashes of the resolved recipe and of environment.json in the run's directory.
-    """
-
-    id: str
-    parent: str | None
-    step: int
-    tokens: int
-    epoch: float
-    message: str
-    metrics: dict[str, float]
-    recipe: str
-    files: dict[str, str]  # name -> SHA-256
-    time: float
-    environment: str = ""  # commits of earlier versions do not say
-
-
-_FIELDS = {field.name for field in fields(Commit)}
-
-
-def commit_of(written: dict[str, Any]) -> Commit:
-    """What commit.json says, whichever version wrote it. Raises TypeError when that is no commit."""
-    return Commit(**{key: value for key, value in written.items() if key in _FIELDS})
 
 
 class Repository:
@@ -85,6 +68,7 @@ class Repository:
         self._scratch = self.path / "arriving"  # on the same disk, where other tools do not look
         self._held = self.path / "held"
         self._pins = self.path / "pins.json"
+        self._ranking = self.path / "ranking.json"
         self._evaluations = Evaluations(self.path / "evaluations")
         self._changing = threading.local()
         self._bringing: dict[Path, int] = {}  # directories in `arriving`, and what they are locked by
@@ -124,6 +108,14 @@ class Repository:
         self._bringing[directory] = descriptor
         return directory
 
+    def bring(self, digest: str, target: Path) -> bool:
+        """Make `target` another name of a blob that is there; False where there is none, or it is damaged."""
+        blob = self._blobs / digest
+        if not blob.exists() or sha256_of(blob) != digest:
+            return False
+        link_or_copy(blob, target)
+        return True
+
     def discard(self, files: Path) -> None:
         """Let go of what `arriving` gave."""
         shutil.rmtree(files, ignore_errors=True)
@@ -140,18 +132,25 @@ class Repository:
         metrics: Mapping[str, float],
         recipe: str,
         environment: str = "",
+        known: Mapping[str, str] | None = None,
     ) -> Commit:
-        """Take the files of a directory (moving them) as a new commit on top of `main`; sets `main` and `step-STEP`.
+        """Take the files of a directory as a new commit on top of `main`; sets `main` and `step-STEP`. The directory
+        goes. `known`: SHA-256 of those files that are on the disk for sure.
 
-        Committing again what is there already gives the same commit. Raises Busy when another process does not stop
-        changing the repository.
+        Committing again what is there already gives the same commit; when it fails, the files are still there. Raises
+        Busy when another process does not stop changing the repository.
         """
         digests = {}
         for path in sorted(files.iterdir()):
-            flush_to_disk(path)
-            digests[path.name] = sha256_of(path)
+            digest = (known or {}).get(path.name)
+            if digest is None:
+                flush_to_disk(path)
+                digest = sha256_of(path)
+            digests[path.name] = digest
         with self.changing():
-            parent = self._parent_of(step)
+            others = self.commits()
+            earlier = [other for other in others if other.step < step]  # after a resume history goes on from there
+            parent = earlier[-1].id if earlier else None
             content = [parent, step, tokens, recipe, digests]
             identifier = hashlib.sha1(json.dumps(content, sort_keys=True).encode(), usedforsecurity=False).hexdigest()
             commit = Commit(
@@ -162,7 +161,7 @@ class Repository:
             self.set_ref(f"step-{step}", identifier)
             self.set_ref("main", identifier)
             pinned = self.pins()
-            for other in self.commits():
+            for other in others:
                 if other.step == step and other.id != identifier and other.id not in pinned:
                     self._let_go(other)  # made before retention took its parent
         self.discard(files)
@@ -194,15 +193,13 @@ class Repository:
             shutil.rmtree(self._snapshots / commit.id, ignore_errors=True)
             self._add_snapshot(commit)
 
-    def _parent_of(self, step: int) -> str | None:
-        """The newest commit before `step`: after a resume from an older save, history goes on from there."""
-        earlier = [commit for commit in self.commits() if commit.step < step]
-        return earlier[-1].id if earlier else None
-
     def _add_blob(self, file: Path, digest: str) -> None:
         blob = self._blobs / digest
         if not blob.exists() or sha256_of(blob) != digest:  # what is damaged is written again
-            file.replace(blob)
+            aside = self._scratch / f"{digest}.blob"
+            aside.unlink(missing_ok=True)
+            link_or_copy(file, aside)
+            aside.replace(blob)
 
     def _add_snapshot(self, commit: Commit) -> None:
         with building(self._snapshots / commit.id, self._scratch) as directory:
@@ -229,9 +226,9 @@ class Repository:
     def commits(self) -> list[Commit]:
         """Every commit, by step."""
         found = []
-        for path in self._snapshots.glob("*/commit.json"):
+        for name in os.listdir(self._snapshots) if self._snapshots.is_dir() else ():  # noqa: PTH208  half glob's time
             with suppress(FileNotFoundError):
-                found.append(commit_of(read_json(path)))
+                found.append(Commit.read(self._snapshots / name / "commit.json"))
         return sorted(found, key=lambda commit: (commit.step, commit.time))
 
     def resolve(self, revision: str) -> Commit:
@@ -261,12 +258,16 @@ class Repository:
         """Where the content of one of a commit's files lies."""
         return self._blobs / commit.files[name]
 
+    def blob_sizes(self) -> dict[str, int]:
+        """Bytes of each file's content that is stored, by its SHA-256."""
+        if not self._blobs.is_dir():
+            return {}
+        with os.scandir(self._blobs) as entries:
+            return {entry.name: entry.stat().st_size for entry in entries}
+
     def link(self, commit: Commit, name: str, target: Path) -> None:
         """Make `target` another name of a commit's file; a copy where the disk knows no hard links."""
-        try:
-            os.link(self.blob(commit, name), target)
-        except OSError:
-            shutil.copyfile(self.blob(commit, name), target)
+        link_or_copy(self.blob(commit, name), target)
 
     # What a commit was found to be worth
 
@@ -327,6 +328,15 @@ class Repository:
                 pins[identifier].add(f"tag:{name}")
         return dict(pins)
 
+    def ranking(self, usual: str = "eval/loss") -> Ranking:
+        """By what `best` is chosen: what somebody has picked by, or else the usual, as `Ranking.of` reads it."""
+        return Ranking(**read_json(self._ranking)) if self._ranking.exists() else Ranking.of(usual)
+
+    def rank_by(self, ranking: Ranking) -> None:
+        """Let `best` be chosen by this from now on, by training too."""
+        with self.changing():
+            write_json(self._ranking, asdict(ranking))
+
     def _written_pins(self) -> defaultdict[str, set[str]]:
         written = read_json(self._pins) if self._pins.exists() else {}
         return defaultdict(set, {identifier: set(names) for identifier, names in written.items()})
@@ -337,41 +347,58 @@ class Repository:
 
     # Deleting
 
-    def remove(self, commit: Commit) -> None:
-        """Forget a commit and the refs and pins that name it; `collect` then frees what only it used.
-
-        Raises Busy while a process is `holding` it.
-        """
-        if not self._let_go(commit):
+    def remove(self, commit: Commit) -> int:
+        """Forget a commit and the refs and pins that name it; the bytes this alone has freed. `collect` then frees what
+        only it used. Raises Busy while a process is `holding` it."""
+        freed = self._let_go(commit)
+        if freed is None:
             raise Busy(f"{self.run}@step-{commit.step} is being read by another process; end that first")
+        return freed
 
-    def _let_go(self, commit: Commit) -> bool:
-        """Forget a commit unless somebody is `holding` it."""
+    def _let_go(self, commit: Commit) -> int | None:
+        """Forget a commit, for some bytes, unless somebody is `holding` it."""
         with self.changing():
             self._held.mkdir(exist_ok=True)  # repositories of earlier versions have none
             self._scratch.mkdir(exist_ok=True)
             with alone(self._held / commit.id) as free:
                 if not free:
-                    return False
-                for name, identifier in self.refs().items():
-                    if identifier == commit.id:
-                        (self._refs / name).unlink()
-                if self._pins.exists() and commit.id in (pins := self._written_pins()):
+                    return None
+                names = [name for name, identifier in self.refs().items() if identifier == commit.id]
+                freed = sum(_delete(self._refs / name) for name in names)
+                if commit.id in (pins := self._written_pins()):
+                    before = self._pins.stat().st_size
                     self._write_pins({key: names for key, names in pins.items() if key != commit.id})
+                    freed += before - self._pins.stat().st_size
                 doomed = self._scratch / f"gone-{commit.id}"
                 shutil.rmtree(doomed, ignore_errors=True)
                 (self._snapshots / commit.id).rename(doomed)  # all of it at once, for those who read
                 (self._held / commit.id).unlink()
-            shutil.rmtree(doomed)
-            self._evaluations.remove(commit.id)
-            return True
+            there = {path.name for path in self._snapshots.glob("*")}
+            return freed + _delete(doomed) + self._evaluations.collect(there)
 
     def remove_unheld(self, commits: list[Commit]) -> list[Commit]:
         """Forget those of the commits that no process is `holding`, and free what only they used; those that went."""
         with self.changing():
-            gone = [commit for commit in commits if self._let_go(commit)]
+            gone = [commit for commit in commits if self._let_go(commit) is not None]
             self.collect()
         return gone
+
+    def delete_ref(self, name: str) -> None:
+        """Take a name away; the commit stays."""
+        with self.changing():
+            (self._refs / name).unlink(missing_ok=True)
+
+    def vanish(self) -> int:
+        """Delete what is left of a repository without commits; the bytes that are free now. One that is being made
+        meanwhile stays."""
+        with self.changing():
+            if self.commits() or any(self._scratch.glob("*")):
+                return 0
+            freed = sum(_delete(path) for path in self.path.iterdir() if not path.name.startswith(".lock"))
+            for path in self.path.glob(".lock*"):  # last: those who wait for it see that it is gone, and begin anew
+                path.unlink()
+            self.path.rmdir()
+            return freed
 
     def collect(self) -> int:
         """Delete the blobs that no commit uses, and what crashes left behind; the bytes that were freed."""
@@ -409,22 +436,6 @@ def _delete(path: Path) -> int:
     status = path.lstat()
     path.unlink()
     return status.st_size if status.st_nlink == 1 and not stat.S_ISLNK(status.st_mode) else 0
-
-
-def find_repository(hub: Path, name: str) -> Repository:
-    """The run called `name`; or, where `name` is RECIPE-STAGE or another beginning of names, the newest of them."""
-    prefix = f"models--{NAMESPACE}--"
-    runs = sorted(path.name.removeprefix(prefix) for path in hub.glob(f"{prefix}*"))
-    stage_of = {run: run[: -len(_DATE) - 1] for run in runs}
-    matching = [run for run in runs if name in (run, stage_of[run])] or [run for run in runs if run.startswith(name)]
-    several = sorted({stage_of[run] for run in matching})
-    if len(several) > 1:
-        raise UserError(f"`{name}` could be {' or '.join(several)}; write one of them")
-    if not matching:
-        known = f"; runs here: {', '.join(runs)}" if runs else "; nothing has been trained here yet"
-        near = closest(name, [*runs, *sorted(set(stage_of.values()))])
-        raise UserError(f"there is no run `{name}` in {hub}{near or known}")
-    return Repository(hub, max(matching, key=lambda run: run[-len(_DATE) :]))
 
 
 def _natural(name: str) -> tuple[bool, int, str]:

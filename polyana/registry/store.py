@@ -26,8 +26,9 @@ from typing import Any, TypeVar
 
 from polyana.config import closest
 from polyana.errors import Damaged, PolyanaError, UserError
+from polyana.registry.commit import Commit, commit_of
 from polyana.registry.patience import Patience
-from polyana.registry.repository import NAMESPACE, Commit, Repository, commit_of
+from polyana.registry.repository import NAMESPACE, Repository
 from polyana.registry.targets import StoreTarget, check_target
 from polyana.storage import sha256_of
 

@@ -3,7 +3,8 @@
 from polyana.storage.artifact import Artifact, ArtifactStore, Making, Step, changes, fingerprint
 from polyana.storage.digest import ContentDigests
 from polyana.storage.disk import disk_used, free_bytes, is_disk_full, retry_when_full, show_bytes, wait_for_room
-from polyana.storage.durable import building, flush_to_disk, read_json, sha256_of, write_file, write_json
+from polyana.storage.durable import building, flush_to_disk, link_or_copy, read_json, sha256_of, write_file, write_json
+from polyana.storage.hashed import HashedFile
 from polyana.storage.home import home_directory
 from polyana.storage.lock import alone, is_held, locked, shared
 
@@ -11,6 +12,7 @@ __all__ = [
     "Artifact",
     "ArtifactStore",
     "ContentDigests",
+    "HashedFile",
     "Making",
     "Step",
     "alone",
@@ -23,6 +25,7 @@ __all__ = [
     "home_directory",
     "is_disk_full",
     "is_held",
+    "link_or_copy",
     "locked",
     "read_json",
     "retry_when_full",

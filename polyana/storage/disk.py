@@ -45,10 +45,18 @@ def free_bytes(place: Path) -> int:
     return shutil.disk_usage(there).free
 
 
-def wait_for_room(directory: Path, needed: int, say: Callable[[str], None]) -> None:
-    """Return when `needed` bytes and a margin are free on the disk of `directory`; say why while they are not."""
+def wait_for_room(
+    directory: Path, needed: int, say: Callable[[str], None], make_room: Callable[[], object] = lambda: None
+) -> None:
+    """Return when `needed` bytes and a margin are free on the disk of `directory`; say why while they are not.
+
+    `make_room` is asked first to free what it can.
+    """
     told = False
     while (free := free_bytes(directory)) < needed + _margin(directory):
+        make_room()
+        if (free := free_bytes(directory)) >= needed + _margin(directory):
+            break
         if not told:
             say(
                 f"paused: the disk of {directory} is full: {show_bytes(needed)} are needed to save and "

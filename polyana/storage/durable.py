@@ -13,7 +13,7 @@ from typing import Any
 
 from polyana.errors import Damaged
 
-__all__ = ["building", "flush_to_disk", "read_json", "sha256_of", "write_file", "write_json"]
+__all__ = ["building", "flush_to_disk", "link_or_copy", "read_json", "sha256_of", "write_file", "write_json"]
 
 
 def sha256_of(path: Path) -> str:
@@ -29,6 +29,14 @@ def flush_to_disk(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def link_or_copy(source: Path | str, target: Path | str) -> None:
+    """Make `target` another name of the file `source`; a copy where the disk knows no hard links."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)
 
 
 def write_file(path: Path, content: str | bytes, scratch: Path | None = None) -> None:

@@ -34,8 +34,8 @@ def locked(path: Path, doing: str, wait: float = 1.0) -> Iterator[None]:
         with suppress(OSError):  # on a full disk what frees some still needs the lock
             note.write_text(json.dumps({"process": os.getpid(), "host": socket.gethostname(), "since": time.time()}))
         yield
-        note.unlink(missing_ok=True)
     finally:
+        note.unlink(missing_ok=True)
         lock.release()
 
 

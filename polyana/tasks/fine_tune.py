@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-import torch
 from pydantic import Field
 
 from polyana.config import Config, KeyPath, StageReference, of_kind
@@ -25,7 +24,7 @@ from polyana.models import (
     numbers_in,
     outline_reward_model,
     parse_base,
-    save_adapter,
+    save_adapter_settings,
 )
 from polyana.storage import read_json, show_bytes, write_json
 from polyana.tasks.language_model import LanguageModelTask, TrainingStageConfig, split_sequences
@@ -209,13 +208,13 @@ class FineTuneTask(LanguageModelTask):
     def prompt(self, text: str) -> str | list[int]:
         return as_question(self._tokenizer, text)
 
-    def save(self, directory: Path, weights: Mapping[str, torch.Tensor]) -> None:
+    def save_settings(self, directory: Path) -> None:
         if not has_adapter(self.model):
-            super().save(directory, weights)
+            super().save_settings(directory)
             return
         about = self._base / "base.json"
         known = read_json(about) if about.exists() else {}
-        save_adapter(self.model, directory, known.get("name", str(self._base)), known.get("revision"), weights)
+        save_adapter_settings(self.model, directory, known.get("name", str(self._base)), known.get("revision"))
         if not is_reward_model(self.model):
             self.model.generation_config.save_pretrained(directory)
         self._tokenizer.save_pretrained(directory)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from polyana.models import (
     count_parameters,
     head_weight,
     hidden_states,
-    save_model,
+    save_settings,
     training_flops,
     transformer_blocks,
 )
@@ -225,8 +225,8 @@ class LanguageModelTask:
         """What the model is given to go on from, for a text that a person wrote."""
         return text
 
-    def save(self, directory: Path, weights: Mapping[str, torch.Tensor]) -> None:
-        save_model(self.model, directory, weights)
+    def save_settings(self, directory: Path) -> None:
+        save_settings(self.model, directory)
         self._tokenizer.save_pretrained(directory)
 
     def outlook(self, plan: TrainingPlan) -> list[str]:

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
@@ -425,8 +424,8 @@ class TranslateTask(FineTuneTask):
             }
         }
 
-    def save(self, directory: Path, weights: Mapping[str, torch.Tensor]) -> None:
-        super().save(directory, weights)
+    def save_settings(self, directory: Path) -> None:
+        super().save_settings(directory)
         self._settings.write(directory)
 
 

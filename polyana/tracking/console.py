@@ -9,7 +9,6 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from itertools import pairwise
 from pathlib import Path
 from typing import TextIO
 
@@ -18,22 +17,11 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn
 from rich.text import Text
 
+from polyana.sparkline import sparkline
+
 __all__ = ["Console", "Gauge", "show_clock", "sparkline"]
 
 _PLAIN_INTERVAL = 10.0  # seconds between two plain progress lines; guess
-_BARS = "▁▂▃▄▅▆▇█"
-
-
-def sparkline(values: list[float], width: int = 30) -> str:
-    """A curve of `width` characters; each shows the mean of its share of `values`."""
-    if not values:
-        return ""
-    width = min(width, len(values))
-    cuts = [index * len(values) // width for index in range(width + 1)]
-    means = [sum(values[a:b]) / (b - a) for a, b in pairwise(cuts)]
-    low, high = min(means), max(means)
-    scale = (len(_BARS) - 1) / (high - low) if high > low else 0.0
-    return "".join(_BARS[round((mean - low) * scale)] for mean in means)
 
 
 class Gauge:

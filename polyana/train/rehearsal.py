@@ -114,6 +114,7 @@ class Rehearsal(Trainer):
         self._evaluate()  # a save does it anyway
         with self._watched("save"):
             super()._save(message)
+            self._finish_save()
 
     @contextmanager
     def _watched(self, what: str) -> Iterator[None]:

@@ -2,20 +2,22 @@
 
     state/step-00000100/    model.safetensors   the same file as in the registry (a hard link); of an adapter its
                                                 adapter_model.safetensors
-                            optimizer.pt        the optimizer's memory and torch's random state of each rank
+                            optimizer.safetensors  the optimizer's memory: each tensor as PARAMETER.NAME
                             shards/             that memory instead, where it is cut up among the ranks: torch's
-                                                distributed checkpoint, written by all of them while training goes on
+                                                distributed checkpoint, written by all of them
+                            optimizer.pt        what else it has, and torch's random state of each rank
                             state.json          the position, and each file's SHA-256
 
-A state appears by one rename, so it is whole or not there. The last two are kept: should the newer one be damaged, the
-older one is used. Any strategy reads what any other has written, whatever the number of ranks.
+All of it is written while training goes on. A state appears by one rename, so it is whole or not there. The last two
+are kept: should the newer one be damaged, the older one is used. Any strategy reads what any other has written,
+whatever the number of ranks.
 """
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -23,10 +25,10 @@ from typing import Any
 import torch
 from safetensors import safe_open
 
-from polyana.distributed import Strategy
+from polyana.distributed import OptimizerState, Strategy
 from polyana.errors import Damaged
 from polyana.models import stored_weights
-from polyana.storage import building, read_json, sha256_of, write_json
+from polyana.storage import building, link_or_copy, read_json, sha256_of, write_json
 from polyana.train.optimizer import Optimizers
 
 __all__ = ["Position", "StateStore"]
@@ -51,7 +53,8 @@ class Position:
 
 @dataclass
 class State:
-    """What a state holds besides the weights. `content` goes into optimizer.pt, `shards` into shards/.
+    """What a state holds besides the weights. `content` goes into optimizer.pt, `tensors` into optimizer.safetensors,
+    `shards` into shards/, which is whole when `written` is done.
 
     `arithmetic`: what must be the same on resuming for the run to be bit for bit the same.
     """
@@ -59,75 +62,72 @@ class State:
     position: Position
     arithmetic: dict[str, str]
     content: dict[str, Any]
+    tensors: dict[str, torch.Tensor]
     shards: dict[str, torch.Tensor]
+    written: Future[Any] | None = None
 
 
 class StateStore:
-    """The states of one run. Rank 0 calls `write`; all ranks together call the rest."""
+    """The states of one run. Rank 0 calls `write`, from whatever thread; all ranks together call the rest."""
 
     def __init__(self, directory: Path, strategy: Strategy) -> None:
         self._directory, self._strategy = directory, strategy
-        self._background = ThreadPoolExecutor(1)
-        self._pending: Future[Any] | None = None
+        self._pending: Future[Any] | None = None  # shards on their way
 
     def take(self, position: Position, optimizer: Optimizers, arithmetic: dict[str, str]) -> State:
-        """What is to be saved now. The state before it is whole when this returns; raises what went wrong with it."""
+        """What is to be saved now, the optimizer's tensors as they are: they must not change before they are read.
+
+        Shards are on their way when this returns. Raises what went wrong with those of the state before.
+        """
         self.wait()
         saved = optimizer.state_dict()
         saved["state"], shards = self._strategy.take_shards(saved["state"])
+        saved["state"], tensors = _without_tensors(saved["state"])
         content = {"optimizer": saved, "random": self._strategy.world.gather(_random_state())}
-        return State(replace(position), arithmetic, content, shards)
-
-    def write(self, state: State, link_weights: Callable[[Path], None]) -> None:
-        """Write a state; `link_weights(path)` puts model.safetensors at `path`. Older states than two go.
-
-        Done again after an error it comes to the same. One with shards is whole only some time after `write_shards`.
-        """
-        if not state.shards:
-            self._finish(state, link_weights)
-            return
-        arriving = self._arriving(state)
-        shutil.rmtree(arriving, ignore_errors=True)
-        arriving.mkdir()
-        link_weights(arriving / "model.safetensors")  # while the commit is sure to be there
-
-    def write_shards(self, state: State) -> None:
-        """Begin to write the shards of a state, after `write`."""
-        if not state.shards:
-            return
-        arriving = self._arriving(state)
-        written = self._strategy.write_shards(state.shards, arriving / "shards")
-        self._pending = written
-        if self._strategy.world.main:
-
-            def finish() -> None:
-                written.result()
-                self._finish(state, (arriving / "model.safetensors").rename, arriving / "shards")
-                arriving.rmdir()
-
-            self._pending = self._background.submit(finish)
+        state = State(replace(position), arithmetic, content, tensors, shards)
+        if shards:
+            arriving = self._arriving(state)
+            self._strategy.world.from_main(lambda: _make_anew(arriving))
+            self._pending = state.written = self._strategy.write_shards(shards, arriving / "shards")
+        return state
 
     def wait(self) -> None:
-        """Return when the last state is whole on the disk; raises what went wrong with it."""
+        """Return when this rank's shards are on the disk; raises what went wrong with them."""
         pending, self._pending = self._pending, None
         if pending is not None:
             pending.result()
 
-    def _arriving(self, state: State) -> Path:
-        return self._directory / f".arriving-{state.position.step:08d}"
+    def write(
+        self,
+        state: State,
+        bring_weights: Callable[[Path], str],
+        write_tensors: Callable[[Path, Mapping[str, torch.Tensor]], str],
+    ) -> None:
+        """Write a state. `bring_weights(path)` puts model.safetensors at `path`, `write_tensors` writes a file of
+        tensors; both give its SHA-256. Older states than two go.
 
-    def _finish(self, state: State, bring_weights: Callable[[Path], Any], shards: Path | None = None) -> None:
+        Its shards must be written by then. Done again after an error it comes to the same.
+        """
+        arriving = self._arriving(state)
         with building(self._directory / f"step-{state.position.step:08d}", replace=True) as directory:
-            bring_weights(directory / "model.safetensors")
-            if shards is not None:
-                shards.rename(directory / "shards")
+            files = {"model.safetensors": bring_weights(directory / "model.safetensors")}
+            if state.tensors:
+                files["optimizer.safetensors"] = write_tensors(directory / "optimizer.safetensors", state.tensors)
+            if state.shards:
+                shutil.copytree(arriving / "shards", directory / "shards", copy_function=link_or_copy)
             with (directory / "optimizer.pt").open("wb") as stream:  # given a path, torch hides that a disk is full
                 torch.save(state.content, stream)
-            files = {str(path.relative_to(directory)): sha256_of(path) for path in _files(directory)}
+            paths = {str(path.relative_to(directory)): path for path in _files(directory)}
+            files = {name: files.get(name) or sha256_of(path) for name, path in paths.items()}
             about = {"position": asdict(state.position), "arithmetic": state.arithmetic, "files": files}
             write_json(directory / "state.json", about)
+        if state.shards:
+            shutil.rmtree(arriving)
         for outdated in self._saved()[:-_KEPT]:
             shutil.rmtree(outdated)
+
+    def _arriving(self, state: State) -> Path:
+        return self._directory / f".arriving-{state.position.step:08d}"
 
     def load(
         self,
@@ -146,6 +146,7 @@ class StateStore:
         directory, about = found
         _load_weights(model, directory / "model.safetensors", self._strategy)
         content = torch.load(directory / "optimizer.pt", weights_only=True, map_location="cpu")
+        _put_tensors(content["optimizer"]["state"], directory / "optimizer.safetensors")
         parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
         self._strategy.put_shards(content["optimizer"]["state"], directory / "shards", parameters)
         optimizer.load_state_dict(content["optimizer"])
@@ -191,6 +192,35 @@ def _load_weights(model: torch.nn.Module, path: Path, strategy: Strategy) -> Non
         assert not missing, f"{path} does not hold all that is trained"
         for name, tensor in names.items():
             tensor.copy_(strategy.place(file.get_tensor(name), tensor))
+
+
+def _without_tensors(state: OptimizerState) -> tuple[OptimizerState, dict[str, torch.Tensor]]:
+    """An optimizer's state with None in place of its tensors; these, contiguous and on the CPU, as "PARAMETER.NAME"."""
+    tensors = {
+        f"{index}.{name}": value.detach().cpu().contiguous()
+        for index, values in state.items()
+        for name, value in values.items()
+        if isinstance(value, torch.Tensor)
+    }
+    kept = {
+        index: {name: None if isinstance(value, torch.Tensor) else value for name, value in values.items()}
+        for index, values in state.items()
+    }
+    return kept, tensors
+
+
+def _put_tensors(state: OptimizerState, path: Path) -> None:
+    """Undo `_without_tensors`. What is cut up has another file; earlier versions kept all in optimizer.pt."""
+    if path.exists():
+        with safe_open(path, framework="pt") as file:
+            for place in file.keys():  # noqa: SIM118
+                index, _, name = place.partition(".")
+                state[int(index)][name] = file.get_tensor(place).clone()
+
+
+def _make_anew(directory: Path) -> None:
+    shutil.rmtree(directory, ignore_errors=True)
+    directory.mkdir()
 
 
 def _random_state() -> dict[str, torch.Tensor]:

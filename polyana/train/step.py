@@ -59,9 +59,12 @@ class TrainingStep:
         precision: Precision,
         strategy: Strategy,
         optimizer: Optimizers,
+        before_update: Callable[[], None],
     ) -> None:
+        """`before_update` is called before weights and the optimizer's memory change."""
         self._task, self._plan, self._config, self._precision = task, plan, config, precision
         self._strategy, self._world, self._optimizer = strategy, strategy.world, optimizer
+        self._before_update = before_update
         self._batches = ReadAhead(task.batch)
         self._histograms = Histograms(task.model, task.blocks, strategy)
         self._floor = matmul_rate(precision.device, precision.dtype) * strategy.world.size
@@ -98,6 +101,7 @@ class TrainingStep:
             if histograms:
                 self._histograms.before_update(1 / divisor)
             torch._foreach_mul_(gradients, clip / divisor)
+            self._before_update()
             self._optimizer.step()
         self._optimizer.zero_grad()  # freed: the next forward pass, or an evaluation, has their memory
         spread = self._histograms.after_update() if histograms and not overflowed else {}

@@ -116,6 +116,5 @@ class Task(Protocol):
     def sample(self) -> list[dict[str, str]]:
         """What the model writes now: [{"prompt": ..., "text": ...}]; takes nothing from torch's random numbers."""
 
-    def save(self, directory: Path, weights: Mapping[str, torch.Tensor]) -> None:
-        """Write the model with these weights as Hugging Face files; `models.weights_file(model)` holds every trained
-        number in full precision, under the names of `models.stored_weights`."""
+    def save_settings(self, directory: Path) -> None:
+        """Write all of a save but the weights, as Hugging Face tools read it: config, tokenizer. It never changes."""

@@ -7,8 +7,8 @@ holds; so a run that is killed and resumed takes the same steps.
 
 from __future__ import annotations
 
+import functools
 import time
-from collections.abc import Mapping
 from contextlib import nullcontext
 
 import torch
@@ -16,9 +16,9 @@ import torch
 from polyana.config import Quantity
 from polyana.distributed import Strategy
 from polyana.errors import Interrupted, TrainingFailed
-from polyana.models import checkpoint_blocks, compile_blocks, count_parameters, weights_file
-from polyana.registry import Commit, PushQueue, Repository, apply_retention, best_commits
-from polyana.storage import retry_when_full, wait_for_room
+from polyana.models import checkpoint_blocks, compile_blocks, count_parameters
+from polyana.registry import PushQueue, Repository
+from polyana.storage import retry_when_full
 from polyana.tracking import Console, Gauge, MetricLog, RunDirectory, SilentMetricLog, SystemSampler, as_text
 from polyana.train.checkpointing import choose_checkpointing
 from polyana.train.config import SaveConfig, TrainConfig
@@ -28,9 +28,10 @@ from polyana.train.memory import KeptMemory
 from polyana.train.optimizer import build_optimizer, optimizer_bytes
 from polyana.train.plan import TrainingPlan
 from polyana.train.precision import Precision
+from polyana.train.saving import Save, Saving
 from polyana.train.schedule import learning_rate
 from polyana.train.signals import StopSignals
-from polyana.train.state import Position, State, StateStore
+from polyana.train.state import Position, StateStore
 from polyana.train.step import Measured, NotFinite, TrainingStep
 from polyana.train.task import Task
 
@@ -63,7 +64,6 @@ class Trainer:
     ) -> None:
         """`seed`: of dropout. `evaluate_every`: besides what every save evaluates. `pushing`: what is told of saves."""
         self.task, self.config, self.keep = task, config, save.keep
-        self._push, self._pushing = save.push, pushing
         self.run, self.repository, self.console = run, repository, console
         self.precision, self.seed, self.recipe_hash = precision, seed, recipe_hash
         self.plan, self.strategy, self.world = plan, strategy, strategy.world
@@ -75,8 +75,10 @@ class Trainer:
         checkpoint_blocks(task.blocks[: self.checkpointing.recomputed])
         strategy.prepare(self.model, task.blocks)
         self.optimizer = build_optimizer(self.model, config)
-        self.step = TrainingStep(task, plan, config, precision, strategy, self.optimizer)
         self.states = StateStore(run.state, strategy)
+        saved = functools.partial(pushing.saved, every=save.push.every) if save.push and pushing else lambda _: None
+        self.saving = Saving(task, run, repository, self.states, self.keep, recipe_hash, saved, console.say)
+        self.step = TrainingStep(task, plan, config, precision, strategy, self.optimizer, self.saving.take_back)
         self.position = Position()
         self._saves = self.plan.cadence(save.every)
         self._evaluations = self.plan.cadence(evaluate_every)
@@ -88,6 +90,7 @@ class Trainer:
     def fit(self) -> Position:
         """Train to the end. Raises TrainingFailed when the loss is not finite and Interrupted after a stop signal; the
         saves made until then stay."""
+        self.world.from_main(lambda: self.saving.check_total(self._size_of_save()[0]))
         self._seed()
         resumed = self.states.load(self.model, self.optimizer, self._arithmetic(), self.console.say)
         self.position = resumed or Position()
@@ -101,7 +104,7 @@ class Trainer:
                 self.metrics.event(self.position.step, "resume", attempt=self.metrics.attempt)
                 self.console.say(f"  going on after step {self.position.step} of {self.plan.steps}")
                 if self.world.from_main(lambda: f"step-{self.position.step}" in self.repository.refs()):
-                    self.world.from_main(self._settle)  # what the last save may not have come to
+                    self.world.from_main(self.saving.settle)  # what the last save may not have come to
                 else:
                     self._save("made again from the saved state")  # somebody has deleted the commit
             with (
@@ -119,12 +122,13 @@ class Trainer:
                 while not self._finished():
                     self._step(gauge)
                     self._between_steps(signals)
-            self.states.wait()
+            self._finish_save()
         except TrainingFailed as failure:
             self.metrics.event(self.position.step + 1, "failed", what=str(failure))
             self.states.wait()
             raise
         finally:
+            self.saving.close()
             self.metrics.close()
             self.step.close()
         return self.position
@@ -203,6 +207,7 @@ class Trainer:
             self.console.say(f"  {line}")
 
     def _failed(self, what: str) -> TrainingFailed:
+        self._finish_save()
         step = self.position.step + 1
         commits = [commit for commit in self.repository.commits() if commit.step < step]
         kept = f"the last good state is {self.run.name}@step-{commits[-1].step}" if commits else "nothing was saved yet"
@@ -218,6 +223,8 @@ class Trainer:
         if self._evaluations.due(step, now):
             self._lose_patience(self._evaluate())
             self._heed()
+        if self.world.size == 1 and (self.saving.finished or self.saving.paused):
+            self._finish_save()  # of several processes all look at the next save
         saving = self._saves.due(step, now) or signal is not None
         self._plan_histograms(now)
         ending = self._finished()
@@ -226,7 +233,7 @@ class Trainer:
         if saving or ending:
             self._save("the end" if ending else f"step {step} of {self.plan.steps}")
         if signal is not None and not self._finished():
-            self.states.wait()
+            self._finish_save()
             raise Interrupted(
                 signal,
                 f"stopped after step {step} of {self.plan.steps}; saved as {self.run.name}@step-{step}. "
@@ -310,57 +317,25 @@ class Trainer:
     # Saving
 
     def _save(self, message: str) -> None:
-        """Evaluate, commit, write the state, move `best`, and let go of what `keep` does not want."""
+        """Evaluate and begin a save, which is made while training goes on, once the one before it is whole."""
         metrics = self._evaluate()
+        self._finish_save()
+        self.world.from_main(lambda: self.saving.make_room(*self._size_of_save()))
         state = self.states.take(self.position, self.optimizer, self._arithmetic())
         weights = self.strategy.whole_weights(self.model)
+        if self.world.main:
+            epoch = self.position.sequences / self.plan.per_epoch
+            self.saving.begin(Save(message, epoch, metrics, weights, state, self.metrics.sync))
 
-        def write() -> Commit:
-            wait_for_room(self.run.path, self._size_of_save(), self.console.say)
-            writing = lambda: self._write_save(message, metrics, weights, state)  # noqa: E731
-            return retry_when_full(writing, self.run.path, self.console.say)
+    def _finish_save(self) -> None:
+        """Wait until the save on its way is whole, and say so. Raises what went wrong with it."""
+        self.states.wait()
+        if saved := self.world.from_main(self.saving.wait):
+            step = saved.commit.step
+            self.metrics.event(step, "save", commit=saved.commit.id, seconds=round(saved.seconds, 3))
+            star = "  best so far" if saved.commit.metrics and saved.best.step == step else ""
+            self.console.say(f"  step {step:>6}  save{star}")
 
-        best = self.world.from_main(write)
-        self.states.write_shards(state)
-        star = "  best so far" if metrics and best.step == self.position.step else ""
-        self.console.say(f"  step {self.position.step:>6}  save{star}")
-
-    def _write_save(
-        self, message: str, metrics: dict[str, float], weights: Mapping[str, torch.Tensor], state: State
-    ) -> Commit:
-        """Everything of a save that touches the disk; done again it comes to the same. Gives the best commit."""
-        self.metrics.sync()
-        commit = self._commit(message, metrics, weights)
-        self.states.write(state, lambda target: self.repository.link(commit, weights_file(self.model), target))
-        self.metrics.event(self.position.step, "save", commit=commit.id)
-        return self._settle()
-
-    def _settle(self) -> Commit:
-        """Move `best`, let go of what `keep` does not want; the best commit."""
-        commits = self.repository.commits()
-        best = (best_commits(commits, self.task.best_by) or commits[-1:])[0]
-        self.repository.set_ref("best", best.id)
-        apply_retention(self.repository, self.keep, self.task.best_by)
-        if self._push is not None and self._pushing is not None:
-            newest = self.repository.resolve("main")
-            self._pushing.saved(newest.step, self._push.every)
-        return best
-
-    def _commit(self, message: str, metrics: dict[str, float], weights: Mapping[str, torch.Tensor]) -> Commit:
-        position = self.position
-        arriving = self.repository.arriving(position.step)
-        self.task.save(arriving, weights)
-        return self.repository.commit(
-            arriving,
-            step=position.step,
-            tokens=position.tokens,
-            epoch=position.sequences / self.plan.per_epoch,
-            message=message,
-            metrics=metrics,
-            recipe=self.recipe_hash,
-            environment=self.run.environment_hash(),
-        )
-
-    def _size_of_save(self) -> int:
-        """Bytes a save may need: the weights, four bytes each, and the optimizer's memory."""
-        return 4 * count_parameters(self.model) + optimizer_bytes(self.model, self.config.optimizer)
+    def _size_of_save(self) -> tuple[int, int]:
+        """Bytes a save may need: of the weights, four each, and of the optimizer's memory."""
+        return 4 * count_parameters(self.model), optimizer_bytes(self.model, self.config.optimizer)
