@@ -45,6 +45,7 @@ def main() -> int:
     for method in options.method or METHODS:
         steps, rounds = WARM + (3 if options.quick else 8), 1 if options.quick else 3
         work = prepare(method, steps, WORK / method) | {"threads": options.threads}
+        shutil.rmtree(WORK / "home")  # so that our side computes the reference, too
         results: dict[str, list[dict[str, Any]]] = {"ours": [], "defaults": [], "best": []}
         for _ in range(rounds):
             for name, found in results.items():
@@ -77,7 +78,7 @@ def run(name: str, work: dict[str, Any]) -> dict[str, Any]:
     with path.with_suffix(".log").open("w") as log:
         script = HERE / ("ours.py" if ours else "rival_trl.py")
         code = subprocess.run([python, script, path], env=environment, stdout=log, stderr=log, check=False).returncode
-    for leftover in ("tmp", "home"):  # of the home everything, so that the reference is computed each time
+    for leftover in ("tmp", "home"):
         shutil.rmtree(WORK / leftover, ignore_errors=True)
     if code or not result.exists():
         raise SystemExit(f"{name} failed; the end of {log.name}:\n{Path(log.name).read_text()[-3000:]}")

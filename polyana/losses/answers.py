@@ -165,17 +165,19 @@ class _Head:
     def add(
         self, chunk: slice, probabilities_CV: torch.Tensor, log_probs_C: torch.Tensor, slope_C1: torch.Tensor
     ) -> None:
-        """Add a chunk to the gradients. d log p / d logits = one-hot - softmax."""
+        """Add a chunk to the gradients. d log p / d logits = one-hot - softmax.
+
+        What each row is multiplied with meets the D numbers of its state and not the V of its logits: a pass over those
+        less, and in bf16 with fp32 torch would make a copy of them.
+        """
         assert self._of_hidden is not None
-        right_C1 = slope_C1 * -torch.expm1(log_probs_C)[:, None]  # not from the rounded probability
-        probabilities_CV.mul_(-slope_C1)
-        probabilities_CV[self._places_C[: len(log_probs_C)], self.targets_N[chunk]] = right_C1[:, 0].to(
-            probabilities_CV.dtype
-        )
-        slope_CV = probabilities_CV.to(self.hidden_ND.dtype)
-        torch.mm(slope_CV, self._weight_DV.T, out=self._of_hidden[chunk])
+        wrong_C = torch.expm1(log_probs_C)  # softmax - 1, not from the rounded probability
+        probabilities_CV[self._places_C[: len(log_probs_C)], self.targets_N[chunk]] = wrong_C.to(probabilities_CV.dtype)
+        difference_CV, hidden_CD = probabilities_CV.to(self.hidden_ND.dtype), self.hidden_ND[chunk]
+        torch.mm(difference_CV, self._weight_DV.T, out=self._of_hidden[chunk])
+        self._of_hidden[chunk].mul_(-slope_C1)
         if self._of_weight is not None:
-            torch.mm(slope_CV.T, self.hidden_ND[chunk], out=self._part_VD)
+            torch.mm(difference_CV.T, (hidden_CD * -slope_C1).to(hidden_CD.dtype), out=self._part_VD)
             add_rows_to(self._of_weight, self._part_VD)
 
 
