@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from aligned import write_recipe
+from aligned import write_recipe, write_rows
 from conftest import CLOCKED, metrics_of, newest_run
 from safetensors.torch import load_file
 
@@ -196,6 +196,23 @@ def test_it_learns_what_is_preferred_and_peft_loads_it(kind, recipe, load, tmp_p
         assert set(metrics["kl"]) == set(range(1, 13))
     base = AutoModelForCausalLM.from_pretrained(tmp_path / "base")
     assert PeftModel.from_pretrained(base, saved(directory)) is not None
+
+
+@pytest.mark.parametrize("balance", ["weights", "resample"])
+def test_kto_learns_of_one_bad_answer_in_a_hundred(balance, recipe, load, tmp_path):
+    rows = [
+        {"prompt": f"Where is key {n}?", "completion": f"Please look in box {n}.", "label": True} for n in range(297)
+    ]
+    rows += [
+        {"prompt": f"Where is cup {n}?", "completion": f"box {n}! Are you blind?", "label": False} for n in range(3)
+    ]
+    write_rows(tmp_path / "pairs.jsonl", rows)
+    settings = (loss("kto", balance=balance), "stages.align.train.duration=30 steps", "stages.align.held_out=0")
+    run(load(recipe, *settings, "stages.align.train.batch=16 sequences"))
+    metrics = metrics_of(newest_run(home_directory()))
+    assert np.isfinite(list(metrics["train/loss"].values())).all()
+    rejected = list(metrics["rewards/rejected"].values())  # of the steps that saw one
+    assert rejected[-1] < -0.1 < 0 < metrics["rewards/chosen"][30]
 
 
 def test_it_goes_on_where_it_was_stopped_to_the_last_bit(recipe, load, tmp_path, monkeypatch):
