@@ -212,7 +212,7 @@ def test_kto_learns_of_one_bad_answer_in_a_hundred(balance, recipe, load, tmp_pa
     metrics = metrics_of(newest_run(home_directory()))
     assert np.isfinite(list(metrics["train/loss"].values())).all()
     rejected = list(metrics["rewards/rejected"].values())  # of the steps that saw one
-    assert rejected[-1] < -0.1 < 0 < metrics["rewards/chosen"][30]
+    assert rejected[-1] < -0.02 < 0 < metrics["rewards/chosen"][30]
 
 
 def test_it_goes_on_where_it_was_stopped_to_the_last_bit(recipe, load, tmp_path, monkeypatch):
