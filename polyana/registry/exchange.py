@@ -110,8 +110,7 @@ def push(repository: Repository, target: Target, revision: str | None = None, *,
     """
     last = repository.resolve(revision or "main")
     commits = [each for each in repository.commits() if (each.step, each.time) <= (last.step, last.time)]
-    for commit in commits:
-        repository.pin(commit.id, f"pushed:{target}")
+    repository.pin_all((commit.id for commit in commits), f"pushed:{target}")
     pusher = Pusher(repository, target, Patience(patience, say), say, private=private)
 
     def done(commit: Commit) -> None:

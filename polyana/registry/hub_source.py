@@ -39,6 +39,7 @@ class HubSource:
         be_silent()
         self.target, self._patience, self._api = target, patience, HfApi()
         self._small: dict[str, bytes] = {}  # SHA-256 -> content of what lies in git itself, 10 MB at most each
+        self._blobs: dict[str, str] = {}  # git's hash of them -> SHA-256
         self._at: dict[str, str] = {}  # our id -> the Hub's
         self.run = target.name.rpartition("/")[2]
 
@@ -142,11 +143,14 @@ class HubSource:
             if lfs:
                 digests[name] = lfs.sha256
                 continue
+            if found[name].blob_id in self._blobs:  # the same in many saves
+                digests[name] = self._blobs[found[name].blob_id]
+                continue
             content = self._patiently(partial(download, self.target.name, at, name))
             if git_hash(content) != found[name].blob_id:
                 raise Damaged(f"{name} came from {self.target} damaged: git's checksum is another; pull it again")
             digests[name] = hashlib.sha256(content).hexdigest()
-            self._small[digests[name]] = content
+            self._small[digests[name]], self._blobs[found[name].blob_id] = content, digests[name]
         return digests
 
     def _history(self, revision: str) -> list[tuple[str, Any]]:

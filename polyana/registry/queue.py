@@ -81,9 +81,7 @@ class PushQueue:
         """Queue every commit that is there and never was."""
         with self._repository.changing():
             note, commits = self._note(), self._repository.commits()
-            for commit in commits:
-                if commit.id not in note["queued"]:
-                    self._repository.pin(commit.id, self._by)
+            self._repository.pin_all((each.id for each in commits if each.id not in note["queued"]), self._by)
             sent_at = commits[-1].step if commits else 0
             self._keep(note | {"queued": [commit.id for commit in commits], "saves": 0, "sent_at": sent_at})
 

@@ -29,7 +29,7 @@ import stat
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
@@ -308,17 +308,25 @@ class Repository:
 
     def pin(self, commit_id: str, by: str) -> None:
         """Let a commit stay, whatever `keep` says, for as long as `by` wants it, as `pushed:hub:org/name`."""
+        self.pin_all([commit_id], by)
+
+    def pin_all(self, commit_ids: Iterable[str], by: str) -> None:
+        """`pin` several at once."""
         with self.changing():
             pins = self._written_pins()
-            pins[commit_id].add(by)
-            self._write_pins(pins)
+            new = [identifier for identifier in commit_ids if by not in pins[identifier]]
+            for identifier in new:
+                pins[identifier].add(by)
+            if new:
+                self._write_pins(pins)
 
     def unpin(self, commit_id: str, by: str) -> None:
         """Take back a `pin`; one that is not there is no error."""
         with self.changing():
             pins = self._written_pins()
-            pins[commit_id].discard(by)
-            self._write_pins(pins)
+            if by in pins[commit_id]:
+                pins[commit_id].discard(by)
+                self._write_pins(pins)
 
     def pins(self) -> dict[str, set[str]]:
         """Commit id -> who wants it to stay: those who called `pin`, and tags as `tag:NAME`."""
