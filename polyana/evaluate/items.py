@@ -91,6 +91,8 @@ class Paired:
     def verdict(self) -> str:
         if self.p_value is None:
             return "too few to say"
+        if not self.difference:
+            return "no difference"
         if self.p_value >= 0.05:  # the field's custom
             return "may be chance"
         if self.better is None:
