@@ -21,6 +21,7 @@ from polyana.train import PrecisionWish, choose_precision
 __all__ = ["Subject", "Wanted", "beginning_of", "log_likelihoods", "pair_of_ids", "token_log_likelihoods"]
 
 _BATCH_TOKENS = 8192  # read at once: bounds memory; guess
+_TRUNK = 16  # tokens that texts begin with alike, from which on they are read once; guess
 _ROWS = 512  # of logits at once, as in losses/cross_entropy.py
 
 
@@ -97,62 +98,99 @@ def token_log_likelihoods(
 ) -> list[NDArray[np.float64]]:
     """log p of each wanted token of each text, in nats.
 
-    No text may have more than `longest` + 1 tokens. Texts whose input is the same, as answers of one token to one
-    question, are read once. `show` is told how many texts are done.
+    No text may have more than `longest` + 1 tokens. What several texts begin with before the wanted tokens, as answers
+    to one question do, is read once. `show` is told how many texts are done.
     """
     found = [np.zeros(max(len(each.ids) - each.first, 0)) for each in wanted]
     by_input: dict[_Input, list[int]] = {}
     for number, each in enumerate(wanted):
         if len(found[number]):
             by_input.setdefault((tuple(each.ids[:-1]), each.first), []).append(number)
-    # the longest first, so that memory runs out at once or never; equal lengths beside each other are one product
-    inputs = sorted(by_input, key=lambda key: (len(key[0]), key), reverse=True)
     done = 0
     with torch.no_grad(), subject.precision.autocast():
-        for batch in _batches(inputs):
+        for batch in _batches(_units(list(by_input))):
             done += _score(subject, batch, by_input, wanted, found)
             show(done)
     return found
 
 
 _Input = tuple[tuple[int, ...], int]
+"""A text without its last token, and the place from which on something is predicted."""
 
 
-def _batches(inputs: Sequence[_Input]) -> Iterator[list[_Input]]:
-    batch: list[_Input] = []
-    size = 0
+def _units(inputs: Sequence[_Input]) -> list[list[_Input]]:
+    """Inputs that go on from the same words together, for these are read once; the longest units first, so that memory
+    runs out at once or never, and texts of equal length stand beside each other, which are one product."""
+    by_context: dict[tuple[int, ...], list[_Input]] = {}
     for each in inputs:
-        if batch and size + len(each[0]) > _BATCH_TOKENS:
+        by_context.setdefault(each[0][: each[1]], []).append(each)
+    units = []
+    for context, found in by_context.items():
+        units += [found] if len(context) >= _TRUNK and len(found) > 1 else [[each] for each in found]
+    return sorted(units, key=lambda unit: (_size(unit), unit), reverse=True)
+
+
+def _size(unit: Sequence[_Input]) -> int:
+    """Tokens that are read."""
+    shared = unit[0][1] * (len(unit) - 1)
+    return sum(len(ids) for ids, _ in unit) - shared
+
+
+def _batches(units: Sequence[list[_Input]]) -> Iterator[list[list[_Input]]]:
+    batch: list[list[_Input]] = []
+    size = 0
+    for each in units:
+        if batch and size + _size(each) > _BATCH_TOKENS:
             yield batch
             batch, size = [], 0
         batch.append(each)
-        size += len(each[0])
+        size += _size(each)
     if batch:
         yield batch
 
 
 def _score(
     subject: Subject,
-    batch: Sequence[_Input],
+    batch: Sequence[list[_Input]],
     by_input: dict[_Input, list[int]],
     wanted: Sequence[Wanted],
     found: list[NDArray[np.float64]],
 ) -> int:
     """Put into `found` what the texts with these inputs score; how many texts that were."""
-    device = subject.precision.device
-    lengths = [len(ids) for ids, _ in batch]
-    tokens_N = torch.tensor([token for ids, _ in batch for token in ids], device=device)
-    position_N = torch.cat([torch.arange(length) for length in lengths]).to(device)
-    hidden_ND = hidden_states(subject.model, tokens_N, position_N, lengths)
+    parts, after, positions = list[tuple[int, ...]](), list[int | None](), list[torch.Tensor]()
     rows, targets, texts = list[int](), list[int](), list[int]()
     start = 0
-    for key, length in zip(batch, lengths, strict=True):
-        for number in by_input[key]:
-            ids, first = wanted[number].ids, wanted[number].first
-            rows += range(start + first - 1, start + length)
-            targets += ids[first:]
-            texts.append(number)
-        start += length
+
+    def read(ids: tuple[int, ...], trunk: int | None, position: int) -> int:
+        """Lay tokens behind the others; the row of the first."""
+        nonlocal start
+        parts.append(ids)
+        after.append(trunk)
+        positions.append(torch.arange(position, position + len(ids)))
+        start += len(ids)
+        return start - len(ids)
+
+    for unit in batch:
+        first = unit[0][1]
+        trunk = len(parts) if len(unit) > 1 else None
+        begin = read(unit[0][0][:first], None, 0) if trunk is not None else 0
+        for ids, place in unit:
+            if trunk is None:
+                begin = read(ids, None, 0)
+                of_text = list(range(begin + place - 1, begin + len(ids)))
+            else:
+                branch = read(ids[first:], trunk, first) if len(ids) > first else start
+                of_text = [begin + first - 1, *range(branch, branch + len(ids) - first)]
+            for number in by_input[ids, place]:
+                rows += of_text
+                targets += wanted[number].ids[place:]
+                texts.append(number)
+    device = subject.precision.device
+    tokens_N = torch.tensor([token for ids in parts for token in ids], device=device)
+    branches = after if any(trunk is not None for trunk in after) else ()
+    hidden_ND = hidden_states(
+        subject.model, tokens_N, torch.cat(positions).to(device), list(map(len, parts)), branches
+    )  # fmt: skip
     weight_VD = head_weight(subject.model).to(subject.precision.dtype)
     log_p, at = _log_p(hidden_ND, weight_VD, rows, targets), 0
     for number in texts:

@@ -55,6 +55,23 @@ def test_texts_with_the_same_input_are_read_once(subject, monkeypatch):
     assert read == [len(ids)]
 
 
+def test_a_question_is_read_once_for_all_of_its_answers(subject, theirs, monkeypatch):
+    from polyana.evaluate import likelihood
+
+    read = []
+    ours = likelihood.hidden_states
+    monkeypatch.setattr(
+        likelihood, "hidden_states", lambda model, tokens, *rest: read.append(len(tokens)) or ours(model, tokens, *rest)
+    )
+    ids = subject.tokenizer.encode(STORY * 3)
+    one, other = ids[:50], ids[20:60]
+    wanted = [Wanted([*context, *answer], len(context)) for context in (one, other, ids[:5])
+              for answer in ([7], [7, 8, 9], [300, 20], [9, 9, 9, 9], [8])]  # fmt: skip
+    expected = [log_p(theirs, each.ids, each.first) for each in wanted]
+    assert log_likelihoods(subject, wanted).tolist() == pytest.approx(expected, rel=1e-5, abs=1e-5)
+    assert sum(read) == 50 + 40 + 2 * (2 + 1 + 3) + (5 + 7 + 6 + 8)  # of five words each answer is read with them
+
+
 def test_short_documents_have_transformers_loss(subject, theirs):
     texts = [STORY, STORY[:30], "Tom had a red ball."]
     found = metrics_of(DocumentsTest(_config(), _documents(texts)).score(subject, lambda _: None))
