@@ -178,7 +178,8 @@ def _computed(saved: Saved, suite: Suite, hash: str, console: Console, precision
         "contamination": contamination,
         "settings": {task: config.model_dump() for task, config in suite.configs.items()},
         "about": about,
-        "precision": f"{subject.precision.format} on {subject.precision.device.type}", "time": time.time(), "seconds": time.time() - began,
+        "precision": f"{subject.precision.format} on {subject.precision.device.type}",
+        "time": time.time(), "seconds": time.time() - began,
     }  # fmt: skip
     saved.repository.record_evaluation(saved.commit, suite.name, result, [each.as_data() for each in items])
     return Evaluated(saved, suite.name, result, items, kept=False)
