@@ -44,6 +44,7 @@ __all__ = [
     "evaluate_all",
     "evaluate_saved",
     "lines_of",
+    "pick_by_suite",
     "read_suites",
     "write_report",
 ]
@@ -114,6 +115,35 @@ def evaluate_all(
         write_report(directory, last, before, named)
     write_json(directory / "scores.json", written_down)
     return lines
+
+
+def pick_by_suite(
+    saves: Sequence[Saved], written: str, base: Path, metric: str, lowest: bool | None, console: Console
+) -> tuple[Evaluated, bool]:
+    """Evaluate all saves of a run on a suite and move `best` to the one that is the best by one of its metrics; and
+    whether that is the lowest. `best` stays there, also while training goes on, until somebody picks again.
+
+    `lowest`: None for what is usual for the metric. Raises UserError where the suite has no such metric.
+    """
+    (suite,) = read_suites(saves, [written], base)
+    found = [evaluate_saved(saved, suite, console) for saved in saves]
+    having = [each for each in found if metric in each.metrics]
+    if not having:
+        known = ", ".join(dict.fromkeys(name for each in found for name in each.metrics))
+        raise UserError(f"{suite.name} has no metric `{metric}`; it has: {known}")
+    better = having[0].metrics[metric].better
+    if lowest is None and better is None:
+        raise UserError(f"neither more nor less is better of `{metric}` in general; write --max or --min")
+    lowest = better == "lower" if lowest is None else lowest
+    sign = 1 if lowest else -1
+    best = min(having, key=lambda each: (sign * each.metrics[metric].value, each.saved.commit.step))
+    repository = best.saved.repository
+    with repository.changing():
+        repository.rank_by(replace(repository.ranking(), commit=best.saved.commit.id))
+        repository.set_ref("best", best.saved.commit.id)
+    if best.saved.run.path.is_dir():
+        write_report(best.saved.run.path, best)
+    return best, lowest
 
 
 def read_suites(

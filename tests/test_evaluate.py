@@ -117,6 +117,31 @@ def test_results_go_with_the_save_and_another_run_keeps_its_own_name(trained, ti
     assert not list((repository.path / "evaluations").glob("*"))
 
 
+def test_the_best_is_picked_by_a_suite_and_the_log_shows_it(trained, polyana, home):
+    repository = Repository(home / "hub", trained)
+    steps = [commit.step for commit in repository.commits()]
+    evaluate(polyana, f"{trained}@step-{steps[0]}", "--suite", "perplexity")
+    kept = repository.evaluations(repository.resolve(f"step-{steps[0]}"))["perplexity"]["time"]
+    losses = {}
+    for way in ("--max", "--min"):
+        picked = json.loads(
+            polyana("models", "pick", trained, "--by", "loss", "--suite", "perplexity", way, "--json").stdout
+        )
+        for commit in repository.commits():
+            losses[commit.step] = repository.evaluations(commit)["perplexity"]["metrics"]["loss"]["value"]
+        assert sorted(losses) == steps
+        assert picked["step"] == (max if way == "--max" else min)(losses, key=losses.get)
+        assert repository.resolve("best").step == picked["step"]
+    assert repository.evaluations(repository.resolve(f"step-{steps[0]}"))["perplexity"]["time"] == kept
+    shown = polyana("models", "log", trained).stdout
+    assert "perplexity/loss" in shown
+    assert f"{losses[steps[0]]:.4g}" in shown
+    told = polyana("models", "pick", trained, "--by", "eval/loss", "--suite", "perplexity", check=2).stderr
+    assert told == "perplexity has no metric `eval/loss`; it has: loss, perplexity, bits_per_byte\n"
+    told = polyana("models", "pick", trained, "--by", "length", "--suite", "generation", check=2).stderr
+    assert "write --max or --min" in told
+
+
 STAGE = """\
   chat:
     kind: sft

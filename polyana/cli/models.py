@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import time
-from typing import Annotated, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from polyana.cli.doors import AsJson, RevisionName, models, print_columns, print_json, print_result, relative
 from polyana.errors import UserError
 from polyana.storage import home_directory, is_held, show_bytes
+
+if TYPE_CHECKING:
+    from polyana.registry import Repository
 
 __all__ = ["diff", "disk", "gc", "list_models", "log", "pick", "rm", "show", "tag", "verify"]
 
@@ -52,8 +57,9 @@ def list_models(context: typer.Context, as_json: AsJson = False) -> None:
 
 @models.command()
 def log(run: RunName, as_json: AsJson = False) -> None:
-    """The commits of a run, with metrics, refs and a small curve."""
+    """The commits of a run, with metrics, also those of `polyana evaluate`, refs and a small curve."""
     from polyana.registry.describe import list_commits
+    from polyana.registry.evaluations import evaluated_metrics
     from polyana.registry.find import find_repository
     from polyana.sparkline import sparkline
 
@@ -66,6 +72,8 @@ def log(run: RunName, as_json: AsJson = False) -> None:
     curve = [row["metrics"][ranking.metric] for row in commits if ranking.metric in row["metrics"]]
     shown = f"  {ranking.metric} {sparkline(curve)} {_figure(curve[0])} to {_figure(curve[-1])}" if curve else ""
     print_result(f"{repository.run}  {len(commits):,} commits, {show_bytes(sizes)}{shown}")
+    evaluated = [evaluated_metrics(row["evaluations"]) for row in commits]
+    suites = list(dict.fromkeys(name for found in evaluated for name in found))[:_COLUMNS]
     known = {name for row in commits for name in row["metrics"]}
     first = dict.fromkeys((ranking.metric, *_TELLING, *sorted(known)))
     metrics = [name for name in first if name in known][:_COLUMNS]
@@ -75,14 +83,15 @@ def log(run: RunName, as_json: AsJson = False) -> None:
             row["id"][:8],
             f"{row['epoch']:.2f}",
             *(_figure(row["metrics"].get(name)) for name in metrics),
+            *(_figure(found.get(name)) for name in suites),
             show_bytes(row["alone"]),
             time.strftime("%Y-%m-%d %H:%M", time.localtime(row["time"])),
             " ".join(name for name in [*row["refs"], *row["pins"]] if not name.startswith(("step-", "tag:"))),
         )
-        for row in commits
+        for row, found in zip(commits, evaluated, strict=True)
     ]
-    heads = ("step", "commit", "epoch", *metrics, "alone", "saved", "refs")
-    print_columns(heads, rows, ("step", "epoch", *metrics, "alone"))
+    heads = ("step", "commit", "epoch", *metrics, *suites, "alone", "saved", "refs")
+    print_columns(heads, rows, ("step", "epoch", *metrics, *suites, "alone"))
 
 
 @models.command()
@@ -175,13 +184,22 @@ def pick(
     lowest: Annotated[
         bool | None, typer.Option("--min/--max", help="The least or the most; default: what is usual for the metric.")
     ] = None,
+    suite: Annotated[
+        str | None, typer.Option(help="Evaluate every commit on this suite first; METRIC is one of its: bits_per_byte.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Move `best` to the commit that a metric says, and choose by it from now on, also while training goes on."""
+    """Move `best` to the commit that a metric says, and choose by it from now on, also while training goes on.
+
+    With --suite it stays at the commit that is the best by then, until somebody picks again.
+    """
     from polyana.registry import change
     from polyana.registry.find import find_repository
 
     repository = find_repository(home_directory() / "hub", run)
+    if suite is not None:
+        _pick_by_suite(repository, suite, by, lowest, as_json)
+        return
     best = change.pick(repository, by, lowest)
     ranking = repository.ranking()
     about = {"run": repository.run, "step": best.step, "commit": best.id, "by": by, "lowest": ranking.lowest,
@@ -191,6 +209,31 @@ def pick(
         return
     way = "lowest" if ranking.lowest else "highest"
     print_result(f"{repository.run}@best is step {best.step}: the {way} {by}, {_figure(best.metrics[by])}")
+
+
+def _pick_by_suite(repository: Repository, suite: str, by: str, lowest: bool | None, as_json: bool) -> None:
+    from polyana.revisions import find_revision
+    from polyana.scores import pick_by_suite
+    from polyana.tracking import Console
+
+    if hasattr(os, "nice"):
+        os.nice(19)  # a training on this machine goes before
+    console, home = Console(), home_directory()
+    saves = [find_revision(f"{repository.run}@{commit.id}", home).saved(console) for commit in repository.commits()]
+    if not saves:
+        raise UserError(f"{repository.run} has no commits to evaluate")
+    best, least = pick_by_suite(saves, suite, Path.cwd(), by, lowest, console)
+    metric, commit = best.metrics[by], best.saved.commit
+    if as_json:
+        print_json({"run": repository.run, "step": commit.step, "commit": commit.id, "suite": best.suite, "by": by,
+                    "lowest": least, "value": metric.value, "low": metric.low, "high": metric.high})  # fmt: skip
+        return
+    ends = "" if metric.low is None else f", 95 %: {_figure(metric.low)} to {_figure(metric.high)}"
+    way = "lowest" if least else "highest"
+    print_result(
+        f"{repository.run}@best is step {commit.step}: of {len(saves):,} commits the {way} {by} of {best.suite}, "
+        f"{_figure(metric.value)}{ends}"
+    )
 
 
 @models.command()

@@ -21,9 +21,18 @@ from urllib.parse import quote, unquote
 from polyana.errors import Damaged
 from polyana.storage import read_json, write_file, write_json
 
-__all__ = ["Evaluations"]
+__all__ = ["Evaluations", "evaluated_metrics"]
 
 _DIGEST = "items_sha256"
+
+
+def evaluated_metrics(results: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
+    """The values alone, as SUITE/METRIC; `results` by the suites' names."""
+    return {
+        f"{suite}/{name}": float(metric["value"])
+        for suite, result in results.items()
+        for name, metric in result.get("metrics", {}).items()
+    }
 
 
 class Evaluations:
