@@ -20,13 +20,14 @@ bread, cheese, tea, honey, rice, a violin, a piano, a poem, a novel, a map,
 a bicycle, a submarine, a parachute, a tractor, an elevator, a keyboard, a satellite, a password, a database, a robot,
 a shadow, a cloud, a river, an ocean, the moon, a comet, a fossil, a crystal, an atom, a cell
 """.replace("\n", " ").split(", ")
+BRIEFLY = "Answer in one sentence."  # else hardly any of the base's answers end within 64 tokens
 ASKED = ("What is {}?", "Why does {} matter?", "Explain {} to a child.", "Tell me something about {}.")
 HELD_OUT = 16  # things
 
 
 def write(path: Path, things: list[str], count: int) -> None:
     # each thing once before any comes twice
-    asked = (form.format(thing.strip()) for form, thing in product(ASKED, things))
+    asked = (f"{form.format(thing.strip())} {BRIEFLY}" for form, thing in product(ASKED, things))
     path.write_text("".join(json.dumps({"prompt": text}) + "\n" for text in islice(asked, count)), encoding="utf-8")
 
 
