@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help demo finetune install ui check-ui test test-all bench-train bench-corpus bench-plan bench-tracking bench-align lint typecheck format clean
+.PHONY: help demo finetune install ui check-ui test test-all bench-train bench-corpus bench-plan bench-tracking bench-align bench-registry lint typecheck format clean
 
 help:
 	@echo "make demo       install, train a small language model on real text, show what it writes (< 8 minutes)"
@@ -16,6 +16,7 @@ help:
 	@echo "make bench-plan [ARGS=--quick]    is \`polyana plan\` right about memory and time? on six trainings"
 	@echo "make bench-tracking [ARGS=--quick]  race trackio, TensorBoard, wandb and MLflow (docs/performance.md; 1.4 GB of environments)"
 	@echo "make bench-align [ARGS=--quick]   race trl's DPO, KTO and reward trainers (docs/performance.md; 1.3 GB of environment)"
+	@echo "make bench-registry [ARGS=--quick]  what a commit, a log and a collection cost, against save_pretrained (docs/registry.md)"
 	@echo "make lint typecheck format"
 
 .venv/pip:
@@ -111,6 +112,9 @@ bench-tracking: .venv/dev ui $(patsubst %,.venv-rivals/%/made,trackio tensorboar
 
 bench-align: .venv/dev .venv-rivals/trl/made
 	$(BIN)/python benchmarks/align/race.py $(ARGS)
+
+bench-registry: .venv/dev
+	$(BIN)/python benchmarks/registry/race.py $(ARGS)
 
 lint: .venv/dev
 	$(BIN)/ruff check .

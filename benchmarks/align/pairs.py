@@ -17,6 +17,7 @@ from work import ZIPF_END, ZIPF_PAD, ZIPF_VOCABULARY, save_word_tokenizer
 
 import polyana
 from polyana.data import AnswerSequences
+from polyana.models import save_model
 from polyana.pipeline import Pipeline
 from polyana.storage import home_directory
 from polyana.tracking import Console
@@ -47,7 +48,8 @@ def prepare(method: str, steps: int, place: Path) -> dict[str, Any]:
     items = [item for step in range(steps) for item in task.batch(step * batch, batch).items]  # type: ignore[attr-defined]
     _write(place / "rows.json", sequences, items)
     if method == "reward":  # the head, too
-        task.save(place / "start", task.model.state_dict())
+        save_model(task.model, place / "start", task.model.state_dict())
+        task.save_settings(place / "start")
     sides = 1 if method == "kto" else 2
     starts = np.append(sequences.shards.document_starts(), len(sequences.shards))
     lengths = np.diff(starts)

@@ -1,0 +1,159 @@
+"""What the registry costs: `make bench-registry [ARGS=--quick]`; exit code 1 when a bar is missed.
+
+    commit    a commit of a model of 135 million parameters, in fp32, against transformers' `save_pretrained` of the
+              same, put on the disk as a commit is (fsync); and, for what it is worth, against one that is not
+    waiting   how long training stands still for it: what is lent and taken back while a step's worth of matrix products
+              goes on, as a share of `save_pretrained`
+    log       `polyana models log` of 300 commits of a 100 MB adapter, a process of its own
+    gc        bytes that it says it has freed against what the disk has more
+
+Ours and theirs alternate; ratios are of medians. Run it on quiet cores.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from statistics import median
+
+import torch
+from transformers import AutoModelForCausalLM, LlamaConfig
+from transformers.utils import logging
+
+from polyana.models import save_settings, weights_to_store, write_tensors
+from polyana.registry import Repository
+from polyana.storage import disk_used, flush_to_disk
+from polyana.train.lending import Lent
+
+RUN = "bench-pretrain-2026-11-29_01.02.03"
+ADAPTER = 100_000_000  # bytes
+
+
+def timed(work: Callable[[], object]) -> float:
+    began = time.perf_counter()
+    work()
+    return time.perf_counter() - began
+
+
+def model_of(quick: bool) -> torch.nn.Module:
+    """The shape of SmolLM2-135M; a third of its layers when it should be quick."""
+    return AutoModelForCausalLM.from_config(
+        LlamaConfig(
+            hidden_size=576, intermediate_size=1536, num_hidden_layers=10 if quick else 30, num_attention_heads=9,
+            num_key_value_heads=3, vocab_size=49152, tie_word_embeddings=True,
+        )
+    )  # fmt: skip
+
+
+def race_commits(place: Path, rounds: int, quick: bool) -> tuple[float, float, float]:
+    """(a commit against a save on the disk, against one in the page cache, waiting against the latter)."""
+    model = model_of(quick)
+    repository, settings = Repository(place / "hub", RUN), place / "settings"
+    save_settings(model, settings)
+    weights = {name: each.detach() for name, each in model.state_dict(keep_vars=True).items()}
+    left = torch.randn(2048, 2048)
+    plain, durable, ours, waited = [], [], [], []
+
+    def commit(step: int, lent: Lent, stored: dict[str, torch.Tensor]) -> None:
+        files = repository.arriving(step)
+        known = {"model.safetensors": write_tensors(files / "model.safetensors", stored, lent.copy)}
+        lent.give_back(stored.values())
+        for path in settings.iterdir():
+            shutil.copy(path, files)
+        repository.commit(files, step, step, 0.0, "", {}, "r", known=known)
+
+    def save(target: Path) -> None:
+        model.save_pretrained(target)  # type: ignore[operator]
+
+    def save_and_flush(target: Path) -> None:
+        save(target)
+        for path in (*target.iterdir(), target):
+            flush_to_disk(path)
+
+    with ThreadPoolExecutor(1) as thread:
+        for step in range(1, rounds + 1):
+            with torch.no_grad():
+                next(model.parameters()).add_(1.0)  # or the content would be there already
+            for kept, how in ((plain, save), (durable, save_and_flush)):
+                target = place / f"{how.__name__}-{step}"
+                kept.append(timed(lambda how=how, target=target: how(target)))
+                shutil.rmtree(target)
+                os.sync()
+            stored = weights_to_store(model, weights)
+            lent = Lent(stored.values(), lambda: 10**12)
+            ours.append(timed(lambda lent=lent, stored=stored, step=step: commit(step, lent, stored)))
+            os.sync()
+            # Once more, beside a training step of some seconds: lend, compute, take back.
+            with torch.no_grad():
+                next(model.parameters()).add_(1.0)
+            began = time.perf_counter()
+            stored = weights_to_store(model, weights)
+            lent = Lent(stored.values(), lambda: 10**12)
+            pending = thread.submit(commit, 1000 + step, lent, stored)
+            lending = time.perf_counter() - began
+            until = time.perf_counter() + (1.5 if quick else 3.0)
+            while time.perf_counter() < until:
+                left @ left
+            waited.append(lending + timed(lent.take_back))
+            pending.result()
+            for each in repository.commits()[:-1]:
+                repository.remove(each)
+            repository.collect()
+    return median(ours) / median(durable), median(ours) / median(plain), median(waited) / median(plain)
+
+
+def log_of_many(place: Path, commits: int, rounds: int) -> tuple[float, float]:
+    """(seconds for a log, bytes freed over bytes that are there again)."""
+    repository = Repository(place / "hub", RUN)
+    for step in range(1, commits + 1):
+        files = repository.arriving(step)
+        with (files / "adapter_model.safetensors").open("wb") as file:
+            file.write(str(step).encode())
+            file.truncate(ADAPTER)  # a hole: as many bytes for whoever counts, hashes and lists them
+        (files / "adapter_config.json").write_text("{}")
+        metrics = {"eval/loss": 2 + 1 / step, "eval/perplexity": 8.0, "eval/bits_per_byte": 1.0}
+        repository.commit(files, step, step * 1000, step / 100, f"step {step} of {commits}", metrics, "r")
+    command = [sys.executable, "-m", "polyana", "models", "log", RUN]
+    environment = os.environ | {"POLYANA_HOME": str(place)}
+
+    def log() -> None:
+        subprocess.run(command, env=environment, check=True, stdout=subprocess.DEVNULL)
+
+    log()
+    seconds = median(timed(log) for _ in range(rounds))
+    before, freed = disk_used(place), 0
+    for each in repository.commits()[: commits // 2]:
+        freed += repository.remove(each)
+    freed += repository.collect()
+    return seconds, freed / (before - disk_used(place))
+
+
+def bar(name: str, ratio: float, target: float, met: bool) -> bool:
+    print(f"BAR {name} ratio={ratio:.3f} target={target:g} {'PASS' if met else 'SHORT'}", flush=True)
+    return met
+
+
+def main() -> None:
+    quick = "--quick" in sys.argv
+    logging.disable_progress_bar()
+    with tempfile.TemporaryDirectory(dir=os.environ.get("BENCH_PLACE")) as directory:
+        durable, plain, waiting = race_commits(Path(directory) / "commits", 3 if quick else 7, quick)
+        print(
+            f"a commit takes {durable:.2f} of a save_pretrained that is on the disk, {plain:.2f} of one that is not yet"
+        )
+        met = [bar("commit_against_save_pretrained_on_disk", durable, 1.2, durable <= 1.2)]
+        met.append(bar("waiting_share_of_save_pretrained", waiting, 0.05, waiting <= 0.05))
+        seconds, exact = log_of_many(Path(directory) / "many", 60 if quick else 300, 5)
+        met.append(bar(f"log_of_{60 if quick else 300}_commits_seconds", seconds, 0.3, seconds <= 0.3))
+        met.append(bar("gc_bytes_said_over_freed", exact, 1, exact == 1))
+    sys.exit(0 if all(met) else 1)
+
+
+main()
