@@ -60,10 +60,10 @@ class Pusher:
         """
         commits = sorted(commits, key=lambda commit: (commit.step, commit.time))
         everything = {commit.id: commit.step for commit in self.repository.commits()}
-        target = self.target
+        target, self._before = self.target, self.repository.refs()
         if self._branch is not None:
             new = self._branch.send(commits, self._patience, done)
-            moved = self._branch.tag(self.repository.refs(), self._patience, self._say)
+            moved = self._branch.tag(self._all_refs(), self._patience, self._say)
         elif isinstance(target, StoreTarget):
             stored = StoredRepository(target, self.repository.run, self._patience)
             new = stored.send(self.repository, commits, done)
@@ -74,9 +74,13 @@ class Pusher:
         self._patience.progress()
         return Pushed(self.repository.run, target, commits, new, moved)
 
+    def _all_refs(self) -> dict[str, str]:
+        """Those that retention took with a commit while it was sent, too."""
+        return self._before | self.repository.refs()
+
     def _refs(self, commits: Sequence[Commit], there: set[str]) -> dict[str, str]:
         """What the refs there should name, of what is there."""
-        refs = {name: identifier for name, identifier in self.repository.refs().items() if identifier in there}
+        refs = {name: identifier for name, identifier in self._all_refs().items() if identifier in there}
         return ({"main": commits[-1].id} if commits else {}) | refs  # of `push RUN@REV`: what was pushed last
 
     def _push_to_directory(
