@@ -26,6 +26,7 @@ from polyana.models import (
     convert_base,
     copy_model,
     count_parameters,
+    licence_of_directory,
     merge_adapter,
     parse_base,
 )
@@ -279,6 +280,9 @@ class Pipeline:
             found = with_stages(config, self._directories(made))
             with _blaming(self.recipe.where(name)):
                 told = build_start(config, below, partial(self._texts, found, text), self.recipe.seed, directory)
+            if below is not None:
+                known = read_json(below / "base.json") if (below / "base.json").exists() else {}
+                write_json(directory / "base.json", {"licence": known.get("licence")})
             self._tell(told)
 
         return self._step("start", Making("start", START_VERSION, settings, inputs), fill)
@@ -307,9 +311,10 @@ class Pipeline:
                     assert isinstance(below, FineTuneConfig)
                     beneath = self.store.get(self.start(reference.name, below)).directory
                     merge_adapter(beneath, repository.snapshot(commit), directory)
-                    return
-                for file in commit.files:
-                    repository.link(commit, file, directory / file)
+                else:
+                    for file in commit.files:
+                        repository.link(commit, file, directory / file)
+                write_json(directory / "base.json", {"licence": licence_of_directory(repository.snapshot(commit))})
 
             inputs: dict[str, Any] = {"stage": trained.making.fingerprint, "revision": revision}
             return self._step("base", Making("base", BASE_VERSION, {}, inputs), fill_from_stage)
@@ -319,9 +324,9 @@ class Pipeline:
 
         def fill(directory: Path) -> None:
             with _blaming(where):
-                convert_base(reference, inputs, self.recipe.base, directory, self.console)
-            if reference.kind == "hub":
-                write_json(directory / "base.json", {"name": reference.name, "revision": inputs["commit"]})
+                licence = convert_base(reference, inputs, self.recipe.base, directory, self.console)
+            place = {"name": reference.name, "revision": inputs["commit"]} if reference.kind == "hub" else {}
+            write_json(directory / "base.json", place | {"licence": licence})
 
         return self._step("base", Making("base", BASE_VERSION, {}, inputs), fill)
 
@@ -550,7 +555,8 @@ class Pipeline:
         """What a training stage trains on, made now if it is not there yet."""
         before = self.before(name, config)
         found = {what: self.store.get(before[what]).directory for what in ("data", "start", "gold") if what in before}
-        return Ingredients(name, **found)
+        text = self.store.find(self.step(config.corpus).making) if isinstance(config, PretrainConfig) else None
+        return Ingredients(name, **found, text=text.directory if text is not None else None)
 
     def task(self, name: str) -> LanguageModelTask:
         """The task of the training stage `name`."""

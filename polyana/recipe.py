@@ -76,6 +76,11 @@ class Recipe:
     def as_yaml(self) -> str:
         return dump_yaml(self.resolved())
 
+    def told(self, stage: str) -> str:
+        """A stage and what it needs as YAML for people, without defaults and without where files lie."""
+        stages = {name: self.stages[name].told() for name in self.needed_for(stage)}
+        return dump_yaml({"name": self.name, "stages": stages})
+
     @property
     def hash(self) -> str:
         """Of all that decides what comes out; where files lie and how a run is watched do not."""

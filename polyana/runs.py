@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from polyana.card import ModelCard, facts_of
 from polyana.distributed import World, choose_strategy
 from polyana.errors import Interrupted, PolyanaError
 from polyana.recipe import Recipe
@@ -77,12 +78,13 @@ class Runs:
 @dataclass(frozen=True)
 class Ingredients:
     """What a stage trains on: `data`, its shards, and `start`, a tokenizer or a model to begin with; `gold`: what it is
-    held to; as directories."""
+    held to; `text`: the corpus that the shards were made of, if it is still there; as directories."""
 
     stage: str
     data: Path
     start: Path
     gold: Path | None = None
+    text: Path | None = None
 
     def task(self, recipe: Recipe) -> LanguageModelTask:
         """A model at its start, its data and its loss."""
@@ -102,6 +104,7 @@ def train_along(recipe: Recipe, order: tuple[Ingredients, Path], world: World) -
 def _trainer(
     run: RunDirectory, recipe: Recipe, stage: str, task: LanguageModelTask, world: World, console: Console,
     queue: PushQueue | None = None,
+    card: ModelCard | None = None,
 ) -> Trainer:  # fmt: skip
     config = recipe.stages[stage]
     assert isinstance(config, TrainingStageConfig)
@@ -113,7 +116,7 @@ def _trainer(
         Repository(run.path.parent.parent / "hub", run.name), console, seed=recipe.seed,
         evaluate_every=config.eval.every, sample_every=config.sample.every if config.sample else None,
         histograms_every=config.track.histograms,
-        recipe_hash=recipe.hash, pushing=queue,
+        recipe_hash=recipe.hash, pushing=queue, describe=card.write if card is not None else None,
     )  # fmt: skip
 
 
@@ -151,6 +154,8 @@ def train(
 
     Raises Interrupted after a stop signal and other PolyanaErrors when training fails; run.json tells which.
     """
+    config = recipe.stages[ingredients.stage]
+    assert isinstance(config, TrainingStageConfig)
     sinks = Sinks(run, _sinks(recipe, ingredients.stage), console.say)
     repository = Repository(run.path.parent.parent / "hub", run.name)
     sending = pushing(repository, push_setting(recipe, ingredients.stage), run.path / "push.log", console.say)
@@ -158,10 +163,15 @@ def train(
         run.describe(recipe.as_yaml())
         run.note(outcome="interrupted")  # until it is known better
         world.send((ingredients, run.path))
-        trainer = _trainer(run, recipe, ingredients.stage, task, world, console, queue)
-        if (known := ingredients.start / "base.json").exists():
-            base = read_json(known)
-            offer_base(repository.path.parent, base["name"], base["revision"], ingredients.start)
+        facts = facts_of(
+            recipe.name, ingredients.stage, config, task.model, recipe.told(ingredients.stage), recipe.seed,
+            data=ingredients.data, start=ingredients.start, text=ingredients.text,
+        )  # fmt: skip
+        card = ModelCard(facts, run.metrics)
+        trainer = _trainer(run, recipe, ingredients.stage, task, world, console, queue, card)
+        known = read_json(ingredients.start / "base.json") if (ingredients.start / "base.json").exists() else {}
+        if "name" in known:
+            offer_base(repository.path.parent, known["name"], known["revision"], ingredients.start)
         about = {"strategy": str(trainer.strategy), "recomputed_layers": trainer.checkpointing.recomputed}
         run.note(**about, start=ingredients.start.name, data=ingredients.data.name, planned_steps=trainer.plan.steps)
         write_json(run.path / "schedule.json", sampled_schedule(trainer.config, trainer.plan))

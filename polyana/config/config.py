@@ -42,6 +42,21 @@ class Config(BaseModel):
             if not _marks(field) & {"watching", "path"}
         }
 
+    def told(self) -> dict[str, Any]:
+        """The settings that decide what this config makes and are not their defaults, for people; of paths the last
+        part."""
+        result = {}
+        for name, field in type(self).model_fields.items():
+            value = getattr(self, name)
+            if name != "kind" and (
+                "watching" in _marks(field) or value == field.get_default(call_default_factory=True, validated_data={})
+            ):
+                continue
+            if value is not None and "path" in _marks(field):
+                value = Path(value).name
+            result[name] = _plain(value, lambda config: config.told())
+        return result
+
     def resolved(self, base: Path) -> dict[str, Any]:
         """All settings as plain data, paths made absolute from `base`."""
         result = {}

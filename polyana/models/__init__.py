@@ -46,6 +46,7 @@ from polyana.models.compiled import CompilerMissing, compile_blocks, try_compile
 from polyana.models.config import ModelConfig
 from polyana.models.flops import training_flops
 from polyana.models.hub import fetch_model, model_commit
+from polyana.models.licence import licence_of_directory, licence_of_package
 from polyana.models.load import load_base
 from polyana.models.packed_attention import attention_on, packed_causal_attention
 from polyana.models.reward import load_reward_model, outline_reward_model, padding_token
@@ -85,6 +86,8 @@ __all__ = [
     "hidden_states",
     "import_peft",
     "is_reward_model",
+    "licence_of_directory",
+    "licence_of_package",
     "load_adapted",
     "load_base",
     "load_reward_model",

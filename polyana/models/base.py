@@ -21,6 +21,7 @@ from polyana.errors import Problem, UserError
 from polyana.models.build import count_parameters, save_model
 from polyana.models.gguf import read_gguf
 from polyana.models.hub import fetch_model, model_commit
+from polyana.models.licence import licence_of_directory, licence_of_package
 from polyana.storage import ContentDigests, show_bytes
 from polyana.tracking import Console
 
@@ -123,13 +124,13 @@ def base_inputs(
 def convert_base(
     reference: BaseReference, inputs: Mapping[str, str], base: Path, directory: Path, console: Console,
     setting: Setting = "base",
-) -> None:  # fmt: skip
+) -> str | None:  # fmt: skip
     """Write the base that `base_inputs` described by `inputs` into `directory`; a stage's saves need none of this.
 
     Weights keep the precision of their file. Those of a quantised GGUF file become fp32, which alone holds exactly what
     they stand for (a Q4_1 weight is the sum of a 15-bit product and an fp16 number); bf16 would take half the disk and
     add an error of its own. Raises UserError for a model that cannot be trained here, or, as a `model` that only reads,
-    cannot be loaded: that may be an encoder.
+    cannot be loaded: that may be an encoder. Gives its licence by the Hub's name, None where nothing says.
     """
     try:
         if reference.kind == "hub":
@@ -137,8 +138,9 @@ def convert_base(
         else:
             place = _place(reference, base)
         if place.is_file():
-            model, tokenizer = read_gguf(place)
+            model, tokenizer, licence = read_gguf(place)
         else:
+            licence = licence_of_directory(place)
             model, tokenizer = _read_directory(place, setting == "base")
         _check(model, tokenizer, setting == "base")
         save_model(model, directory, model.state_dict())
@@ -154,6 +156,7 @@ def convert_base(
         f"{show_bytes(size)} in {str(model.dtype).removeprefix('torch.')}, vocabulary {len(tokenizer):,}, "
         + ("with a chat template" if tokenizer.chat_template else "without a chat template")
     )
+    return licence or (licence_of_package(reference.name) if reference.kind == "package" else None)
 
 
 def copy_model(reference: BaseReference, inputs: Mapping[str, str], base: Path, directory: Path) -> None:

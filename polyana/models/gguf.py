@@ -36,8 +36,8 @@ _USER_DEFINED = 4  # llama.cpp, llama.h: enum llama_token_type
 _HALF = {"BF16": torch.bfloat16, "F16": torch.float16}
 
 
-def read_gguf(file: Path) -> tuple[Any, Any]:
-    """(model to be saved, tokenizer). Raises UserError for a file that would not arrive whole."""
+def read_gguf(file: Path) -> tuple[Any, Any, str | None]:
+    """(model to be saved, tokenizer, licence if known). Raises UserError for a file that would not arrive whole."""
     from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
     from transformers.utils import logging
 
@@ -66,7 +66,7 @@ def read_gguf(file: Path) -> tuple[Any, Any]:
     _set_splitting(tokenizer, str(settings.get("tokenizer.ggml.pre", "default")), settings)
     _set_added_tokens(tokenizer, header)
     tokenizer.model_max_length = loaded.config.max_position_embeddings
-    return _plain(loaded, settings), tokenizer
+    return _plain(loaded, settings), tokenizer, settings.get("general.license")
 
 
 def _precision(header: Any) -> torch.dtype:

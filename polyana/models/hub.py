@@ -9,7 +9,7 @@ from polyana.errors import UserError
 
 __all__ = ["fetch_model", "model_commit"]
 
-_FILES = ["*.json", "*.jinja", "*.model", "*.txt"]
+_FILES = ["*.json", "*.jinja", "*.model", "*.txt", "README.md"]
 
 
 def model_commit(name: str, revision: str) -> str:

@@ -127,6 +127,10 @@ class FineTuneConfig(TrainingStageConfig):
     def identity(self) -> dict[str, Any]:
         return {name: value for name, value in super().identity().items() if name != "base"}  # its content counts
 
+    def told(self) -> dict[str, Any]:
+        path = self.base is not None and parse_base(self.base).kind == "path"
+        return super().told() | ({"base": f"./{Path(str(self.base)).name}"} if path else {})
+
     def resolved(self, base: Path) -> dict[str, Any]:
         if self.base is None:
             return super().resolved(base)

@@ -70,8 +70,11 @@ class Saving:
         recipe_hash: str,
         saved: Callable[[int], object],
         say: Callable[[str], None],
+        describe: Callable[[Path, int, int, float, Mapping[str, float]], None] | None = None,
     ) -> None:
-        """`saved` is told the newest step of which there is a whole save."""
+        """`saved` is told the newest step of which there is a whole save. `describe` adds to a save's directory what is
+        told of it: (directory, step, tokens, epoch, metrics)."""
+        self._describe = describe
         self._task, self._run, self._repository, self._states = task, run, repository, states
         self._keep, self._recipe_hash, self._saved, self._say = keep, recipe_hash, saved, say
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="save")
@@ -207,6 +210,8 @@ class Saving:
                 (arriving / name).write_bytes(content)
                 flush_to_disk(arriving / name)
             known[name] = digest
+        if self._describe is not None:
+            self._describe(arriving, position.step, position.tokens, save.epoch, save.metrics)
         return self._repository.commit(
             arriving, position.step, position.tokens, save.epoch, save.message, save.metrics, self._recipe_hash,
             self._run.environment_hash(), known,

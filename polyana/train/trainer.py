@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import functools
 import time
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
+from pathlib import Path
 
 import torch
 
@@ -61,8 +63,10 @@ class Trainer:
         histograms_every: Quantity | None = None,
         recipe_hash: str = "",
         pushing: PushQueue | None = None,
+        describe: Callable[[Path, int, int, float, Mapping[str, float]], None] | None = None,
     ) -> None:
-        """`seed`: of dropout. `evaluate_every`: besides what every save evaluates. `pushing`: what is told of saves."""
+        """`seed`: of dropout. `evaluate_every`: besides what every save evaluates. `pushing`: what is told of saves.
+        `describe` adds to a save's directory what is told of it: (directory, step, tokens, epoch, metrics)."""
         self.task, self.config, self.keep = task, config, save.keep
         self.run, self.repository, self.console = run, repository, console
         self.precision, self.seed, self.recipe_hash = precision, seed, recipe_hash
@@ -77,7 +81,7 @@ class Trainer:
         self.optimizer = build_optimizer(self.model, config)
         self.states = StateStore(run.state, strategy)
         saved = functools.partial(pushing.saved, every=save.push.every) if save.push and pushing else lambda _: None
-        self.saving = Saving(task, run, repository, self.states, self.keep, recipe_hash, saved, console.say)
+        self.saving = Saving(task, run, repository, self.states, self.keep, recipe_hash, saved, console.say, describe)
         self.step = TrainingStep(task, plan, config, precision, strategy, self.optimizer, self.saving.take_back)
         self.position = Position()
         self._saves = self.plan.cadence(save.every)

@@ -69,7 +69,8 @@ def result(home: Path) -> dict:
     lowest = min(saved, key=lambda commit: commit["metrics"]["eval/loss"])
     assert (hub / "refs" / "best").read_text() == lowest["id"], "best is not the best"
     steps = sorted(commit["step"] for commit in saved)
-    return {"curve": json.loads(curve), "weights": commit["files"]["model.safetensors"], "steps": steps}
+    return {"curve": json.loads(curve), "weights": commit["files"]["model.safetensors"], "steps": steps,
+            "commit": commit["id"]}  # fmt: skip
 
 
 def main() -> None:

@@ -32,6 +32,7 @@ def check(rows: list[dict], killed: int) -> None:
     for row in others:
         assert row["curve"] == whole["curve"], f"another curve after a kill at {row['point']}"
         assert row["weights"] == whole["weights"], f"other weights after a kill at {row['point']}"
+        assert row["commit"] == whole["commit"], f"another model card after a kill at {row['point']}"
         assert row["steps"] == whole["steps"], f"other commits are kept after a kill at {row['point']}"
     assert sum(row["killed"] for row in others) >= killed
 
