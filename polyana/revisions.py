@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +17,9 @@ from polyana.storage import read_json
 from polyana.tasks import FineTuneConfig
 from polyana.tracking import Console, RunDirectory
 
-__all__ = ["Revision", "find_revision"]
+__all__ = ["Revision", "find_revision", "held_revision"]
+
+_TRIES = 10  # a save lives longer than it takes to hold it; guess
 
 
 @dataclass(frozen=True)
@@ -77,3 +81,23 @@ def find_revision(text: str, home: Path) -> Revision:
     repository = find_repository(home / "hub", name)
     commit = repository.resolve(revision or "main")
     return Revision(home, RunDirectory(home / "runs" / repository.run), commit, repository.snapshot(commit))
+
+
+@contextmanager
+def held_revision(text: str, home: Path) -> Iterator[Revision]:
+    """As `find_revision`; the save stays until the block ends, whatever a training that goes on wants to keep.
+
+    A name that moves on, as @main, is looked up again where its save was deleted before it could be held.
+    """
+    name, _, revision = text.partition("@")
+    repository = find_repository(home / "hub", name)
+    with ExitStack() as held:
+        for left in reversed(range(_TRIES)):
+            commit = repository.resolve(revision or "main")
+            try:
+                held.enter_context(repository.holding(commit))
+                break
+            except UserError:
+                if not left:
+                    raise
+        yield Revision(home, RunDirectory(home / "runs" / repository.run), commit, repository.snapshot(commit))

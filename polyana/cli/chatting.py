@@ -35,6 +35,7 @@ A line that ends with \\ goes on in the next one; Ctrl-C stops an answer.
 
 @app.command()
 def chat(
+    context: typer.Context,
     model: RevisionName,
     system: Annotated[str | None, typer.Option(help="What the model is told before all else.")] = None,
     max_tokens: Annotated[int, typer.Option(min=1, help="Tokens of an answer at most.")] = 512,
@@ -52,10 +53,10 @@ def chat(
     Any revision works while its training goes on. Through pipes each line is a question and gets its answer; with
     --json an answer is one line, {"role": "assistant", "content": ...}.
     """
-    from polyana.revisions import find_revision
+    from polyana.revisions import held_revision
     from polyana.tracking import Console
 
-    revision = find_revision(model, home_directory())
+    revision = context.with_resource(held_revision(model, home_directory()))
     from polyana.evaluate import Dialog, GenerationConfig, load_for_generation
 
     settings = GenerationConfig(

@@ -16,6 +16,7 @@ __all__ = ["export"]
 
 @models.command()
 def export(
+    context: typer.Context,
     model: RevisionName,
     to: Annotated[
         Literal["gguf", "merged"],
@@ -35,12 +36,12 @@ def export(
 
     An ordinary directory that any Hugging Face tool loads, or a GGUF file.
     """
-    from polyana.revisions import find_revision
+    from polyana.revisions import held_revision
     from polyana.tracking import Console
 
     if to == "merged" and dtype == "q8_0":
         raise UserError("--dtype q8_0 is for --to gguf; write f32, f16 or bf16")
-    revision = find_revision(model, home_directory())
+    revision = context.with_resource(held_revision(model, home_directory()))
     base, name = revision.base(Console()), str(revision).replace("@", "-")
     if to == "merged" and base is None and dtype is None:
         raise UserError(f"{revision} is a whole model, not an adapter; it lies in {relative(revision.directory)}")

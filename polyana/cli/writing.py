@@ -19,6 +19,7 @@ __all__ = ["generate", "translate"]
 
 @app.command()
 def generate(
+    context: typer.Context,
     model: RevisionName,
     prompt: Annotated[str, typer.Argument(help="What the text begins with, or what a model with a template is asked.")],
     max_tokens: Annotated[int, typer.Option(min=1, help="Tokens to write at most.")] = 100,
@@ -39,10 +40,11 @@ def generate(
 
     A model with a chat template is asked, and its answer printed; any other goes on with the text.
     """
-    from polyana.revisions import find_revision
+    from polyana.revisions import held_revision
     from polyana.tracking import Console
 
-    revisions = [find_revision(each, home_directory()) for each in (model, *(beside or []))]
+    home, wanted = home_directory(), (model, *(beside or []))
+    revisions = [context.with_resource(held_revision(each, home)) for each in wanted]
     from polyana.evaluate import GenerationConfig, as_question, load_in_turn
     from polyana.evaluate import generate as write_text
 
@@ -71,6 +73,7 @@ def generate(
 
 @app.command()
 def translate(
+    context: typer.Context,
     model: RevisionName,
     file: Annotated[Path, typer.Argument(help="A text; each line is translated at once, blank lines part documents.")],
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Where to write; default: stdout.")] = None,
@@ -84,11 +87,11 @@ def translate(
     Each line is seen beside the lines before it in its document, as many as the model was trained with.
     """
     from polyana.corpus import decode
-    from polyana.revisions import find_revision
+    from polyana.revisions import held_revision
     from polyana.tracking import Console
 
     text = decode(file.read_bytes())
-    revision = find_revision(model, home_directory())
+    revision = context.with_resource(held_revision(model, home_directory()))
     from polyana.evaluate import BeamConfig, GreedyConfig, MbrConfig, load_for_generation
     from polyana.tasks import TranslationSettings, translate_lines
 
