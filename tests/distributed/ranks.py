@@ -27,7 +27,7 @@ from polyana.train import Trainer
 
 LAST = int(os.environ["RANK"]) == int(os.environ["WORLD_SIZE"]) - 1
 between_steps, loss = Trainer._between_steps, LanguageModelTask.loss
-begin, save = LanguageModelTask.__init__, LanguageModelTask.save
+begin, save = LanguageModelTask.__init__, LanguageModelTask.save_settings
 
 
 def run(case: dict) -> None:
@@ -45,7 +45,7 @@ def run(case: dict) -> None:
         return output
 
     Trainer._between_steps, LanguageModelTask.loss = stopping, troubled
-    LanguageModelTask.__init__, LanguageModelTask.save = begin, save
+    LanguageModelTask.__init__, LanguageModelTask.save_settings = begin, save
     if case["adapter"]:
         train_an_adapter(setattr, case["adapter"])
     os.environ["POLYANA_HOME"] = case["home"]
