@@ -414,6 +414,8 @@ class Repository:
             commits = self.commits()
             used = {digest for commit in commits for digest in commit.files.values()}
             there = {commit.id for commit in commits}
+            if commits and "main" not in self.refs():  # the very first commit was cut off before it was named
+                self.set_ref("main", commits[-1].id)
             for directory in (self._refs, self._snapshots):
                 if directory.is_dir():
                     flush_to_disk(directory)  # that they went, before what they name goes
