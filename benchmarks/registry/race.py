@@ -81,7 +81,8 @@ def race_commits(place: Path, rounds: int, quick: bool) -> tuple[float, float, f
         for step in range(1, rounds + 1):
             with torch.no_grad():
                 next(model.parameters()).add_(1.0)  # or the content would be there already
-            for kept, how in ((plain, save), (durable, save_and_flush)):
+            pair = ((plain, save), (durable, save_and_flush))
+            for kept, how in pair if step % 2 else pair[::-1]:
                 target = place / f"{how.__name__}-{step}"
                 kept.append(timed(lambda how=how, target=target: how(target)))
                 shutil.rmtree(target)
@@ -106,6 +107,9 @@ def race_commits(place: Path, rounds: int, quick: bool) -> tuple[float, float, f
             for each in repository.commits()[:-1]:
                 repository.remove(each)
             repository.collect()
+    named = {"save_pretrained": plain, "with fsync": durable, "commit": ours, "waiting": waited}
+    shown = "; ".join(f"{name} {median(all_of):.3f} s" for name, all_of in named.items())
+    print(f"medians: {shown}", flush=True)
     return median(ours) / median(durable), median(ours) / median(plain), median(waited) / median(plain)
 
 

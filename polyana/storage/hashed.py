@@ -13,6 +13,7 @@ __all__ = ["HashedFile"]
 BUFFER = 4 << 20
 """Bytes handed over at a time: far more than handing over costs, and what four of take is no memory; guess."""
 _BUFFERS = 4
+_FLUSHED = 64 << 20  # bytes after which the disk is asked to take them, while more are hashed; guess
 
 
 class HashedFile:
@@ -31,6 +32,9 @@ class HashedFile:
         self._hashed: list[Future[None] | None] = [None] * _BUFFERS
         self._buffers = [memoryview(bytearray(BUFFER)) for _ in range(_BUFFERS)]
         self._turn = 0
+        self._flusher = ThreadPoolExecutor(1, thread_name_prefix="flush")
+        self._flushed: Future[None] | None = None
+        self._waiting = 0  # bytes written since it was asked
 
     def buffer(self) -> memoryview:
         """`BUFFER` bytes to fill for the next `write`."""
@@ -45,13 +49,21 @@ class HashedFile:
         self._turn = (self._turn + 1) % _BUFFERS
         while content:
             content = content[os.write(self._descriptor, content) :]
+        self._waiting += count
+        if self._waiting >= _FLUSHED and (self._flushed is None or self._flushed.done()):
+            if self._flushed is not None:
+                self._flushed.result()
+            self._flushed, self._waiting = self._flusher.submit(os.fsync, self._descriptor), 0
 
     def __enter__(self) -> HashedFile:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, _error: object, _trace: TracebackType | None) -> None:
         try:
+            self._flusher.shutdown()
             if kind is None:
+                if self._flushed is not None:
+                    self._flushed.result()
                 os.fsync(self._descriptor)  # the last of it is hashed meanwhile
         finally:
             os.close(self._descriptor)
