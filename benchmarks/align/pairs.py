@@ -48,8 +48,8 @@ def prepare(method: str, steps: int, place: Path) -> dict[str, Any]:
     items = [item for step in range(steps) for item in task.batch(step * batch, batch).items]  # type: ignore[attr-defined]
     _write(place / "rows.json", sequences, items)
     if method == "reward":  # the head, too
-        save_model(task.model, place / "start", task.model.state_dict())
         task.save_settings(place / "start")
+        save_model(task.model, place / "start", task.model.state_dict())
     sides = 1 if method == "kto" else 2
     starts = np.append(sequences.shards.document_starts(), len(sequences.shards))
     lengths = np.diff(starts)

@@ -77,8 +77,8 @@ def prepare(course: Course, steps: int, home: Path, place: Path) -> dict[str, An
     assert isinstance(config, PretrainConfig)
     pipeline.store.get(pipeline.baseline(config))
     task = pipeline.task("pretrain")
-    save_model(task.model, place / "model", task.model.state_dict())
     task.save_settings(place / "model")
+    save_model(task.model, place / "model", task.model.state_dict())
     batches = [task.batch(step * course.batch, course.batch) for step in range(steps)]
     rows = [part for batch in batches for part in batch.micro_batches(1)]
     _write(place / "train_and_next.npz", [[*row.tokens_N.tolist(), int(row.targets_N[-1])] for row in rows])

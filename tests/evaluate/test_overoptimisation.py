@@ -85,7 +85,7 @@ def test_the_alarm_rings_when_proxy_rises_and_gold_falls_and_says_since_when():
     assert (alarm.since, alarm.steps) == (30, (40, 50, 60))
     assert alarm.proxy > 0.5
     assert alarm.gold < -0.5
-    assert "Use the save of step 30" in str(alarm)
+    assert "Gold was best at step 30" in str(alarm)
     assert first_alarm(looks, patience=1) == 5
 
 

@@ -142,7 +142,7 @@ def test_inputs_follow_the_content_of_data_and_template(tmp_path):
 @pytest.mark.parametrize(
     ("settings", "letter"),
     [
-        ({"data": [{}]}, "needs one of `path: ...`, `hub: org/name` or `package: ...`"),
+        ({"data": [{}]}, "needs one of `path: ...`, `hub: org/name`, `package: ...` or `stage: ...`"),
         ({"data": [{"path": "a", "hub": "a/b"}]}, "needs one of"),
         ({"data": [{"path": "a", "files": "b"}]}, "`files` chooses among a `hub` data set's files"),
         ({"data": [{"hub": "name"}]}, "should be `org/name`"),

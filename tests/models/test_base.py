@@ -144,6 +144,8 @@ def test_a_package_is_searched_and_never_imported(tmp_path, monkeypatch):
     ours = convert("package:carrier", tmp_path, tmp_path / "ours")
     torch.testing.assert_close(logits(load_base_plainly(ours), TOKENS), logits(small_model(), TOKENS))
     assert "carrier" not in sys.modules
+    (site / "two").mkdir()
+    (site / "two" / "a.gguf").touch()  # the backport importlib_metadata, once imported, passes over what is not there
     install(site, monkeypatch, "two", [*files, "two/a.gguf"])
     with pytest.raises(UserError, match=r"several models; write the path of one.*carrier/weights.*two/a\.gguf"):
         inputs_of(parse_base("package:two"), tmp_path)

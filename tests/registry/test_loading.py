@@ -13,6 +13,7 @@ import pytest
 from conftest import newest_run
 
 from polyana.registry import Repository
+from polyana.storage import sha256_of
 
 LOADING = """
 import json, sys
@@ -104,7 +105,10 @@ def test_an_adapter_is_loaded_with_its_base_by_name(hub, shared_data, home, tmp_
     polyana("run", recipe)
     if hub:  # as if it had been fetched
         (start,) = (home / "stages").glob("base-*")
+        about = json.loads((start / "artifact.json").read_text())
         (start / "base.json").write_text(json.dumps({"name": "org/tales", "revision": "ab" * 20}))
+        about["files"]["base.json"] = [(start / "base.json").stat().st_size, sha256_of(start / "base.json")]
+        (start / "artifact.json").write_text(json.dumps(about))
         polyana("run", recipe, "--fresh")
     run = newest_run(home)
     repository = Repository(home / "hub", run.name)
