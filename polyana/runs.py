@@ -138,7 +138,7 @@ def _let_go(repository: Repository, recipe: Recipe, stage: str) -> None:
     """Of what was kept because it waited to be sent, delete what `keep` does not want."""
     config = recipe.stages[stage]
     assert isinstance(config, TrainingStageConfig)
-    apply_retention(repository, config.save.keep, "eval/loss")
+    apply_retention(repository, config.save.keep, config.best_by)
 
 
 def train(

@@ -32,7 +32,8 @@ _RANK = {kind: rank for rank, kind in enumerate(_TYPES)}
 
 
 def save_settings(model: Any, directory: Path) -> None:
-    """config.json and generation_config.json, as `save_pretrained` writes them."""
+    """config.json and generation_config.json, as `save_pretrained` writes them, into a directory that has no weights
+    yet: such as are there would go."""
     with quiet_transformers():
         model.save_pretrained(directory, state_dict={})
     for weights in directory.glob("*.safetensors*"):  # of no tensors

@@ -225,7 +225,8 @@ class RehearsedTraining:
         if run is None:
             return []
         repository = Repository(self.pipeline.home / "hub", run.name)
-        return [f"{run.name}@step-{commit.step}" for commit in would_go(repository, self.config.save.keep, "eval/loss")]
+        deleted = would_go(repository, self.config.save.keep, self.config.best_by)
+        return [f"{run.name}@step-{commit.step}" for commit in deleted]
 
     def _time(self, plan: TrainingPlan, report: Report) -> Time:
         """What is due every so many minutes depends on how long everything takes, and so on itself."""

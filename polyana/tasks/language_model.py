@@ -63,6 +63,11 @@ class TrainingStageConfig(Config):
     track: TrackConfig = Field(default_factory=TrackConfig, json_schema_extra={"watching": True})
 
     @property
+    def best_by(self) -> str:
+        """The metric by which saves are ranked, `-metric` where higher is better."""
+        return "eval/loss"
+
+    @property
     def sequence_length(self) -> int:
         """Tokens that a training sequence holds at most."""
         raise NotImplementedError  # each kind has its own
@@ -115,8 +120,6 @@ def split_sequences(
 class LanguageModelTask:
     """Cross entropy of the next token."""
 
-    best_by = "eval/loss"
-
     def __init__(
         self,
         config: TrainingStageConfig,
@@ -130,6 +133,10 @@ class LanguageModelTask:
         """`held_out_bytes`: of the text that `held_out` stands for, where bits per byte are to be told."""
         self._config, self.model, self._tokenizer, self.precision = config, model, tokenizer, precision
         self._sequences, self._held_out, self._held_out_bytes = sequences, held_out, held_out_bytes
+
+    @property
+    def best_by(self) -> str:
+        return self._config.best_by
 
     @property
     def blocks(self) -> list[torch.nn.Module]:

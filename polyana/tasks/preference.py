@@ -59,6 +59,10 @@ class PreferenceConfig(AnswersConfig):
     )
 
     @property
+    def best_by(self) -> str:
+        return f"-{GOLD_METRIC}" if self.gold is not None else super().best_by
+
+    @property
     def single(self) -> bool:
         return isinstance(self.loss, KtoConfig)
 
@@ -221,10 +225,6 @@ class PreferenceTask(AnswersTask):
                 _pair_metrics(loss, found)
             )  # fmt: skip
         return LossOutput(total, float(weight_I.sum()), metrics=metrics)
-
-    @property
-    def best_by(self) -> str:  # type: ignore[override]  # by gold where that is measured
-        return f"-{GOLD_METRIC}" if self._watch is not None else "eval/loss"
 
     def score_answers(self) -> dict[str, float]:
         if self._watch is None:

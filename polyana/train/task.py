@@ -55,8 +55,10 @@ class Task(Protocol):
     model: torch.nn.Module
     precision: Precision
     """What `loss` computes in; read anew at each call."""
-    best_by: str
-    """The metric that the best save has the lowest value of; with a `-` in front, the highest."""
+
+    @property
+    def best_by(self) -> str:
+        """The metric that the best save has the lowest value of; with a `-` in front, the highest."""
 
     @property
     def blocks(self) -> Sequence[torch.nn.Module]:

@@ -88,6 +88,8 @@ def test_a_gamed_reward_rings_the_alarm_ends_the_run_and_best_is_picked_by_gold(
         assert f"gold/{name}" in metrics
     repository = Repository(home / "hub", summary["run"])
     best = repository.resolve("best")
+    (config,) = [each for each in load_recipe(run / "recipe.yaml").stages.values() if each.kind == "preference"]
+    assert config.best_by == "-gold/reward"  # what retention behind a push, and plan, go by
     assert best.metrics["gold/reward"] == max(commit.metrics["gold/reward"] for commit in repository.commits())
     assert summary["gold"]["alarm"] is not None
     assert summary["gold"]["before"] > summary["gold"]["last"]
