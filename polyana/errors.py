@@ -5,10 +5,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
-__all__ = ["Busy", "Damaged", "Interrupted", "PolyanaError", "Problem", "TrainingFailed", "UserError"]
+__all__ = ["Busy", "Damaged", "Interrupted", "PolyanaError", "Problem", "TrainingFailed", "UserError", "blaming"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,3 +59,12 @@ class Interrupted(PolyanaError):
     def __init__(self, signal_number: int, message: str) -> None:
         self.exit_code = 128 + signal_number
         super().__init__(message)
+
+
+@contextmanager
+def blaming(where: str) -> Iterator[None]:
+    """Give a place in the recipe to problems that have none."""
+    try:
+        yield
+    except UserError as error:
+        raise UserError([Problem(problem.where or where, problem.what) for problem in error.problems]) from None

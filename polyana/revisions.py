@@ -9,7 +9,7 @@ from pathlib import Path
 
 from polyana.errors import UserError
 from polyana.models import fetch_model, model_commit
-from polyana.pipeline import Pipeline
+from polyana.pipeline import Pipeline, start_step
 from polyana.recipe import load_recipe
 from polyana.registry import Commit, find_repository
 from polyana.scores import Saved
@@ -55,7 +55,7 @@ class Revision:
         config = recipe.stages[stage]
         assert isinstance(config, FineTuneConfig)
         pipeline = Pipeline(recipe, self.home, console)
-        step = pipeline.start(stage, config)
+        step = start_step(pipeline, stage, config)
         if not found.name.endswith(step.making.fingerprint[:16]):
             raise UserError(f"the base that {self} stands on was deleted, and `{config.base}` is another model by now")
         made: Path = pipeline.store.get(step).directory

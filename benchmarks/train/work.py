@@ -75,7 +75,7 @@ def prepare(course: Course, steps: int, home: Path, place: Path) -> dict[str, An
     pipeline = Pipeline(recipe, home, Console())
     config = recipe.stages["pretrain"]
     assert isinstance(config, PretrainConfig)
-    pipeline.store.get(pipeline.baseline(config))
+    pipeline.store.get(pipeline.before("pretrain", config)["baseline"])
     task = pipeline.task("pretrain")
     task.save_settings(place / "model")
     save_model(task.model, place / "model", task.model.state_dict())

@@ -30,7 +30,7 @@ from polyana.data import TokenData
 from polyana.distributed import World
 from polyana.errors import PolyanaError
 from polyana.models import ModelConfig
-from polyana.pipeline import Pipeline
+from polyana.pipeline import Pipeline, corpus_step, tokenizer_step
 from polyana.recipe import Recipe
 from polyana.registry import KeepConfig, Repository
 from polyana.runs import Ingredients, Runs, train
@@ -64,7 +64,7 @@ def ablation_step(pipeline: Pipeline, name: str) -> Step | None:
     if not isinstance(config, CorpusConfig) or config.report.ablation is None:
         return None
     wanted, variants = config.report.ablation, variants_of(config)
-    corpora = {each: pipeline.corpus(_called(name, each), variants[each]) for each in variants}
+    corpora = {each: corpus_step(pipeline, _called(name, each), variants[each]) for each in variants}
     settings = wanted.identity() | {"seed": pipeline.recipe.seed}
     making = Making("ablation", VERSION, settings, {each: step.making.fingerprint for each, step in corpora.items()})
 
@@ -94,7 +94,7 @@ class Ablation:
             quiet = Pipeline(self._pipeline.recipe, self._pipeline.home, silence)
             shutil.rmtree(self._workshop, ignore_errors=True)
             held_out = self._held_out(quiet)
-            start = quiet.store.get(quiet.tokenizer(f"{self._stage}.tokenizer", self._tokenizer())).directory
+            start = quiet.store.get(tokenizer_step(quiet, f"{self._stage}.tokenizer", self._tokenizer())).directory
             written = self._texts(quiet, held_out, start)
             found = {each: self._measured(each, written[each], start, silence) for each in self._variants}
         domains = [each.domain for each in held_out]
@@ -130,7 +130,7 @@ class Ablation:
 
     def _held_out(self, quiet: Pipeline) -> list[HeldOut]:
         config = self._variants[CLEANED]
-        corpus = Corpus(quiet.store.get(quiet.corpus(self._stage, config)).directory)
+        corpus = Corpus(quiet.store.get(corpus_step(quiet, self._stage, config)).directory)
         return held_out_of(corpus, self._wanted.held_out.bytes, [source.label for source in config.sources])
 
     def _texts(self, quiet: Pipeline, held_out: list[HeldOut], start: Path) -> dict[str, Written]:
@@ -153,7 +153,9 @@ class Ablation:
 
     def _sample(self, quiet: Pipeline, variant: str, held_out: list[HeldOut]) -> Step:
         """A variant's text, as much as is needed; what it was made from is not kept."""
-        corpora = {each: quiet.corpus(_called(self._stage, each), self._variants[each]) for each in (CLEANED, variant)}
+        corpora = {
+            each: corpus_step(quiet, _called(self._stage, each), self._variants[each]) for each in (CLEANED, variant)
+        }
         size = int(_TOKEN_BYTES * self._wanted.tokens.amount * self._wanted.seeds)
         settings = {"bytes": size, "held_out": self._wanted.held_out.bytes}
         inputs = {each: step.making.fingerprint for each, step in corpora.items()}

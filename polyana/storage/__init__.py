@@ -1,6 +1,6 @@
 """Files that survive: atomic writes, locks, checksums, room on the disk, and what finished stages made."""
 
-from polyana.storage.artifact import Artifact, ArtifactStore, Making, Step, changes, fingerprint
+from polyana.storage.artifact import Artifact, ArtifactStore, Making, Step, changes, fingerprint, fingerprints
 from polyana.storage.digest import ContentDigests
 from polyana.storage.disk import disk_used, free_bytes, is_disk_full, retry_when_full, show_bytes, wait_for_room
 from polyana.storage.durable import building, flush_to_disk, link_or_copy, read_json, sha256_of, write_file, write_json
@@ -20,6 +20,7 @@ __all__ = [
     "changes",
     "disk_used",
     "fingerprint",
+    "fingerprints",
     "flush_to_disk",
     "free_bytes",
     "home_directory",

@@ -12,7 +12,7 @@ import hashlib
 import json
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +22,7 @@ from polyana.errors import Damaged
 from polyana.storage.durable import building, read_json, sha256_of, write_json
 from polyana.storage.lock import locked
 
-__all__ = ["Artifact", "ArtifactStore", "Making", "Step", "changes", "fingerprint"]
+__all__ = ["Artifact", "ArtifactStore", "Making", "Step", "changes", "fingerprint", "fingerprints"]
 
 
 def fingerprint(content: Any) -> str:
@@ -78,6 +78,11 @@ class Step:
     used_by: str
     making: Making
     fill: Callable[[Path], None]
+
+
+def fingerprints(steps: Mapping[str, Step]) -> dict[str, str]:
+    """What the steps' results are found by, under the same names."""
+    return {name: step.making.fingerprint for name, step in steps.items()}
 
 
 class ArtifactStore:

@@ -102,7 +102,7 @@ class AnswersConfig(PreferencesConfig, FineTuneConfig):
                     f"`{'.'.join(map(str, path))}` needs held-out prompts, but there are none with `held_out: 0`",
                 )
 
-    def answers_identity(self) -> dict[str, Any]:
+    def examples_identity(self) -> dict[str, Any]:
         """The settings that decide what the items are."""
         names = {*PreferencesConfig.model_fields, "context", "held_out"}
         return {name: value for name, value in self.identity().items() if name in names} | {"single": self.single}

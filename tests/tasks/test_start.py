@@ -9,7 +9,7 @@ import torch
 from conftest import metrics_of, newest_run
 
 from polyana.errors import UserError
-from polyana.pipeline import Pipeline
+from polyana.pipeline import Pipeline, start_step
 from polyana.recipe import load_recipe
 from polyana.registry import Repository
 from polyana.run import run_recipe
@@ -76,7 +76,7 @@ def started_from(path, *overrides):
     """(directory of what the stage starts from, its step)"""
     pipeline = Pipeline(load_recipe(path, overrides), home_directory(), QUIET)
     ((name, config),) = pipeline.recipe.stages.items()
-    step = pipeline.start(name, config)
+    step = start_step(pipeline, name, config)
     return pipeline.store.get(step).directory, step
 
 

@@ -222,7 +222,7 @@ def test_a_document_takes_what_the_context_holds(recipe, home):
     """Its thousand tokens are more than the context has; half of the text would be lost, and nothing be evaluated."""
     loaded = load_recipe(recipe, ["stages.german.unit=document", "stages.german.context=80"])
     pipeline = Pipeline(loaded, home_directory(), QUIET)
-    directory = pipeline.store.get(pipeline.units("german", loaded.stages["german"])).directory
+    directory = pipeline.store.get(pipeline.before("german", loaded.stages["german"])["data"]).directory
     report = read_json(directory / "report.json")
     assert report["units"][0] == "document: at most 61 tokens, for which `context: 80` has room"
     assert not report["total"]["left_out"]
@@ -265,7 +265,7 @@ def test_what_is_learned_follows_what_will_be_asked(recipe, prompt):
     loaded = load_recipe(recipe, changes)
     pipeline = Pipeline(loaded, home_directory(), QUIET)
     config = loaded.stages["german"]
-    directory = pipeline.store.get(pipeline.units("german", config)).directory
+    directory = pipeline.store.get(pipeline.before("german", config)["data"]).directory
     shards, template = TokenData(directory).shards("eval"), ChatTemplate(directory)
     starts = [*shards.document_starts().tolist(), len(shards)]
     writer, tokenizer = UnitWriter(template, config.prompt), template.tokenizer
@@ -292,7 +292,7 @@ def test_what_is_shown_before_is_left_out_where_it_does_not_fit(recipe):
     made = []
     for loaded in (longer, shorter):
         pipeline = Pipeline(loaded, home_directory(), QUIET)
-        directory = pipeline.store.get(pipeline.units("german", loaded.stages["german"])).directory
+        directory = pipeline.store.get(pipeline.before("german", loaded.stages["german"])["data"]).directory
         starts = TokenData(directory).shards("train").document_starts()
         made.append((read_json(directory / "report.json")["total"], max(np.diff(starts))))
     (whole, longest), (cut, most) = made
