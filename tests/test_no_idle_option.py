@@ -485,7 +485,7 @@ def mill_workshop(tmp_path_factory):
 
 
 TELLING = [pytest.mark.slow]  # big libraries; they are not in `dev`
-COMPILING = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]  # half a minute, and torch's own warnings
+COMPILING = [pytest.mark.filterwarnings("ignore")]  # of torch, while it compiles
 
 
 @pytest.mark.parametrize(

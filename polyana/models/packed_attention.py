@@ -61,7 +61,9 @@ def _written_out(
     """(where each token stands when every text is written out with its trunk, which token stands there, the lengths of
     the texts then)."""
     ends = torch.tensor([0, *lengths]).cumsum(0).tolist()
-    own, whole, sizes = list[int](), list[int](), list[int]()
+    own: list[int] = []
+    whole: list[int] = []
+    sizes: list[int] = []
     for text, trunk in enumerate(after):
         before = range(ends[trunk], ends[trunk + 1]) if trunk is not None else range(0)
         size = len(before) + lengths[text]
@@ -203,7 +205,8 @@ Run = tuple[int, int, int]
 def _runs(lengths: Sequence[int], after: Sequence[int | None]) -> Iterator[tuple[Run, Run | None]]:
     """All texts in runs, each with its trunk. One that has a trunk is a run of its own."""
     trunks = after or [None] * len(lengths)
-    first, starts = 0, list[int]()
+    first = 0
+    starts: list[int] = []  # torch.compile cannot trace `list[int]()`
     for (length, trunk), same in groupby(zip(lengths, trunks, strict=True)):
         count = len(list(same))
         for run in (
