@@ -11,6 +11,7 @@ import asyncio
 import secrets
 import time
 from collections.abc import AsyncIterator
+from contextlib import suppress
 
 import msgspec
 
@@ -44,12 +45,13 @@ class Live:
         known = int(version) if start == self._start and version.isdigit() else 0
         self._catalogue.watched += 1
         try:
-            async for piece in self._tell(known):
-                yield piece
+            with self._catalogue.reader.waking() as woken:
+                async for piece in self._tell(known, woken):
+                    yield piece
         finally:
             self._catalogue.watched -= 1
 
-    async def _tell(self, known: int) -> AsyncIterator[bytes]:
+    async def _tell(self, known: int, woken: asyncio.Event) -> AsyncIterator[bytes]:
         spoke, shares = time.monotonic(), dict[str, float]()
         yield b": connected\n\n"
         while True:
@@ -73,7 +75,9 @@ class Live:
             if time.monotonic() - spoke >= _HEARTBEAT:
                 spoke = time.monotonic()
                 yield b": still here\n\n"
-            await asyncio.sleep(_GLANCE if self._catalogue.is_moving() else _REST)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(woken.wait(), _GLANCE if self._catalogue.is_moving() else _REST)
+            woken.clear()
 
     async def _look(self) -> None:
         """Look, unless another browser's turn has just done so."""

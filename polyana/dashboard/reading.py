@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -36,10 +39,26 @@ class Reader:
         self._long: dict[str, _Long] = {}
         self._lock = threading.Lock()
         self._stopped = threading.Event()
+        self._waiting: set[Callable[[], object]] = set()
 
     def shares(self) -> dict[str, float]:
         """Run -> the share of what was left of it that is read, of those which are being read."""
         return {name: long.share for name, long in list(self._long.items()) if not long.is_done}
+
+    @contextmanager
+    def waking(self) -> Iterator[asyncio.Event]:
+        """What is set, in the loop that this runs in, when the background begins with a run or is done with it."""
+        loop, woken = asyncio.get_running_loop(), asyncio.Event()
+
+        def wake() -> None:
+            with suppress(RuntimeError):  # the loop has ended meanwhile
+                loop.call_soon_threadsafe(woken.set)
+
+        self._waiting.add(wake)
+        try:
+            yield woken
+        finally:
+            self._waiting.discard(wake)
 
     def read_on(self, run: str, metrics: Path) -> tuple[Sketch, float] | None:
         """Read what a run has written; where that is much, begin with it in the background and give (slices of what
@@ -58,6 +77,7 @@ class Reader:
                 self._long[run] = long = _Long(sketch)
                 long.thread = threading.Thread(target=self._read, args=(run, metrics, long), name=f"reading {run}")
                 long.thread.start()
+                self._wake()
                 return sketch, 0.0
         self._index.catch_up(run, metrics)
         return None
@@ -85,3 +105,8 @@ class Reader:
         finally:
             self._index.close()
             long.is_done = True
+            self._wake()
+
+    def _wake(self) -> None:
+        for wake in list(self._waiting):
+            wake()

@@ -42,8 +42,8 @@ T = TypeVar("T")
 Integers = NDArray[np.int64]
 
 _VERSION = 1  # of the tables; a file with another is thrown away
-SHORT = 4 << 20
-"""Bytes that are read on while somebody waits; of more, `progress` is told. 40 ms of work."""
+SHORT = 48 << 20
+"""Bytes that are read on while somebody waits, a million points or more; of more, `progress` is told. 0.15 s of work."""
 _LONG = 64 << 20  # bytes from which another process helps to parse: its start takes as long as half a second of parsing
 _DAMAGE = {sqlite3.SQLITE_ERROR, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
 

@@ -147,6 +147,8 @@ def test_a_long_run_is_there_as_a_sketch_that_says_so_until_it_is_read(visit, wa
         original(self, run, metrics, progress)
 
     monkeypatch.setattr(Index, "catch_up", waiting)
+    for module in ("index", "sketch"):  # so that it need not be as long
+        monkeypatch.setattr(f"polyana.tracking.{module}.SHORT", 4 << 20)
     run = _long_run(watched, 100_000)
     try:
         made = visit()
@@ -240,6 +242,7 @@ def test_a_click_on_a_save_opens_it(river, watched):
     while y > box["y"] and not page.locator('[data-panel="loss"] .on-dot').count():
         y -= 5
         page.mouse.move(x, y)
+        page.evaluate("new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
     page.mouse.click(x, y)
     page.get_by_role("complementary").get_by_role("heading", name=f"Step {SAVES[-1]}").wait_for()
     assert f"save={watched.river}@400" in river.hash

@@ -17,6 +17,13 @@ def value(step):
     return 99.0 if step == SPIKE else 2 + 6 / (1 + step / 1000) + np.sin(step)
 
 
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch):
+    """What is above 4 MB is long, so that the tests need no files of 48 MB."""
+    for module in ("index", "sketch"):
+        monkeypatch.setattr(f"polyana.tracking.{module}.SHORT", 4 << 20)
+
+
 @pytest.fixture
 def long(make_run):
     """A run of two attempts, 8 MB, with one spike: the first reached 40,000, the second went on from 30,000."""
@@ -67,6 +74,20 @@ def test_it_is_there_at_once_and_whole_in_the_end(long, serve, held):
     assert whole["total"] == STEPS
     assert (SPIKE, 99.0) in list(zip(*whole["raw"], strict=True))
     assert browser.get(f"/api/runs/{long.name}")["read"] == 1
+
+
+def test_a_million_points_are_whole_at_once(make_run, serve, monkeypatch):
+    monkeypatch.undo()
+    run = make_run()
+    (run.metrics / "attempt-0001.jsonl").unlink()
+    log, names = MetricLog(run.metrics, 0, "", print), [f"train/metric_{number:02d}" for number in range(20)]
+    for step in range(1, 50_001):
+        log.log(step, dict.fromkeys(names, value(step)))
+    log.close()
+    assert log.path.stat().st_size > 30e6
+    (drawn,) = serve().glimpse((run.name, names[7]))
+    assert (drawn["read"], drawn["total"]) == (1, 50_000)
+    assert (SPIKE, 99.0) in list(zip(*drawn["raw"], strict=True))
 
 
 @pytest.mark.parametrize("axis", ["tokens", "relative", "time"])

@@ -48,6 +48,52 @@ def test_what_is_indexed_is_what_the_files_say(tmp_path, index):
         assert read(index, metrics, metric) == points
 
 
+def line_of(rng, step):
+    """A line as somebody may have written it, mostly {"a", "b", "c"}; and what Python's own json takes it for."""
+    time = step / 7
+    row = {"step": step, "a": float(rng.normal()), "b": int(rng.integers(-9, 9)), "c": 1e-300 * step, "time": time}
+    others = [
+        row | {"a": None, "c": None},
+        dict(reversed(row.items())),
+        {name: value for name, value in row.items() if name != "b"},
+        row | {"d": -0.5},
+        row | {"b": "text"},
+        {"step": step, "x": 2.0**60, "time": time},
+        {"step": step, "event": "save", "time": time},
+        "torn",
+    ]
+    odd = int(rng.integers(0, 80)) if step < 3000 or step > 3200 else step % 2 + 5
+    line = json.dumps(row)[:-9] if odd == 7 else json.dumps(others[odd] if odd < 7 else row)
+    try:
+        row = json.loads(line)
+    except ValueError:
+        return line, None
+    return line, None if "text" in row.values() else row
+
+
+def test_rows_of_all_kinds_among_each_other(tmp_path, index, monkeypatch):
+    """Against a reading by Python's own json, line by line: what most rows have, in another order too, with nulls and
+    whole numbers; rows that have less, more, other things, no numbers; records; two kinds in turns."""
+    monkeypatch.setattr("polyana.tracking.rows._SLICE", 1 << 14)
+    rng, (metrics, expected) = np.random.default_rng(5), (tmp_path / "metrics", dict[str, dict[int, float]]())
+    metrics.mkdir()
+    lines, rows = zip(*[line_of(rng, step) for step in range(1, 4001)], strict=True)
+    head = json.dumps({"attempt": 1, "parent": None, "resumes_at": 0, "time": 0.0})
+    (metrics / "attempt-0001.jsonl").write_text("\n".join([head, *lines, ""]))
+    for row in rows:
+        for name, value in row.items() if row is not None and "event" not in row else []:
+            if name not in ("step", "time"):
+                expected.setdefault(name, {})[row["step"]] = np.nan if value is None else value
+    index.catch_up("run", metrics)
+    assert index.metrics("run") == sorted(expected) == ["a", "b", "c", "d", "x"]
+    for name, points in expected.items():
+        steps, values = Curves(index, "run").points(name)
+        np.testing.assert_array_equal(steps, sorted(points))
+        np.testing.assert_array_equal(values, [points[step] for step in sorted(points)])
+    (said,) = index.troubles("run")
+    assert f"{rows.count(None)} lines are damaged" in said
+
+
 def test_reading_goes_on_where_it_stopped(tmp_path, index):
     metrics = tmp_path / "metrics"
     log = MetricLog(metrics, 0, "", print)

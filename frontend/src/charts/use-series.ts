@@ -111,7 +111,9 @@ export function useSeries(lines: readonly Line[], query: SeriesQuery, enabled: b
     if (!sketched.length) return undefined;
     const state = held.current;
     const { turn } = state;
-    const timer = setTimeout(() => {
+    const again = (): void => {
+      clearTimeout(timer);
+      end();
       const began = Date.now();
       void Promise.allSettled(sketched.map((line) => loadLine(line, query))).then((results) => {
         if (turn !== state.turn) return;
@@ -120,8 +122,19 @@ export function useSeries(lines: readonly Line[], query: SeriesQuery, enabled: b
         for (const result of results) if (result.status === "fulfilled") state.series.set(keyOf(result.value), result.value);
         draw(0);
       });
-    }, Math.max(SKETCHED, SHARE * state.took));
-    return () => clearTimeout(timer);
+    };
+    const timer = setTimeout(again, Math.max(SKETCHED, SHARE * state.took));
+    // The server says when it is done with a run.
+    let reading = runsStore.get().reading;
+    const end = runsStore.subscribe(() => {
+      const before = reading;
+      reading = runsStore.get().reading;
+      if (sketched.some(({ run }) => before.has(run) && !reading.has(run))) again();
+    });
+    return () => {
+      clearTimeout(timer);
+      end();
+    };
   }, [series, linesKey, queryKey, enabled]);
 
   return useMemo(() => ({ series, loading, error }), [series, loading, error]);
