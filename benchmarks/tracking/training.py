@@ -1,19 +1,21 @@
-"""Two real trainings in one home while three browsers look at them, in turn with nobody looking.
+"""Two real trainings in one home while three look at them, in turn with nobody looking.
 
-Each training is `polyana run` of a small model on one thread, so two of them fill two cores. In each window the CPU
-time of a training's process is divided by the steps that it took; the loss is the median over the turns ABBA. Wall time
-a step is told beside it: there the browsers, on the same cores, count as well, though they run at the lowest priority.
+Each training is `polyana run` of a small model on one thread, so two of them fill two cores, and whatever else runs
+there takes from them. So the three are measured twice: as what they ask the server for (onlookers.py), which is what
+Polyana costs a training wherever the browsers are; and as browsers that draw on the same two cores.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
+import math
 import os
 import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +25,7 @@ from playwright.async_api import async_playwright
 from screen import CHROMIUM, SIZE
 
 BROWSERS = 3
-SETTLE = 2.0  # seconds after browsers come or go that belong to no window
+SETTLE = 1.0  # seconds after browsers come or go that belong to no window
 
 
 @dataclass
@@ -41,9 +43,12 @@ class Training:
             rows = [json.loads(line) for line in file.read().split(b"\n")[1:-1]]
         return max(row["step"] for row in rows if "train/loss" in row)
 
-    def cpu(self) -> float:
-        used = psutil.Process(self.process.pid).cpu_times()
-        return float(used.user + used.system)
+    def seconds_a_step(self, begin: float, end: float) -> float:
+        """On average, of the steps whose ends lie between two moments in seconds since 1970: wall time, by its rows."""
+        path = max((self.run / "metrics").glob("attempt-*.jsonl"))
+        rows = [json.loads(line) for line in path.read_bytes().split(b"\n")[1:-1]]
+        times = [row["time"] for row in rows if "train/loss" in row and begin <= row["time"] <= end]
+        return float((times[-1] - times[0]) / (len(times) - 1))
 
 
 def recipe(name: str, seed: int) -> dict[str, Any]:
@@ -86,53 +91,88 @@ def start(work: Path, home: Path, number: int) -> Training:
     raise RuntimeError(f"the training did not begin: {(work / f'{name}.log').read_text()[-2000:]}")
 
 
-def _median_of_turns(quiet: list[float], looked: list[float]) -> float:
-    """The median of looked / quiet over turns ABBA: within one, what changes steadily cancels out."""
-    pairs = range(0, min(len(quiet), len(looked)) - 1, 2)
-    return statistics.median(
-        statistics.geometric_mean(looked[at : at + 2]) / statistics.geometric_mean(quiet[at : at + 2]) for at in pairs
-    )
+@dataclass(frozen=True)
+class Lost:
+    """What trainings lose while somebody looks: a share of their speed, its standard error over the turns, and the
+    share of one core that the server took meanwhile."""
+
+    share: float
+    error: float
+    server: float
 
 
-async def watch(
+class Onlookers:
+    """Three who ask what browsers ask and draw nothing (onlookers.py), at the lowest priority."""
+
+    def __init__(self, address: str) -> None:
+        script = Path(__file__).with_name("onlookers.py")
+        command = ["nice", "-n", "19", sys.executable, str(script), address, str(BROWSERS)]
+        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, text=True)
+
+    async def turn(self, looks: bool) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.write("look\n" if looks else "leave\n")
+        self._process.stdin.flush()
+
+    def end(self) -> None:
+        self._process.kill()
+        self._process.wait()
+
+
+async def watch_from_elsewhere(
+    trainings: list[Training], address: str, server: psutil.Process, windows: int, seconds: float
+) -> Lost:
+    """Three look on, but draw on no core of the trainings'."""
+    onlookers = Onlookers(address)
+    try:
+        return await _in_turns(trainings, server, windows, seconds, onlookers.turn)
+    finally:
+        onlookers.end()
+
+
+async def watch_from_here(
     trainings: list[Training], address: str, server: psutil.Process, windows: int, seconds: float, work: Path
-) -> dict[str, float]:
-    """Losses of speed as shares, by "cpu" and "wall" time; "noise" of the CPU time; "server": its share of one core.
-
-    The windows are taken in turns ABBA. The browsers run at the lowest priority, for they stand for other machines.
-    """
+) -> Lost:
+    """Three real browsers draw on the same cores, at the lowest priority."""
     wrapper = work / "chromium-nice"
     wrapper.write_text(f'#!/bin/sh\nexec nice -n 19 {CHROMIUM} "$@"\n')
     wrapper.chmod(0o755)
-    found: dict[bool, dict[str, list[float]]] = {looked: {"cpu": [], "wall": []} for looked in (False, True)}
-    served = 0.0
     async with async_playwright() as playwright:
         browser = await playwright.chromium.launch(executable_path=str(wrapper), args=["--no-sandbox"])
         pages = [await (await browser.new_context(viewport=SIZE)).new_page() for _ in range(BROWSERS)]
-        for window in range(windows):
-            looked = window % 4 in (1, 2)
+
+        async def turn(looks: bool) -> None:
             for page in pages:
-                await page.goto(f"{address}#/charts" if looked else "about:blank")
-            await asyncio.sleep(SETTLE)
-            before, began = [(one.cpu(), one.steps()) for one in trainings], time.monotonic()
-            used = sum(server.cpu_times()[:2])
-            await asyncio.sleep(seconds)
-            passed = time.monotonic() - began
-            if looked:
-                served += (sum(server.cpu_times()[:2]) - used) / passed
-            spent = [
-                (one.cpu() - cpu, one.steps() - steps) for one, (cpu, steps) in zip(trainings, before, strict=True)
-            ]
-            # each training by itself, so that a share of steps that shifts between them is no change of speed
-            found[looked]["cpu"].append(statistics.geometric_mean(cpu / steps for cpu, steps in spent))
-            found[looked]["wall"].append(statistics.geometric_mean(passed / steps for _, steps in spent))
+                await page.goto(f"{address}#/charts" if looks else "about:blank")
+
+        lost = await _in_turns(trainings, server, windows, seconds, turn)
         await browser.close()
-    loss = {clock: _median_of_turns(found[False][clock], found[True][clock]) - 1 for clock in ("cpu", "wall")}
-    quiet = found[False]["cpu"]
-    noise = statistics.quantiles(quiet, n=4)
-    looked_windows = sum(window % 4 in (1, 2) for window in range(windows))
-    return loss | {
-        "noise": (noise[2] - noise[0]) / statistics.median(quiet),
-        "step": statistics.median(quiet),
-        "server": served / max(1, looked_windows),
-    }
+        return lost
+
+
+async def _in_turns(
+    trainings: list[Training],
+    server: psutil.Process,
+    windows: int,
+    seconds: float,
+    turn: Callable[[bool], Awaitable[None]],
+) -> Lost:
+    """In turns ABBA nobody looks and somebody does; within two neighbours what else changes on the machine changes
+    little."""
+    spans: list[tuple[float, float]] = []
+    served = 0.0
+    for window in range(windows):
+        looks = window % 4 in (1, 2)
+        if looks != ((window - 1) % 4 in (1, 2)):
+            await turn(looks)
+        await asyncio.sleep(SETTLE)
+        began, used = time.time(), sum(server.cpu_times()[:2])
+        await asyncio.sleep(seconds)
+        spans.append((began, time.time()))
+        served += looks * (sum(server.cpu_times()[:2]) - used)
+    each = [statistics.geometric_mean(one.seconds_a_step(*span) for one in trainings) for span in spans]
+    ratios = [
+        math.log(each[place] / each[place + 1]) * (1 if place % 4 == 2 else -1) for place in range(0, windows - 1, 2)
+    ]
+    error = statistics.stdev(ratios) / math.sqrt(len(ratios))
+    return Lost(math.expm1(statistics.mean(ratios)), error, served / (seconds * windows / 2))

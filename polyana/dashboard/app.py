@@ -28,6 +28,7 @@ from polyana.dashboard.reports import all_reports
 from polyana.dashboard.runs import Catalogue
 from polyana.dashboard.security import Guard
 from polyana.dashboard.series import draw_series
+from polyana.dashboard.sharing import Shared
 from polyana.errors import PolyanaError
 from polyana.tracking import Index, flat
 
@@ -92,6 +93,7 @@ class _Answers:
         place = home if os.access(home, os.W_OK) else Path(tempfile.mkdtemp(prefix="polyana-"))
         self._catalogue = Catalogue(home, Index(place / "index.sqlite"))
         self._live, self._writer, self._static = Live(self._catalogue), Writer(self._catalogue), static
+        self._shared = Shared(self._catalogue)
 
     @asynccontextmanager
     async def lifespan(self, _: Starlette) -> AsyncIterator[None]:
@@ -112,8 +114,9 @@ class _Answers:
         return StreamingResponse(self._live.events(cursor), headers=_STREAM)
 
     async def series(self, request: Request) -> Response:
-        body = await _body(request)
-        drawn = await asyncio.to_thread(draw_series, self._catalogue, body)
+        text = await _text(request)
+        body = _parsed(text)
+        drawn, _ = await self._shared.get(text, lambda: draw_series(self._catalogue, body), lambda each: each[1])
         return Response(drawn, media_type="application/octet-stream")
 
     async def diff(self, request: Request) -> Response:
@@ -123,7 +126,8 @@ class _Answers:
         return _json([{"key": key, "a": a.get(key), "b": b.get(key)} for key in keys])
 
     async def run(self, request: Request) -> Response:
-        return _json(await self._aside(lambda: self._catalogue.detail(_name(request))))
+        name, index = _name(request), self._catalogue.index
+        return _json(await self._shared.get(("run", name), lambda: index.use(lambda: self._catalogue.detail(name))))
 
     async def note(self, request: Request) -> Response:
         given = await _body(request)
@@ -215,11 +219,19 @@ def _json(content: Any) -> Response:
 
 async def _body(request: Request) -> Any:
     """The request's JSON. Raises Refused when it is none, or too long."""
+    return _parsed(await _text(request))
+
+
+async def _text(request: Request) -> bytes:
     body = b""
     async for piece in request.stream():
         body += piece
         if len(body) > _LARGEST_BODY:
             raise Refused(413, "the request is too long")
+    return body
+
+
+def _parsed(body: bytes) -> Any:
     try:
         return json.loads(body)
     except ValueError:

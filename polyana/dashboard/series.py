@@ -29,8 +29,9 @@ _MOST_SERIES = 1000  # 20 metrics of 50 runs; guess
 _WIDEST = 20_000  # buckets; guess
 
 
-def draw_series(catalogue: Catalogue, body: Any) -> bytes:
-    """The answer to a request. Raises Refused when it is not understood; a run that is gone has no points."""
+def draw_series(catalogue: Catalogue, body: Any) -> tuple[bytes, bool]:
+    """(the answer to a request, whether all runs are read). Raises Refused when it is not understood; a run that is
+    gone has no points."""
     views, wanted = _read(body)
 
     def draw() -> tuple[list[Drawn], dict[str, float]]:
@@ -48,7 +49,7 @@ def draw_series(catalogue: Catalogue, body: Any) -> bytes:
             return [curves[run].draw(metric, view) for (run, metric), view in zip(wanted, views, strict=True)], read
 
     drawn, read = catalogue.index.use(draw)
-    return encode(wanted, drawn, read)
+    return encode(wanted, drawn, read), min(read.values(), default=1.0) >= 1
 
 
 def encode(wanted: list[tuple[str, str]], drawn: list[Drawn], read: dict[str, float]) -> bytes:

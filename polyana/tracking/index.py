@@ -43,7 +43,7 @@ Integers = NDArray[np.int64]
 
 _VERSION = 1  # of the tables; a file with another is thrown away
 SHORT = 48 << 20
-"""Bytes that are read on while somebody waits, a million points or more; of more, `progress` is told. 0.15 s of work."""
+"""Bytes that are read on while somebody waits: a million points, 0.15 s of work. Of more, `progress` is told."""
 _LONG = 64 << 20  # bytes from which another process helps to parse: its start takes as long as half a second of parsing
 _DAMAGE = {sqlite3.SQLITE_ERROR, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
 

@@ -6,10 +6,12 @@ import sys
 import threading
 import time
 import urllib.request
+from concurrent.futures import ThreadPoolExecutor
 
 import psutil
 import pytest
 
+from polyana.dashboard import app
 from polyana.tracking import MetricLog
 
 
@@ -46,6 +48,38 @@ def test_a_new_point_is_told_within_a_second_while_it_trains(make_run, serve):
             assert browser.series((run.name, "train/loss"), **{"from": step})[0]["raw"][1].tolist() == [step]
         log.close()
     events.close()
+
+
+def test_browsers_that_ask_the_same_at_once_get_one_answer(make_run, serve, monkeypatch):
+    """And never one that is older than what they have been told."""
+    run, browser, drawn = make_run(), serve(), []
+    original = app.draw_series
+
+    def slowly(*given):
+        drawn.append(given)
+        time.sleep(0.2)
+        return original(*given)
+
+    def ask(step):
+        (curve,) = browser.series((run.name, "train/loss"), **{"from": step})
+        assert curve["raw"][0].tolist() == [step]
+
+    monkeypatch.setattr(app, "draw_series", slowly)
+    with run.lock():
+        cursor = browser.get("/api/runs")["cursor"]
+        log, events = MetricLog(run.metrics, 10, "", print), browser.events(f"/api/live?cursor={cursor}", 20)
+        until(events, lambda kind, _: kind == "update")
+        for step in (11, 12, 13):
+            time.sleep(1.1)
+            log.log(step, {"train/loss": float(step)})
+            until(events, lambda kind, data: kind == "update" and run.name in names(data))
+            drawn.clear()
+            with ThreadPoolExecutor(3) as three:
+                list(three.map(ask, [step] * 3))
+            assert len(drawn) == 1
+        log.close()
+    events.close()
+    ask(13)
 
 
 def test_runs_that_come_and_go(make_run, serve):
