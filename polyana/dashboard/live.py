@@ -31,8 +31,9 @@ class Live:
     def __init__(self, catalogue: Catalogue) -> None:
         self._catalogue = catalogue
         self._start = secrets.token_hex(4)  # of this server: another one has counted other changes
-        self._looked = self._glanced = -_LOOK
-        self._turn = asyncio.Lock()
+        self._looked = -_LOOK
+        self._listeners: set[asyncio.Event] = set()  # set when there is news
+        self._looking: asyncio.Future[None] | None = None
         self._advising: asyncio.Future[None] | None = None
 
     def cursor(self) -> str:
@@ -43,23 +44,26 @@ class Live:
         """Events for one browser that knows everything up to `cursor`; ends when the browser goes."""
         start, _, version = cursor.rpartition("-")
         known = int(version) if start == self._start and version.isdigit() else 0
+        news = asyncio.Event()
+        self._listeners.add(news)
         self._catalogue.watched += 1
+        if self._looking is None or self._looking.done():
+            self._looking = asyncio.ensure_future(self._look_on())
         try:
-            with self._catalogue.reader.waking() as woken:
-                async for piece in self._tell(known, woken):
-                    yield piece
+            async for piece in self._tell(known, news, self._looking):
+                yield piece
         finally:
             self._catalogue.watched -= 1
+            self._listeners.discard(news)
 
-    async def _tell(self, known: int, woken: asyncio.Event) -> AsyncIterator[bytes]:
-        spoke, shares = time.monotonic(), dict[str, float]()
+    async def _tell(self, known: int, news: asyncio.Event, looking: asyncio.Future[None]) -> AsyncIterator[bytes]:
+        shares = dict[str, float]()
         yield b": connected\n\n"
-        while True:
-            await self._look()
+        while not looking.done():
             version_now = self._catalogue.version
             if version_now > known:
                 changed, gone = self._catalogue.news(known)
-                known, spoke = version_now, time.monotonic()
+                known = version_now
                 for run in gone:
                     yield _event("gone", {"run": run})
                 if changed:
@@ -71,29 +75,45 @@ class Live:
                         yield _event("reading", {"run": run, "share": share})
                 for run in shares.keys() - reading.keys():
                     yield _event("reading", {"run": run, "share": 1.0})
-                shares, spoke = reading, time.monotonic()
-            if time.monotonic() - spoke >= _HEARTBEAT:
-                spoke = time.monotonic()
+                shares = reading
+            try:
+                await asyncio.wait_for(news.wait(), _HEARTBEAT)
+            except TimeoutError:
                 yield b": still here\n\n"
-            with suppress(TimeoutError):
-                await asyncio.wait_for(woken.wait(), _GLANCE if self._catalogue.is_moving() else _REST)
-            woken.clear()
+            news.clear()
+        looking.result()  # looking has failed: the browser comes again
+
+    async def _look_on(self) -> None:
+        """Look for all while there is anybody, and wake them when there is something to tell."""
+        told: tuple[int, dict[str, float]] | None = None
+        try:
+            with self._catalogue.reader.waking() as woken:
+                while self._listeners:
+                    await self._look()
+                    now = self._catalogue.version, self._catalogue.reader.shares()
+                    if now != told:
+                        told = now
+                        self._wake()
+                    with suppress(TimeoutError):
+                        await asyncio.wait_for(woken.wait(), _GLANCE if self._catalogue.is_moving() else _REST)
+                    woken.clear()
+        finally:
+            self._wake()
+
+    def _wake(self) -> None:
+        for news in self._listeners:
+            news.set()
 
     async def _look(self) -> None:
-        """Look, unless another browser's turn has just done so."""
-        async with self._turn:
-            now = time.monotonic()
-            if now - self._looked >= _LOOK:
-                await asyncio.to_thread(self._catalogue.look, seldom_over=True)
-                self._looked = time.monotonic()
-                self._glanced = self._looked
-                if self._advising is None or self._advising.done():  # beside: a long run takes a while to read
-                    index = self._catalogue.index
-                    work = asyncio.to_thread(index.use, self._catalogue.advise_one)
-                    self._advising = asyncio.ensure_future(work)
-            elif now - self._glanced >= _GLANCE / 2:
-                await asyncio.to_thread(self._catalogue.look, True)
-                self._glanced = time.monotonic()
+        """At all runs once a second, at those in training as soon as they may have something new to tell."""
+        if time.monotonic() - self._looked >= _LOOK:
+            await asyncio.to_thread(self._catalogue.look, seldom_over=True)
+            self._looked = time.monotonic()
+            if self._advising is None or self._advising.done():  # beside: a long run takes a while to read
+                index = self._catalogue.index
+                self._advising = asyncio.ensure_future(asyncio.to_thread(index.use, self._catalogue.advise_one))
+        elif self._catalogue.is_due():
+            await asyncio.to_thread(self._catalogue.look, True)
 
 
 def _event(kind: str, data: object) -> bytes:

@@ -11,16 +11,14 @@ import os
 import threading
 import time
 import zlib
-from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import msgspec
-
 from polyana.dashboard.advice import Adviser
 from polyana.dashboard.errors import Refused
+from polyana.dashboard.last_rows import attempt_files, last_rows
 from polyana.dashboard.reading import Reader
 from polyana.dashboard.reports import pages_of
 from polyana.dashboard.saves import list_saves, move_best
@@ -28,12 +26,9 @@ from polyana.errors import Damaged
 from polyana.registry import NAMESPACE, Repository
 from polyana.storage import is_held, read_json, write_json
 from polyana.tracking import Index, RunDirectory, Sketch, flat
-from polyana.tracking.metrics import RECORDS
 
 __all__ = ["Catalogue"]
 
-_TAIL = 16 << 10  # bytes at a file's end that hold its last rows: some 25 steps of 20 numbers
-_EVALUATION_WITHIN = 4 << 20  # bytes from the end within which the last evaluation is looked for; guess
 _TELLING = 0.95  # seconds between two changes of a run in training: just below those between two looks
 _SHARED = 1.0  # seconds; longer than browsers that heard of one change take to ask, and than until the next is told
 _OVER = ("finished", "failed")
@@ -41,7 +36,6 @@ _SELDOM = 5  # looks of which one is for a run that has come to an end: 500 of t
 _NOTED: dict[str, type] = {"tags": list, "notes": str, "group": str}
 _BLANK: dict[str, Any] = {"tags": [], "notes": "", "group": ""}
 _MOST_HISTOGRAMS = 200  # steps: as many columns as a heat map shows
-_decoder = msgspec.json.Decoder()
 
 
 _Stamp = tuple[int, int, int] | None  # of a file: when it was changed, how long it is, which one it is
@@ -95,12 +89,7 @@ class Catalogue:
         those that have come to an end only each fifth, another one each time."""
         with self._lock:
             if only_training:
-                before = time.monotonic() - _TELLING
-                names = [
-                    name
-                    for name, known in self._known.items()
-                    if known.summary["status"] == "training" and known.looked < before
-                ]
+                names = self._due()
             else:
                 names = self._listed()
                 for name in self._known.keys() - set(names):
@@ -116,6 +105,14 @@ class Catalogue:
                     or (self._turn + zlib.crc32(name.encode())) % _SELDOM == 0
                 ):
                     self._look_at(name)
+
+    def is_due(self) -> bool:
+        """Whether `look` at those in training would look at any."""
+        return bool(self._due())
+
+    def _due(self) -> list[str]:
+        before, known = time.monotonic() - _TELLING, list(self._known.items())
+        return [name for name, one in known if one.summary["status"] == "training" and one.looked < before]
 
     def is_moving(self) -> bool:
         """Whether any run is being trained or read."""
@@ -210,7 +207,7 @@ class Catalogue:
             raise FileNotFoundError(here)
         metrics = _stamp(f"{here}/metrics")
         same = known is not None and known.signature.metrics == metrics
-        attempts = known.attempts if known is not None and same else _attempt_files(path / "metrics")
+        attempts = known.attempts if known is not None and same else attempt_files(path / "metrics")
         newest = _stamp(str(attempts[-1])) if attempts else None
         notes = _stamp(f"{here}/notes.json")
         refs = _stamp(f"{self.home}/hub/models--{NAMESPACE}--{path.name}/refs")
@@ -221,7 +218,7 @@ class Catalogue:
 
     def _summary(self, run: RunDirectory, attempts: list[Path], is_training: bool) -> dict[str, Any]:
         about = run.about()
-        last = _last_rows(attempts)
+        last = last_rows(attempts)
         moved = [path.stat().st_mtime for path in attempts[-1:]]
         settings = about.get("settings")
         return {
@@ -392,57 +389,3 @@ def _stamp(path: str) -> _Stamp:
     except OSError:
         return None
     return found.st_mtime_ns, found.st_size, found.st_ino
-
-
-def _attempt_files(metrics: Path) -> list[Path]:
-    try:
-        with os.scandir(metrics) as entries:
-            names = sorted(entry.name for entry in entries)
-    except OSError:
-        return []
-    return [metrics / name for name in names if name.startswith("attempt-") and name.endswith(".jsonl")]
-
-
-def _last_rows(attempts: list[Path]) -> dict[str, Any]:
-    """{"step": of the last row, metric: its last value} from the ends of the files, the newest first."""
-    last: dict[str, Any] = {}
-    for path in reversed(attempts):
-        with suppress(OSError):
-            for row in _rows_backwards(path):
-                if not isinstance(row.get("step"), int) or any(kind in row for kind in RECORDS):
-                    continue
-                for key, value in row.items():
-                    if key != "time":
-                        last.setdefault(key, value)
-        if len(last) > 1:
-            break
-    return last
-
-
-def _rows_backwards(path: Path) -> Iterator[dict[str, Any]]:
-    """The last rows of a file, then that of its last evaluation, where that lies further up."""
-    with path.open("rb") as file:
-        size = file.seek(0, os.SEEK_END)
-        begin = max(0, size - _TAIL)
-        file.seek(begin)
-        tail = file.read(size - begin)
-        lines = tail.splitlines()
-        yield from _decoded(reversed(lines[1:] if begin else lines))
-        if begin and b'"eval/' not in tail:
-            begin = max(0, size - _EVALUATION_WITHIN)
-            file.seek(begin)
-            wider = file.read(size - begin)
-            at = wider.rfind(b'"eval/')
-            if at >= 0:
-                start = wider.rfind(b"\n", 0, at) + 1
-                yield from _decoded([wider[start:].partition(b"\n")[0]])
-
-
-def _decoded(lines: Any) -> Iterator[dict[str, Any]]:
-    for line in lines:
-        try:
-            row = _decoder.decode(line)
-        except (msgspec.DecodeError, UnicodeDecodeError):
-            continue
-        if isinstance(row, dict):
-            yield row

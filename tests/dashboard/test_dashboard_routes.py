@@ -8,7 +8,7 @@ import time
 import numpy as np
 import pytest
 
-from polyana.dashboard import runs as runs_module
+from polyana.dashboard import last_rows
 from polyana.registry import Repository
 from polyana.storage import read_json
 from polyana.tracking import Histogram, MetricLog, RunDirectory, read_curves
@@ -344,7 +344,7 @@ def test_the_last_evaluation_is_found_above_many_steps(make_run, serve, monkeypa
         if step == 500:
             log.log(step, {"eval/loss": 0.25})
     log.close()
-    assert (run.metrics / "attempt-0002.jsonl").stat().st_size > 4 * runs_module._TAIL
+    assert (run.metrics / "attempt-0002.jsonl").stat().st_size > 4 * last_rows._TAIL
     (row,) = serve().get("/api/runs")["runs"]
     assert (row["step"], row["last"]["train/loss"], row["last"]["eval/loss"]) == (2010, 2010, 0.25)
 
