@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from polyana.tracking.advice import Seen, Spread
+from polyana.tracking.seen import Seen, Spread
 
 PLACE = Path(__file__).parent / "tracking" / "recorded"
 NAMES = sorted(path.stem for path in PLACE.glob("*.json"))

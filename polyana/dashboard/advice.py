@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from polyana.tracking import Curves, Index
-from polyana.tracking.advice import CURVES, Seen, Spread, advise
+from polyana.tracking.advice import advise
+from polyana.tracking.seen import CURVES, Seen, Spread
 
 __all__ = ["Adviser"]
 

@@ -7,28 +7,31 @@ Nothing is said of what the numbers do not show clearly: silence is no praise.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from itertools import pairwise
-from typing import Any, Literal
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
+from polyana.tracking.gradient_advice import dead_gradients, exploding_gradients, vanishing_gradients
 from polyana.tracking.rows import Floats
-
-__all__ = ["CURVES", "Advice", "Seen", "Severity", "Spread", "advise"]
-
-Severity = Literal["info", "warning"]
-Curve = tuple[Floats, Floats]
-
-LOSS, EVAL, NORM, RATE, EPOCH, WAIT = (
-    "train/loss", "eval/loss", "train/grad_norm", "train/lr", "train/epoch", "train/data_wait",
+from polyana.tracking.seen import (
+    ENOUGH,
+    EPOCH,
+    EVAL,
+    GOLD,
+    HACKED,
+    LOSS,
+    NORM,
+    PROXY,
+    RATE,
+    WAIT,
+    Advice,
+    Seen,
 )  # fmt: skip
-GOLD, PROXY, HACKED = "gold/reward", "gold/proxy", "alarm/reward_hacking"
-CURVES = (LOSS, EVAL, NORM, RATE, EPOCH, WAIT, GOLD, PROXY, HACKED)
-"""The metrics that are looked at."""
 
-_ENOUGH = 40  # steps, before anything is said of a loss; guess
+__all__ = ["advise"]
+
 _WINDOWS = 40  # that a loss is averaged in, so that one is a fortieth of the run; guess
 _RISES = 3  # evaluations in a row without a new best, of which something is said; guess
 _RISEN = 0.01  # share of eval/loss that it has to have risen by; recorded: healthy ones rise by less than 0.002
@@ -49,55 +52,6 @@ _STILL = 0.12  # share of the gain in the last fifth; a line has 0.2
 _HALFWAY = 0.5  # of the planned steps, before that a young run always falls steeply
 _FLAT = 0.01  # share of the whole gain in the last third below which a curve is flat
 _WAITING = 0.1  # share of the time; guess: below it nobody would look for another disk
-_DEAD = 0.9  # share of exact zeros; ReLU layers have up to half; guess
-_VANISHED = 1e-3  # of the median of all groups; guess
-_EXPLODED = 20.0  # times the lowest before, in medians of a twentieth of the run; recorded: 30, others at most 3
-
-
-@dataclass(frozen=True)
-class Advice:
-    """kind: "reward_hacking", "overfitting", "plateau", "divergence", "lr_too_high", "lr_too_low", "data_waits",
-    "dead_gradients", "vanishing_gradients", "exploding_gradients". evidence: {"metric", "from", "to" (steps), and
-    figures}."""
-
-    kind: str
-    title: str
-    text: str
-    severity: Severity
-    evidence: dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Spread:
-    """What is looked at of one group's gradients over the steps: the share of exact zeros, the L2 norm."""
-
-    steps: Sequence[int]
-    zeros: Sequence[float]
-    norm: Sequence[float]
-
-
-@dataclass(frozen=True)
-class Seen:
-    """What is known of a run. curves: by metric (steps, values), steps increasing, NaN where not finite.
-
-    gradients: by group. clip: the largest norm a gradient may have. planned_steps: of the whole run.
-    """
-
-    curves: Mapping[str, Curve]
-    gradients: Mapping[str, Spread] = field(default_factory=dict)
-    clip: float | None = None
-    planned_steps: int | None = None
-
-    def curve(self, metric: str) -> Curve:
-        """The finite points of a metric; none where it was not logged."""
-        steps, values = self.curves.get(metric, (np.empty(0), np.empty(0)))
-        finite = np.isfinite(values)
-        return np.asarray(steps, dtype=np.float64)[finite], np.asarray(values, dtype=np.float64)[finite]
-
-    def at(self, metric: str, steps: Floats) -> Floats | None:
-        """A metric at these steps, between its points in a straight line; None where it was not logged."""
-        known, values = self.curve(metric)
-        return np.interp(steps, known, values) if len(known) else None
 
 
 def advise(seen: Seen) -> list[Advice]:
@@ -153,7 +107,7 @@ class _Windows:
 
 def _windows(seen: Seen) -> _Windows | None:
     steps, loss = seen.curve(LOSS)
-    if len(loss) < _ENOUGH:
+    if len(loss) < ENOUGH:
         return None
     cuts = np.linspace(0, len(loss), min(_WINDOWS, len(loss) // 4) + 1).astype(int)
     means = np.add.reduceat(loss, cuts[:-1]) / np.diff(cuts)
@@ -315,7 +269,7 @@ def _spikes(seen: Seen) -> Advice | None:
     """The loss of single steps far above those before."""
     steps, loss = seen.curve(LOSS)
     begin = int(np.searchsorted(steps, _warmed_up(seen)))
-    if len(loss) - max(begin, _BEFORE) < _ENOUGH:
+    if len(loss) - max(begin, _BEFORE) < ENOUGH:
         return None
     before = np.median(np.lib.stride_tricks.sliding_window_view(loss, _BEFORE), axis=1)[:-1]
     above = loss[_BEFORE:] - before
@@ -336,7 +290,7 @@ def _spikes(seen: Seen) -> Advice | None:
 def _always_clipped(seen: Seen) -> Advice | None:
     steps, norms = seen.curve(NORM)
     begin = np.searchsorted(steps, _warmed_up(seen))
-    if seen.clip is None or len(norms) - begin < _ENOUGH:
+    if seen.clip is None or len(norms) - begin < ENOUGH:
         return None
     clipped, median = float(np.mean(norms[begin:] > seen.clip)), float(np.median(norms[begin:]))
     if clipped < _CLIPPED or median < _FAR_ABOVE * seen.clip:
@@ -384,13 +338,13 @@ def _lr_too_low(seen: Seen) -> Advice | None:
     return Advice("lr_too_low", "The learning rate looks too low", text, "warning", evidence)
 
 
-# Data and gradients
+# Data
 
 
 def _data_waits(seen: Seen) -> Advice | None:
     steps, waits = seen.curve(WAIT)
     steps, waits = steps[1:][-1000:], waits[1:][-1000:]  # the first step waits for everything to begin
-    if len(waits) < _ENOUGH or (share := float(waits.mean())) < _WAITING:
+    if len(waits) < ENOUGH or (share := float(waits.mean())) < _WAITING:
         return None
     text = (
         f"Over the last {len(waits):,} steps the training waited for its data {share:.0%} of the time: it could be "
@@ -400,83 +354,8 @@ def _data_waits(seen: Seen) -> Advice | None:
     return Advice("data_waits", f"{share:.0%} of the time goes into waiting for data", text, "warning", evidence)
 
 
-def _dead_gradients(seen: Seen) -> Advice | None:
-    dead = {
-        group: spread for group, spread in seen.gradients.items()
-        if group != "embeddings" and len(spread.steps) >= 2 and min(spread.zeros[-2:]) >= _DEAD
-    }  # fmt: skip  # of embeddings most rows have no gradient: tokens that the batch does not hold
-    if not dead:
-        return None
-    group, spread = max(dead.items(), key=lambda entry: entry[1].zeros[-1])
-    since = next(step for step, zeros in zip(spread.steps, spread.zeros, strict=True) if zeros >= _DEAD)
-    text = (
-        f"{spread.zeros[-1]:.1%} of the gradients of {_listed(dead)} are exactly zero since step {since:,}: nothing is "
-        "learned there. An activation that is always on its flat side, or a layer of zeros, does that."
-    )
-    evidence = {
-        "metric": f"gradients/{group}", "from": int(since), "to": int(spread.steps[-1]), "zeros": spread.zeros[-1],
-        "groups": sorted(dead),
-    }  # fmt: skip
-    return Advice("dead_gradients", "Part of the model does not learn", text, "warning", evidence)
-
-
-def _vanishing_gradients(seen: Seen) -> Advice | None:
-    """A group whose gradients are far smaller than the others'."""
-    lasting = {
-        group: float(np.median(spread.norm[-3:])) for group, spread in seen.gradients.items() if len(spread.steps) >= 3
-    }
-    usual = float(np.median(list(lasting.values()))) if lasting else 0.0
-    vanished = [group for group, norm in lasting.items() if norm < _VANISHED * usual]
-    if not vanished:
-        return None
-    group = min(vanished, key=lambda group: lasting[group])
-    text = (
-        f"The gradients of {_listed(vanished)} are {lasting[group] / usual:.0e} of the others' size, so hardly "
-        "anything is learned there. Norms, residual connections and the initial weights decide how much comes through."
-    )
-    steps = seen.gradients[group].steps
-    evidence = {
-        "metric": f"gradients/{group}", "from": int(steps[-3]), "to": int(steps[-1]), "norm": lasting[group],
-        "usual": usual, "groups": sorted(vanished),
-    }  # fmt: skip
-    return Advice("vanishing_gradients", "Gradients vanish in part of the model", text, "warning", evidence)
-
-
-def _exploding_gradients(seen: Seen) -> Advice | None:
-    steps, norms = seen.curve(NORM)
-    if len(norms) < _ENOUGH:
-        return None
-    cuts = np.linspace(0, len(norms), min(_WINDOWS // 2, len(norms) // 8) + 1).astype(int)
-    medians = np.array([np.median(norms[begin:end]) for begin, end in pairwise(cuts)])
-    usual = np.minimum.accumulate(medians)
-    grown = medians > _EXPLODED * usual
-    if not grown.any():
-        return None
-    first = int(np.argmax(grown))
-    begin, end = int(steps[cuts[first]]), int(steps[-1])
-    times, most = float(medians[first:].max() / usual[first]), float(norms.max())
-    growth = {group: max(each.norm) / max(min(each.norm), 1e-30) for group, each in seen.gradients.items() if each.norm}
-    worst = max(growth, key=lambda group: growth[group], default="")
-    text = (
-        f"From step {begin:,} on the gradient's norm is up to {times:,.0f} times what it was before, {most:.3g} at "
-        "most. "
-        + ("`clip: 1` bounds what a step can do; " if seen.clip is None else "Clipping holds the steps small; ")
-        + "a lower `lr` or a longer `warmup` keeps it from happening."
-        + (f" They have grown most in {worst}." if worst else "")
-    )
-    evidence: dict[str, Any] = {
-        "metric": NORM, "from": begin, "to": end, "times": times, "highest": most, "before": float(usual[first]),
-    } | ({"group": worst} if worst else {})  # fmt: skip
-    return Advice("exploding_gradients", "Gradients explode", text, "warning", evidence)
-
-
-def _listed(groups: Any) -> str:
-    names = sorted(groups)
-    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
-
-
 _LOOKS: tuple[Callable[[Seen], Advice | None], ...] = (
-    _reward_hacking, _divergence, _overfitting, _exploding_gradients, _dead_gradients, _vanishing_gradients,
+    _reward_hacking, _divergence, _overfitting, exploding_gradients, dead_gradients, vanishing_gradients,
     _lr_too_high, _lr_too_low,
     _plateau, _data_waits,
 )  # fmt: skip

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from recorded_runs import NAMES, PLACE, read_recorded
 
-from polyana.tracking.advice import Seen, Spread, advise
+from polyana.tracking.advice import advise
+from polyana.tracking.seen import Seen, Spread
 
 EXPECTED = {
     "healthy_gpt2": [],
