@@ -28,7 +28,7 @@ from polyana.tracking.seen import (
     WAIT,
     Advice,
     Seen,
-)  # fmt: skip
+)
 
 __all__ = ["advise"]
 
