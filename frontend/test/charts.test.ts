@@ -31,6 +31,8 @@ test("an empty range or a single value still has room", () => {
   const [low, high] = padded({ low: 3, high: 3 }, false);
   expect(low).toBeLessThan(3);
   expect(high).toBeGreaterThan(3);
+  const [under, over] = padded({ low: 0.31, high: 0.31000000000000005 }, false); // a constant, smoothed
+  expect(over - under).toBeGreaterThan(0.05);
   expect(padded({ low: 0.01, high: 1 }, false)[0]).toBe(0); // what is never negative is not drawn below zero
 });
 

@@ -22,6 +22,7 @@ _FIRST = (
 )
 _AXES = ("train/tokens", "train/epoch")  # what the live page has as x axes
 _SMOOTH, _NOISY = 0.9, 60  # smoothing, and points from which a curve of training is smoothed; guesses
+_ROUNDING = 1e-12  # of a constant that is smoothed, and more
 _PLAIN = ("train/lr", *_AXES)  # nothing in them is noise
 
 
@@ -58,12 +59,15 @@ def _chart(curves: Curves, title: str, metrics: list[str], saves: list[dict[str,
     xs, ys = (np.concatenate([line[place] for line in lines]) for place in (1, 2))
     begin, end = float(np.nanmin(xs)), float(np.nanmax(xs))
     low, high = float(ys[np.isfinite(ys)].min()), float(ys[np.isfinite(ys)].max())
+    if high - low <= _ROUNDING * max(abs(low), abs(high)):
+        room = abs(high) / 10 or 1.0
+        low, high = low - room, high + room
 
     def across(x: Any) -> Any:
         return (x - begin) / (end - begin or 1) * WIDTH
 
     def down(y: Any) -> Any:
-        return HEIGHT - (y - low) / (high - low or 1) * HEIGHT
+        return HEIGHT - (y - low) / (high - low) * HEIGHT
 
     dots = [
         (float(across(save["step"])), float(down(np.interp(save["step"], *_finite(*on)))), _told(save))

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 from polyana.dashboard import last_rows
+from polyana.dashboard.export_charts import HEIGHT, draw_charts
 from polyana.registry import Repository
 from polyana.storage import read_json
-from polyana.tracking import Histogram, MetricLog, RunDirectory, read_curves
+from polyana.tracking import Curves, Histogram, Index, MetricLog, RunDirectory, read_curves
 
 
 @pytest.fixture
@@ -94,6 +95,20 @@ def test_the_exports_need_nothing_else(trained, serve):
     assert lines[0] == ["step", *sorted(curves)]
     column = lines[0].index("train/loss")
     assert [(int(line[0]), float(line[column])) for line in lines[1:] if line[column]] == curves["train/loss"]
+
+
+def test_a_constant_is_a_straight_line_in_the_export_though_smoothing_rounds(make_run, tmp_path):
+    run, index = make_run(), Index(tmp_path / "index.sqlite")
+    log = MetricLog(run.metrics, 10, "", print)
+    for step in range(11, 411):
+        log.log(step, {"train/mfu": 0.31})
+    log.close()
+    index.catch_up("run", run.metrics)
+    (chart,) = draw_charts(Curves(index, "run"), ["train/mfu"], [])
+    assert {line["kind"] for line in chart["lines"]} == {"raw", "main"}
+    for line in chart["lines"]:
+        assert {pair.split()[1] for pair in line["d"][1:].split("L")} == {f"{HEIGHT / 2:.1f}"}
+    index.close()
 
 
 def writers():

@@ -50,6 +50,8 @@ export function extentOf(x: ArrayLike<number>, y: ArrayLike<number>, from: numbe
 
 const ROOM = 0.06; // of the height, above and below the curves; guess
 
+const ROUNDING = 1e-12; // of a constant that is smoothed, and more
+
 /** A range with some room; one that is empty or a point is widened. */
 export function padded({ low, high }: Extent, log: boolean): [number, number] {
   if (!(low <= high)) return log ? [0.1, 10] : [0, 1];
@@ -58,7 +60,7 @@ export function padded({ low, high }: Extent, log: boolean): [number, number] {
     const room = Math.max((top - bottom) * ROOM, 0.02);
     return [10 ** (bottom - room), 10 ** (top + room)];
   }
-  const room = high > low ? (high - low) * ROOM : Math.abs(high) * 0.1 || 1;
+  const room = high - low > ROUNDING * Math.max(Math.abs(low), Math.abs(high)) ? (high - low) * ROOM : Math.abs(high) * 0.1 || 1;
   // A quantity that never falls below zero is not drawn below it.
   return [low >= 0 && low - room < 0 ? 0 : low - room, high + room];
 }
