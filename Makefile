@@ -15,7 +15,7 @@ help:
 	@echo "make bench-corpus [ARGS=--quick]  race datatrove and datasets.map (docs/corpus.md; 1 GB of environments)"
 	@echo "make bench-plan [ARGS=--quick]    is \`polyana plan\` right about memory and time? on six trainings"
 	@echo "make bench-tracking [ARGS=--quick]  race trackio, TensorBoard, wandb and MLflow (docs/performance.md; 1.4 GB of environments)"
-	@echo "make bench-align [ARGS=--quick]   race trl's DPO, KTO and reward trainers (docs/performance.md; 1.3 GB of environment)"
+	@echo "make bench-align [ARGS=--quick]   race trl's DPO, KTO and reward trainers (docs/alignment.md; 1.3 GB of environment)"
 	@echo "make bench-registry [ARGS=--quick]  what a commit, a log and a collection cost, against save_pretrained (docs/registry.md)"
 	@echo "make lint typecheck format"
 

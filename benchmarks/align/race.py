@@ -22,7 +22,12 @@ HERE = Path(__file__).resolve().parent
 PROJECT = HERE.parent.parent
 WORK = PROJECT / ".polyana" / "bench-align"
 WARM = 1  # steps before the measured ones
-METHODS = ("dpo", "kto", "reward")
+RACES = {
+    "30m-dpo": ((3, 1), (8, 3)), "30m-kto": ((3, 1), (8, 3)), "30m-reward": ((4, 1), (8, 3)),
+    "smollm2-dpo": ((2, 1), (4, 3)), "smollm2-kto": ((2, 1), (4, 3)), "smollm2-reward": ((2, 1), (4, 3)),
+}  # fmt: skip
+"""(Measured steps, rounds) with --quick, and of the whole."""
+SLOW = ("smollm2-kto", "smollm2-reward")  # with --quick only where they are named
 SPEED = {"defaults": 8.0, "best": 5.0}
 MEMORY = 3.0
 LOSS_TOLERANCE = 0.02
@@ -34,7 +39,8 @@ def main() -> int:
     """0 when every bar is reached."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="one round of few steps; less than 10 minutes")
-    parser.add_argument("--method", action="append", choices=METHODS, help="only this one")
+    parser.add_argument("--race", action="append", choices=list(RACES), help="only this one")
+    parser.add_argument("--steps", type=int, help="measured ones, instead of what a race has")
     parser.add_argument("--threads", type=int, default=min(os.cpu_count() or 1, 2))
     options = parser.parse_args()
     os.environ["POLYANA_HOME"] = str(WORK / "home")
@@ -42,26 +48,28 @@ def main() -> int:
     from pairs import prepare
 
     bars, reports = [], {}
-    for method in options.method or METHODS:
-        steps, rounds = WARM + (3 if options.quick else 8), 1 if options.quick else 3
-        work = prepare(method, steps, WORK / method) | {"threads": options.threads}
-        shutil.rmtree(WORK / "home")  # so that our side computes the reference, too
+    for race in options.race or [race for race in RACES if not (options.quick and race in SLOW)]:
+        size, _, method = race.partition("-")
+        (quick_steps, quick_rounds), whole = RACES[race]
+        steps, rounds = (quick_steps, quick_rounds) if options.quick else whole
+        steps = WARM + (options.steps or steps)
+        work = prepare(size, method, steps, WORK / race) | {"threads": options.threads, "race": race}
+        shutil.rmtree(WORK / "home", ignore_errors=True)  # so that our side computes the reference, too
         results: dict[str, list[dict[str, Any]]] = {"ours": [], "defaults": [], "best": []}
         for _ in range(rounds):
             for name, found in results.items():
                 found.append(run(name, work))
-        reports[method] = results
-        bars += judge(method, results)
-    print()
-    for line, _ in bars:
-        print(line, flush=True)
+        reports[race] = results
+        reached = judge(race, results)
+        print("\n".join([*table(race, results), "", *(line for line, _ in reached)]), flush=True)
+        bars += reached
     (WORK / "results.json").write_text(json.dumps(reports, indent=1))
-    return 0 if all(reached for _, reached in bars) else 1
+    return 0 if all(passed for _, passed in bars) else 1
 
 
 def run(name: str, work: dict[str, Any]) -> dict[str, Any]:
     """What one process measured. Raises SystemExit with the end of its output when it fails."""
-    path = WORK / "jobs" / f"{work['method']}-{name}.json"
+    path = WORK / "jobs" / f"{work['race']}-{name}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     result = path.with_suffix(".result.json")
     result.unlink(missing_ok=True)
@@ -76,53 +84,62 @@ def run(name: str, work: dict[str, Any]) -> dict[str, Any]:
     (WORK / "tmp").mkdir(exist_ok=True)
     began = time.monotonic()
     with path.with_suffix(".log").open("w") as log:
-        script = HERE / ("ours.py" if ours else "rival_trl.py")
+        script = HERE.parent / "train" / "ours.py" if ours else HERE / "rival_trl.py"
         code = subprocess.run([python, script, path], env=environment, stdout=log, stderr=log, check=False).returncode
     for leftover in ("tmp", "home"):
         shutil.rmtree(WORK / leftover, ignore_errors=True)
     if code or not result.exists():
         raise SystemExit(f"{name} failed; the end of {log.name}:\n{Path(log.name).read_text()[-3000:]}")
-    print(f"  {work['method']} {name}: {time.monotonic() - began:.0f} s", file=sys.stderr, flush=True)
+    print(f"  {work['race']} {name}: {time.monotonic() - began:.0f} s", file=sys.stderr, flush=True)
     return dict(json.loads(result.read_text()))
 
 
-def judge(method: str, results: dict[str, list[dict[str, Any]]]) -> list[tuple[str, bool]]:
-    """The bars, each with whether it is reached; prints the figures they come from."""
-    ours, bars = results["ours"], []
-    print(f"\n### {method}\n\n| | tokens/s | per CPU second | peak memory | losses |\n|---|--:|--:|--:|---|")
+def table(race: str, results: dict[str, list[dict[str, Any]]]) -> list[str]:
+    """The figures of one race as Markdown."""
+    lines = [f"\n### {race}\n", "| | tokens/s | per CPU second | peak memory | losses |", "|---|--:|--:|--:|---|"]
     for name, rounds in results.items():
         losses = " ".join(f"{loss:.4f}" for loss in rounds[0]["loss"])
-        memory = max(each["peak_mb"] for each in rounds)
-        speed, by_cpu = rate(rounds, "seconds"), rate(rounds, "cpu_seconds")
-        print(f"| {name} | {speed:,.0f} | {by_cpu:,.0f} | {memory:,.0f} MB | {losses} |")
+        kinds = [False, True] if any(each.get("reference_seconds") for each in rounds) else [False]
+        for charged in kinds:
+            speed, by_cpu = (rate(rounds, each, charged) for each in ("seconds", "cpu_seconds"))
+            says = f"{name}, with its reference" if charged else name
+            lines.append(f"| {says} | {speed:,.0f} | {by_cpu:,.0f} | {memory(rounds):,.0f} MB | {losses} |")
+    return lines
+
+
+def judge(race: str, results: dict[str, list[dict[str, Any]]]) -> list[tuple[str, bool]]:
+    """The bars, each with whether it is reached."""
+    ours, bars = results["ours"], []
     for name, target in SPEED.items():
         theirs = results[name]
         worst = max(abs(a - b) for a, b in zip(ours[0]["loss"], theirs[0]["loss"], strict=True))
         charged = name == "defaults"
-        same = worst <= LOSS_TOLERANCE
-        figures = {
-            name: (rate(ours, "seconds", charged) / rate(theirs, "seconds"), target),
-            f"{name}-memory": (
-                max(each["peak_mb"] for each in theirs) / max(each["peak_mb"] for each in ours), MEMORY
-            ),
-        }  # fmt: skip
-        for what, (ratio, wanted) in figures.items():
-            verdict = "DIFFERENT" if not same else "PASS" if ratio >= wanted else "SHORT"
-            more = f"  losses differ by {worst:.4f}"
-            if what == name:
-                by_cpu = rate(ours, "cpu_seconds") / rate(theirs, "cpu_seconds")
-                more += f"  (per CPU second, the reference not charged, {by_cpu:.2f})"
-            bars.append(
-                (f"BAR {method}-{what} ratio={ratio:.2f} target={wanted:.2f} {verdict}{more}", verdict == "PASS")
-            )
+
+        def ratio(seconds: str, charged: bool, theirs: list[dict[str, Any]] = theirs) -> float:
+            return rate(ours, seconds, charged) / rate(theirs, seconds)
+
+        more = f"  losses differ by {worst:.4f}; per CPU second {ratio('cpu_seconds', charged):.2f}"
+        if any(each.get("reference_seconds") for each in ours):
+            other = "not counted" if charged else "counted"
+            more += f"; the reference {other} {ratio('seconds', not charged):.2f}"
+        figures = {name: (ratio("seconds", charged), target), f"{name}-memory": (memory(theirs) / memory(ours), MEMORY)}
+        for what, (found, wanted) in figures.items():
+            verdict = "DIFFERENT" if worst > LOSS_TOLERANCE else "PASS" if found >= wanted else "SHORT"
+            line = f"BAR {race}-{what} ratio={found:.2f} target={wanted:.2f} {verdict}"
+            bars.append((line + (more if what == name else ""), verdict == "PASS"))
     return bars
+
+
+def memory(rounds: list[dict[str, Any]]) -> float:
+    """The peak, in MB."""
+    return float(max(each["peak_mb"] for each in rounds))
 
 
 def rate(rounds: list[dict[str, Any]], seconds: str, charged: bool = False) -> float:
     """Tokens by seconds: the median over all measured steps. `charged`: with a step's part of the reference."""
     steps = []
     for result in rounds:
-        extra = result.get("reference_seconds", 0.0) / len(result["tokens"]) if charged else 0.0
+        extra = result.get(f"reference_{seconds}", 0.0) if charged else 0.0
         steps += [tokens / (time + extra) for tokens, time in zip(result["tokens"], result[seconds], strict=True)][
             WARM:
         ]

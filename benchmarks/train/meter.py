@@ -30,11 +30,12 @@ class Meter:
     def __init__(self) -> None:
         self.seconds: list[float] = []
         self.cpu_seconds: list[float] = []
-        self.peak_mb = 0.0
+        self.peak_mb = self.first_mb = 0.0
         self._began: tuple[float, float] | None = None
 
     def train_begins(self) -> None:
         Path("/proc/self/clear_refs").write_text("5")  # VmHWM starts again at what is resident now: man proc(5)
+        self.first_mb = _resident("VmRSS")
         self.step_begins()
 
     def step_begins(self) -> None:
@@ -44,17 +45,26 @@ class Meter:
         assert self._began is not None
         self.seconds.append(time.perf_counter() - self._began[0])
         self.cpu_seconds.append(time.process_time() - self._began[1])
-        status = Path("/proc/self/status").read_text()
-        self.peak_mb = int(status.split("VmHWM:")[1].split()[0]) / 1024
+        self.peak_mb = _resident("VmHWM")
         self.step_begins()
 
-    def write(self, job: dict[str, Any], losses: list[float], tokens: list[int], held_out: float | None) -> None:
-        """`tokens`: real ones of each step. Raises ValueError unless every list has one entry a step."""
+    def write(
+        self, job: dict[str, Any], losses: list[float], tokens: list[int], held_out: float | None,
+        more: dict[str, float] | None = None,
+    ) -> None:  # fmt: skip
+        """`tokens`: real ones of each step. `more`: what else is told. Raises ValueError unless every list has one
+        entry a step."""
         lists = {"seconds": self.seconds, "cpu_seconds": self.cpu_seconds, "loss": losses, "tokens": tokens}
         if any(len(values) != job["steps"] for values in lists.values()):
             raise ValueError({name: len(values) for name, values in lists.items()} | {"steps": job["steps"]})
-        result = lists | {"peak_mb": self.peak_mb, "held_out": held_out, "load": os.getloadavg()[0]}
+        memory = {"peak_mb": self.peak_mb, "more_mb": self.peak_mb - self.first_mb}
+        result = lists | memory | {"held_out": held_out, "load": os.getloadavg()[0]} | (more or {})
         Path(job["result"]).write_text(json.dumps(result))
+
+
+def _resident(what: str) -> float:
+    """MB, as /proc/self/status says."""
+    return int(Path("/proc/self/status").read_text().split(f"{what}:")[1].split()[0]) / 1024
 
 
 def trainer_callback(meter: Meter, losses: list[float]) -> Any:

@@ -92,8 +92,9 @@ def prepare(course: Course, steps: int, home: Path, place: Path) -> dict[str, An
         held_out = task.batch(task.per_epoch - _HELD_OUT, _HELD_OUT).tokens_N.view(_HELD_OUT, -1).tolist()
     _write(place / "held_out.npz", held_out)
     return {
-        "recipe": str(place / "recipe.yaml"), "model": str(place / "model"), "train": str(place / "train.npz"),
-        "train_and_next": str(place / "train_and_next.npz"), "held_out": str(place / "held_out.npz"),
+        "recipe": str(place / "recipe.yaml"), "stage": "pretrain", "model": str(place / "model"),
+        "train": str(place / "train.npz"), "train_and_next": str(place / "train_and_next.npz"),
+        "held_out": str(place / "held_out.npz"),
         "context": course.context, "lr": course.lr, "rows": course.batch,
         "batch": course.padded_batch or course.batch, "real_tokens": [batch.tokens for batch in batches],
         "llama": {**course.model, "vocab_size": course.vocabulary},
