@@ -43,6 +43,14 @@ class NoScore(ValueError):
     """The judge said something without a score in it."""
 
 
+class Unfinished(PolyanaError):
+    """Some answers of a batch could not be judged. scores: None for each of these; why: of the first of them."""
+
+    def __init__(self, scores: list[float | None], why: Exception) -> None:
+        super().__init__(str(why))
+        self.scores, self.why = scores, why
+
+
 def _expression(text: str) -> str:
     try:
         groups = re.compile(text).groups
@@ -125,8 +133,19 @@ class _Judge:
         self._client = httpx2.Client(timeout=config.timeout.seconds, headers=headers)
 
     def score(self, answers: Sequence[Answered]) -> list[float]:
+        """Raises Unfinished with the scores that there are: they are paid for."""
         with ThreadPoolExecutor(self._config.parallel) as pool:
-            return list(pool.map(self._judged, answers))
+            found = list(pool.map(self._outcome, answers))
+        failed = [each for each in found if isinstance(each, Exception)]
+        if failed:
+            raise Unfinished([None if isinstance(each, Exception) else each for each in found], failed[0])
+        return [each for each in found if not isinstance(each, Exception)]
+
+    def _outcome(self, answered: Answered) -> float | JudgeDown | NoScore:
+        try:
+            return self._judged(answered)
+        except (JudgeDown, NoScore) as error:
+            return error
 
     def _judged(self, answered: Answered) -> float:
         """The score of one answer. Raises JudgeDown, or NoScore when it gives none twice."""
@@ -176,7 +195,7 @@ class _Judge:
                         return said
                     why = f"a reply that is no chat completion: {reply.text[:120]!r}"
                 else:
-                    why = f"status {reply.status_code}: {' '.join(reply.text.split())[:160]}"
+                    why = f"status {reply.status_code}: {' '.join(reply.text.split())[:160]}".removesuffix(": ")
                     if reply.status_code not in _AGAIN:
                         raise JudgeDown(f"the judge at {config.url} refuses to answer: {why}")
                     wait = _asked_to_wait(reply.headers, wait)

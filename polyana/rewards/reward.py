@@ -17,7 +17,7 @@ from pydantic import Field
 
 from polyana.config import KeyPath, of_kind
 from polyana.errors import PolyanaError
-from polyana.rewards.judge import JudgeDown, JudgePartConfig
+from polyana.rewards.judge import JudgeDown, JudgePartConfig, Unfinished
 from polyana.rewards.learned import (
     ClassifierPartConfig,
     ImplicitPartConfig,
@@ -90,6 +90,8 @@ class ScoreLedger:
         return found
 
     def add(self, weighed: Weighed, scores: Mapping[str, float]) -> None:
+        if not scores:
+            return
         path = self._path(weighed)
         torn = path.exists() and path.read_bytes()[-1:] != b"\n"
         lines = [json.dumps({"of": of, "score": score}) for of, score in scores.items()]
@@ -137,8 +139,14 @@ class Reward:
             batch = dict(waiting[first : first + size])
             try:
                 found = dict(zip(batch, _scores(weighed, list(batch.values())), strict=True))
-            except JudgeDown as error:
-                kept = len(names) - len(waiting) + first
+            except Unfinished as error:
+                found = {name: each for name, each in zip(batch, error.scores, strict=True) if each is not None}
+                if ledger is not None:
+                    ledger.add(weighed, found)
+                if not isinstance(error.why, JudgeDown):
+                    missed = batch[next(name for name in batch if name not in found)]
+                    raise PolyanaError(_letter(weighed, missed, _why(error.why))) from None
+                kept = len(names) - len(waiting) + first + len(found)
                 raise JudgeDown(
                     f"{error}. {kept:,} of {len(names):,} answers are judged by `{weighed.name}`"
                     + (" and kept; the same command goes on from there" if ledger is not None else "")

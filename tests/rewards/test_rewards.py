@@ -3,6 +3,7 @@
 import io
 import json
 import math
+import re
 import time
 from types import SimpleNamespace
 
@@ -332,6 +333,26 @@ def test_a_judge_that_is_down_stops_the_run_and_what_was_judged_stays(impatient,
     assert len(server.asked) == 2
     with pytest.raises(JudgeDown, match="asked 3 times"):  # nobody listens there
         opened("http://127.0.0.1:9/v1").score(answers)
+
+
+@pytest.mark.parametrize("last", [(503, {}, ""), "I would rather not say"])
+def test_of_a_batch_that_a_judge_leaves_unfinished_what_it_gave_is_kept(impatient, tmp_path, last):
+    """Eight are asked at once and three are answered: these are paid for, and not asked again."""
+    (config,) = Recipe([judge("http://127.0.0.1:9/v1", parallel=8)])
+    answers = [said(f"answer {number}") for number in range(8)]
+
+    def opened(url):
+        return open_reward([config.model_copy(update={"url": url})], {}, len, None)
+
+    with (
+        judging(lambda _, asked: "Score: 7" if re.search("answer [035]", asked) else last) as server,
+        pytest.raises(PolyanaError, match=r"3 of 8 .*kept|answer 1") as error,
+    ):
+        opened(server.url).score(answers, ScoreLedger(tmp_path))
+    assert "status 503." in str(error.value) or "gave no score" in str(error.value)
+    with judging(lambda *_: "Score: 7") as server:
+        assert len(opened(server.url).score(answers, ScoreLedger(tmp_path))) == 8
+    assert len(server.asked) == 5
 
 
 def test_a_judge_that_is_slow_or_refuses_is_told_apart(impatient):
