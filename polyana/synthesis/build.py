@@ -50,7 +50,7 @@ def build_synthesis(
             def show(done: int, of: int, gauge: Any = gauge) -> None:
                 gauge.show(done * len(prompts) // of, "")
 
-            kept = workshop / f"answers-{name}.jsonl"
+            kept = _kept_answers(workshop, f"answers-{name}.jsonl")
             for each in write_answers(config, revision, place, prompts, seed, kept, show):
                 by_prompt[each.prompt].append(each)
     written = [(prompt, answer) for prompt in prompts for answer in by_prompt[prompt.id]]
@@ -78,6 +78,16 @@ def build_synthesis(
     write_json(directory / "report.json", report)
     write_file(directory / "report.md", report_page(report, pairs[:3]))
     return report
+
+
+def _kept_answers(workshop: Path, name: str) -> Path:
+    """Where answers are kept; what another stage has of the very same ones is taken over, even if it is at work yet."""
+    kept = workshop / name
+    others = [] if kept.exists() else sorted(workshop.parent.glob(f"*/{name}"))
+    if others:
+        workshop.mkdir(parents=True, exist_ok=True)
+        write_file(kept, max((each.read_bytes() for each in others), key=len))
+    return kept
 
 
 def _score(answers: Sequence[tuple[Prompt, str]], reward: Reward, workshop: Path, console: Console) -> list[Scored]:

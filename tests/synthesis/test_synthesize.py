@@ -163,6 +163,16 @@ def test_another_reward_writes_nothing_anew_and_another_seed_everything(made, ho
     assert rows(third, "answers.jsonl")[0]["answers"] != one[0]["answers"]
 
 
+def test_another_stage_that_would_write_the_very_same_takes_it_over(made, home, monkeypatch):
+    first = rows(made(), "answers.jsonl")
+    monkeypatch.setattr("polyana.synthesis.write.load_for_generation", None)  # nobody writes
+    assert rows(made("name=other", "stages.prefer.best.most=2"), "answers.jsonl") == first
+    one, other = (next((home / "synthesis" / f"{name}-prefer").glob("answers-*")) for name in ("made", "other"))
+    assert one.read_bytes() == other.read_bytes()
+    with pytest.raises(TypeError):
+        made("name=third", "stages.prefer.temperature=0.9")
+
+
 def test_a_judge_that_goes_down_costs_nothing_that_was_paid_for(made, home, monkeypatch):
     from types import SimpleNamespace
 
