@@ -14,7 +14,7 @@ from polyana.errors import Problem, UserError
 from polyana.evaluate import EvaluateConfig
 from polyana.storage import fingerprint
 from polyana.synthesis import SynthesizeConfig
-from polyana.tasks import PreferenceConfig, PretrainConfig, RewardConfig, SftConfig, TranslateConfig
+from polyana.tasks import ClassifyConfig, PreferenceConfig, PretrainConfig, RewardConfig, SftConfig, TranslateConfig
 from polyana.tokenizer import TokenizerConfig
 
 __all__ = ["KINDS", "Recipe", "StageConfig", "load_recipe"]
@@ -30,6 +30,7 @@ StageConfig = (
     | TranslateConfig
     | PreferenceConfig
     | RewardConfig
+    | ClassifyConfig
     | EvaluateConfig
     | SynthesizeConfig
 )
@@ -45,6 +46,7 @@ KINDS: dict[str, type[StageConfig]] = {
     "translate": TranslateConfig,
     "preference": PreferenceConfig,
     "reward": RewardConfig,
+    "classify": ClassifyConfig,
     "evaluate": EvaluateConfig,
     "synthesize": SynthesizeConfig,
 }

@@ -18,6 +18,8 @@
     reference   both        -> the base's log-probability of each      polyana/tasks/reference.py
     preference  both        -> a model or an adapter, aligned          polyana/tasks/, losses/, train/, registry/
     reward      both        -> a number for any answer                 polyana/tasks/, losses/, train/, registry/
+    labelled    rows, base  -> shards of texts, the class of each      polyana/tasks/classify.py
+    classify    both        -> a class for any text, by what it costs  polyana/tasks/, losses/, train/, registry/
     evaluate    saves, suites -> scores, and whether they differ       polyana/scores.py, evaluate/
 
 What a stage makes is found again by a hash of its settings, its inputs and its code's version; only what is missing,

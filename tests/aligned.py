@@ -155,6 +155,8 @@ CHANGES |= {
 class AlignWorkshop:
     """What comes out of an aligned stage."""
 
+    made = "answers"
+
     def __init__(self, place: Path, kind: str = "preference") -> None:
         self.place, self.recipe = place, write_recipe(place, kind)
         whole = pairs()
@@ -169,8 +171,12 @@ class AlignWorkshop:
         skewed = [{"prompt": row["prompt"], "completion": row["chosen"], "label": True} for row in whole]
         skewed += [{"prompt": row["prompt"], "completion": row["rejected"], "label": False} for row in whole[::5]]
         write_rows(place / "skewed.jsonl", skewed)
+        self.write_second_base()
+
+    def write_second_base(self) -> None:
         from transformers import AutoModelForCausalLM, AutoTokenizer
 
+        place = self.place
         model = AutoModelForCausalLM.from_pretrained(place / "base")
         with torch.no_grad():
             for weight in model.parameters():
@@ -200,7 +206,7 @@ class AlignWorkshop:
         metrics = {
             name: points for name, points in metrics_of(home / "runs" / made["run"]).items() if name not in CLOCKED
         }
-        newest = max((home / "stages").glob("answers-*"), key=lambda path: path.stat().st_mtime)
+        newest = max((home / "stages").glob(f"{self.made}-*"), key=lambda path: path.stat().st_mtime)
         stored = [line for line in said.getvalue().splitlines() if "reference" in line]
         return {"metrics": json.dumps(metrics), "ids": (newest / "train.ids").read_text(), "said": stored}
 

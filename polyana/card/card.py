@@ -23,6 +23,7 @@ _KINDS = {  # of stages: what comes of them in words, and what the Hub calls the
     "sft": ("fine-tuned on examples of what it should say", "text-generation"),
     "translate": ("a model that has learned to translate", "translation"),
     "preference": ("aligned with what people prefer", "text-generation"),
+    "classify": ("a classifier of texts, which has learned what mistakes cost", "text-classification"),
     "reward": ("a reward model: a number for any prompt and answer", "text-classification"),
 }
 
@@ -145,7 +146,7 @@ def _front(facts: Facts, metrics: Mapping[str, float]) -> str:
 
 def _loading(facts: Facts) -> str:
     """How five tools load it."""
-    judges = facts.kind == "reward"
+    judges = facts.kind in ("reward", "classify")
     model = "AutoModelForSequenceClassification" if judges else "AutoModelForCausalLM"
     asked = 'ids = tokenizer("...", return_tensors="pt")'
     if facts.chats:
@@ -158,7 +159,8 @@ def _loading(facts: Facts) -> str:
     if facts.adapter:
         serving = "vllm serve BASE --enable-lora --lora-modules tuned=MODEL   # BASE: as adapter_config.json names it"
         alone = '`PeftModel.from_pretrained(base, "MODEL")`, and `.merge_and_unload()` puts it into its base'
-    verb = {"translate": "translate", "reward": "models show"}.get(facts.kind, "chat" if facts.chats else "generate")
+    verb = "chat" if facts.chats else "generate"
+    verb = {"translate": "translate"}.get(facts.kind, "models show" if judges else verb)
     again = f"polyana {verb} {facts.name}@best" + {"translate": " FILE", "generate": ' "..."'}.get(verb, "")
     written = f"""llama.cpp, from a Polyana home that has the run (`--dtype q8_0` makes it a quarter as large):
 

@@ -11,6 +11,7 @@ from polyana.examples import preference_report_lines, report_lines
 from polyana.models import count_parameters, has_adapter, licence_of_package, numbers_in, parse_base
 from polyana.storage import read_json, show_bytes
 from polyana.tasks import (
+    ClassifyConfig,
     FineTuneConfig,
     PreferenceConfig,
     PretrainConfig,
@@ -46,7 +47,7 @@ def facts_of(
         lines = [f"- {line}" for line in told if not line.startswith(" ")]  # examples name places on a disk
         about |= _base(config, start)
         about["chats"] = bool(report["end_of_turn"])
-    if isinstance(config, SftConfig | PreferenceConfig | RewardConfig):
+    if isinstance(config, SftConfig | PreferenceConfig | RewardConfig | ClassifyConfig):
         about["datasets"] = [source.hub.partition("@")[0] for source in config.data if source.hub is not None]
         about["licences"] |= {source.label: licence_of_package(source.package) if source.package else None
                               for source in config.data}  # fmt: skip

@@ -1,7 +1,7 @@
 """Rows of many forms -> conversations -> tokens, each with what it counts in the loss."""
 
 from polyana.examples.build import VERSION, Example, examples
-from polyana.examples.config import ExamplesConfig, ExampleSource, TemplateConfig, with_stages
+from polyana.examples.config import ExamplesConfig, ExampleSource, Forms, TemplateConfig, same_names, with_stages
 from polyana.examples.conversation import BadRow, Conversation, PlainText, conversation_of
 from polyana.examples.preference import Preference, preferences_of
 from polyana.examples.preference_build import PREFERENCES_VERSION, Item, preference_items
@@ -22,6 +22,7 @@ __all__ = [
     "ExampleSource",
     "ExamplesConfig",
     "ExamplesReport",
+    "Forms",
     "Item",
     "PlainText",
     "Preference",
@@ -47,6 +48,7 @@ __all__ = [
     "read_prompts",
     "read_rows",
     "report_lines",
+    "same_names",
     "template_inputs",
     "with_stages",
 ]

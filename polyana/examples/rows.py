@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from polyana.corpus import (
     DAMAGE,
@@ -22,9 +22,8 @@ from polyana.corpus import (
     rows_of,
 )
 from polyana.errors import Problem, UserError
-from polyana.examples.config import ExamplesConfig, ExampleSource, TemplateConfig
+from polyana.examples.config import ExampleSource, TemplateConfig
 from polyana.examples.named_templates import NAMED
-from polyana.examples.preference_config import PreferencesConfig
 from polyana.storage import ContentDigests
 
 __all__ = ["SourceRow", "example_inputs", "read_rows", "template_inputs"]
@@ -50,8 +49,18 @@ class SourceRow:
     problem: str | None = None
 
 
+class Sources(Protocol):
+    """Settings that name where rows come from, and a template for them or none."""
+
+    @property
+    def data(self) -> Sequence[ExampleSource]: ...
+
+    @property
+    def template(self) -> str | None: ...
+
+
 def example_inputs(
-    config: ExamplesConfig | PreferencesConfig, base: Path, digests: ContentDigests, where: Callable[..., str],
+    config: Sources, base: Path, digests: ContentDigests, where: Callable[..., str],
     stages: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:  # fmt: skip
     """What examples are made from: content hashes of files, commits of data sets, versions of packages; of `stages`
@@ -85,7 +94,7 @@ def example_inputs(
 
 
 def template_inputs(
-    config: TemplateConfig, base: Path, digests: ContentDigests, where: Callable[..., str]
+    config: Sources | TemplateConfig, base: Path, digests: ContentDigests, where: Callable[..., str]
 ) -> dict[str, Any]:
     """The content hash of the file that a template is, if it is one. Raises UserError when it is not there."""
     if config.template is None or config.template in NAMED:

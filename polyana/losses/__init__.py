@@ -1,6 +1,7 @@
 """Losses: pure functions that return sums; who calls them knows the counts."""
 
 from polyana.losses.answers import answer_log_probs, linear_answer_loss
+from polyana.losses.costs import class_preferences
 from polyana.losses.cross_entropy import (
     head_bytes,
     linear_cross_entropy_and_z_sum,
@@ -30,6 +31,7 @@ __all__ = [
     "PreferenceLossConfig",
     "answer_log_probs",
     "bradley_terry",
+    "class_preferences",
     "cpo",
     "dpo",
     "head_bytes",

@@ -37,6 +37,7 @@ from polyana.models.build import (
     is_reward_model,
     longest_text,
     packs_texts,
+    rounded,
     save_model,
     transformer_blocks,
     writing,
@@ -49,7 +50,7 @@ from polyana.models.hub import fetch_model, model_commit
 from polyana.models.licence import licence_of_directory, licence_of_package
 from polyana.models.load import load_base
 from polyana.models.packed_attention import attention_on, packed_causal_attention
-from polyana.models.reward import load_reward_model, outline_reward_model, padding_token
+from polyana.models.reward import load_classifier, load_reward_model, outline_reward_model, padding_token
 from polyana.models.self_test import check_packing
 from polyana.models.stored import copy_bytes, save_settings, weights_to_store, write_tensors
 from polyana.models.vocabulary import add_rows, extend_vocabulary
@@ -90,6 +91,7 @@ __all__ = [
     "licence_of_package",
     "load_adapted",
     "load_base",
+    "load_classifier",
     "load_reward_model",
     "longest_text",
     "merge_adapter",
@@ -101,6 +103,7 @@ __all__ = [
     "padding_token",
     "parse_base",
     "put_adapter",
+    "rounded",
     "save_adapter",
     "save_adapter_settings",
     "save_model",

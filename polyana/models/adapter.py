@@ -296,12 +296,14 @@ def put_adapter(model: Any, directory: Path, name: str = "default") -> None:
 def load_adapted(base: Path, adapter: Path, dtype: torch.dtype | Literal["auto"]) -> Any:
     """The model in `base` with the adapter that was saved over it, as transformers has it; in evaluation.
 
-    An adapter of a reward model gives one, its head included. Raises UserError for an adapter of another base.
+    An adapter of a reward model or a classifier gives one, its head included. Raises UserError for an adapter of
+    another base.
     """
     from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 
     if read_json(adapter / _SETTINGS)["task_type"] == "SEQ_CLS":
-        model = AutoModelForSequenceClassification.from_pretrained(base, dtype=dtype, num_labels=1)
+        rows = len(next(each for name, each in load_file(adapter / _WEIGHTS).items() if name.endswith("score.weight")))
+        model = AutoModelForSequenceClassification.from_pretrained(base, dtype=dtype, num_labels=rows)
         model.config.pad_token_id = AutoTokenizer.from_pretrained(adapter).pad_token_id
     else:
         model = AutoModelForCausalLM.from_pretrained(base, dtype=dtype)

@@ -1,8 +1,9 @@
-"""A reward model: a language model's body under a head of one number, as transformers' models for sequence
+"""A language model's body under a head of one number, a reward, or of one a class, as transformers' models for sequence
 classification have it."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from polyana.models.fused import fuse
 from polyana.models.load import load_base
 from polyana.models.packed_attention import ATTENTION
 
-__all__ = ["load_reward_model", "outline_reward_model", "padding_token"]
+__all__ = ["load_classifier", "load_reward_model", "outline_reward_model", "padding_token"]
 
 
 def load_reward_model(directory: Path, seed: int, padding: int) -> Any:
@@ -23,6 +24,17 @@ def load_reward_model(directory: Path, seed: int, padding: int) -> Any:
     `padding`: the token that transformers passes over when it looks for a text's end. Raises UserError where
     transformers has no such model of its architecture.
     """
+    return _load(directory, seed, padding, {"num_labels": 1})
+
+
+def load_classifier(directory: Path, seed: int, padding: int, classes: Sequence[str]) -> Any:
+    """The same under a head of one row a class."""
+    names = dict(enumerate(classes))
+    about = {"num_labels": len(classes), "id2label": names, "label2id": {name: place for place, name in names.items()}}
+    return _load(directory, seed, padding, about)
+
+
+def _load(directory: Path, seed: int, padding: int, head: dict[str, Any]) -> Any:
     from transformers import AutoModelForSequenceClassification
     from transformers.utils import logging
 
@@ -33,7 +45,7 @@ def load_reward_model(directory: Path, seed: int, padding: int) -> Any:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             model, found = AutoModelForSequenceClassification.from_pretrained(
-                directory, num_labels=1, dtype=torch.float32, local_files_only=True, output_loading_info=True
+                directory, dtype=torch.float32, local_files_only=True, output_loading_info=True, **head
             )
     except ValueError as error:
         words = str(error).strip().splitlines()[0]
@@ -49,11 +61,11 @@ def load_reward_model(directory: Path, seed: int, padding: int) -> Any:
     return model.train()
 
 
-def outline_reward_model(directory: Path) -> Any:
-    """The same without numbers; to be called under torch's meta device."""
+def outline_reward_model(directory: Path, rows: int = 1) -> Any:
+    """The same without numbers; to be called under torch's meta device. `rows`: of the head."""
     from transformers import AutoConfig, AutoModelForSequenceClassification
 
-    return AutoModelForSequenceClassification.from_config(AutoConfig.from_pretrained(directory, num_labels=1))
+    return AutoModelForSequenceClassification.from_config(AutoConfig.from_pretrained(directory, num_labels=rows))
 
 
 def padding_token(tokenizer: Any, ends: set[int]) -> int:

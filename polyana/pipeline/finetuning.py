@@ -13,16 +13,20 @@ from polyana.pipeline.models import start_step
 from polyana.pipeline.parallel import parallel_step
 from polyana.storage import Making, Step, fingerprints, locked
 from polyana.tasks import (
+    CLASSIFY_VERSION,
     REFERENCE_VERSION,
     UNITS_VERSION,
     AnswersConfig,
+    ClassifyConfig,
     PreferenceConfig,
     SftConfig,
     TranslateConfig,
     build_answers,
     build_examples,
+    build_labelled,
     build_reference,
     build_units,
+    labelled_lines,
 )
 from polyana.train import choose_precision
 
@@ -30,23 +34,29 @@ if TYPE_CHECKING:
     from polyana.pipeline.pipeline import Pipeline
 
 
-def examples_step(pipeline: Pipeline, name: str, config: SftConfig | AnswersConfig) -> Step:
-    """Tokens and weights of what is to be learned, in the base's own tokens; a report, too, of judged answers."""
+def examples_step(pipeline: Pipeline, name: str, config: SftConfig | AnswersConfig | ClassifyConfig) -> Step:
+    """Tokens and weights of what is to be learned, in the base's own tokens; a report, too, of judged answers and of
+    classes."""
     base, where = start_step(pipeline, name, config), partial(pipeline.recipe.where, name)
     made, judged = pipeline.making_data(config), isinstance(config, AnswersConfig)
+    classes = isinstance(config, ClassifyConfig)
     inputs = example_inputs(config, pipeline.recipe.base, pipeline.digests, where, fingerprints(made))
     inputs["base"] = base.making.fingerprint
 
     def fill(directory: Path) -> None:
         below, found = pipeline.store.get(base).directory, with_stages(config, pipeline.directories(made))
         with blaming(where()):
-            build: Any = build_answers if judged else build_examples
+            build: Any = build_answers if judged else build_labelled if classes else build_examples
             report = build(found, pipeline.recipe.base, below, directory)
         pipeline.tell(examples.report_lines(report)[judged:])
         if judged:
             pipeline.tell(examples.preference_report_lines(report["preferences"]))
+        if classes:
+            pipeline.tell(labelled_lines(report))
 
     kind, version = ("answers", examples.PREFERENCES_VERSION) if judged else ("examples", examples.VERSION)
+    if classes:
+        kind, version = "labelled", CLASSIFY_VERSION
     return pipeline.artifact(kind, Making(kind, version, config.examples_identity(), inputs), fill)
 
 

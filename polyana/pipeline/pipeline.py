@@ -17,7 +17,7 @@ from polyana.recipe import Recipe
 from polyana.runs import Runs
 from polyana.storage import ArtifactStore, ContentDigests, Making, Step
 from polyana.synthesis import SynthesizeConfig
-from polyana.tasks import AnswersConfig, LanguageModelTask, SftConfig, TrainingStageConfig
+from polyana.tasks import AnswersConfig, ClassifyConfig, LanguageModelTask, SftConfig, TrainingStageConfig
 from polyana.tokenizer import TokenizerConfig
 from polyana.tracking import Console
 
@@ -78,7 +78,7 @@ class Pipeline:
         """One thing to have, under a name that the user reads."""
         return Step(f"{self.recipe.name}/{name}", making, fill)
 
-    def making_data(self, config: SftConfig | AnswersConfig) -> dict[str, Step]:
+    def making_data(self, config: SftConfig | AnswersConfig | ClassifyConfig) -> dict[str, Step]:
         """The stages that make some of the data, by name."""
         return {each.stage: self.step(each.stage) for each in config.data if each.stage is not None}
 

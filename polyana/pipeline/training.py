@@ -19,6 +19,7 @@ from polyana.runs import Ingredients, train
 from polyana.storage import Making, Step, read_json, show_bytes, write_json
 from polyana.tasks import (
     AnswersConfig,
+    ClassifyConfig,
     LanguageModelTask,
     PreferenceConfig,
     PretrainConfig,
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
 def steps_before(pipeline: Pipeline, name: str, config: TrainingStageConfig) -> dict[str, Step]:
     """What a training stage needs and no stage of the recipe is: `data`, its shards; `start`, what its model begins
     as; others by their name."""
-    if isinstance(config, SftConfig):
+    if isinstance(config, SftConfig | ClassifyConfig):
         return {"start": start_step(pipeline, name, config), "data": examples_step(pipeline, name, config)}
     if isinstance(config, TranslateConfig):
         text, shards = parallel_step(pipeline, name, config), units_step(pipeline, name, config)

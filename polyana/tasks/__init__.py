@@ -6,6 +6,7 @@ from typing import Any
 from polyana.data import TokenData
 from polyana.models import build_model
 from polyana.tasks.answers import AnswersConfig, build_answers
+from polyana.tasks.classify import CLASSIFY_VERSION, ClassifyConfig, build_labelled, classify_task, labelled_lines
 from polyana.tasks.fine_tune import FineTuneConfig, FineTuneTask, fine_tune_task, outline
 from polyana.tasks.gold import GOLD_VERSION, GoldConfig, asked_in, write_gold
 from polyana.tasks.language_model import EvalConfig, LanguageModelTask, TrainingStageConfig
@@ -30,6 +31,7 @@ from polyana.tokenizer import TextTokenizer
 from polyana.train import choose_precision
 
 __all__ = [
+    "CLASSIFY_VERSION",
     "GOLD_VERSION",
     "HELD_OUT",
     "NATS",
@@ -38,6 +40,7 @@ __all__ = [
     "UNITS_VERSION",
     "VERSION",
     "AnswersConfig",
+    "ClassifyConfig",
     "EvalConfig",
     "FineTuneConfig",
     "GoldConfig",
@@ -53,10 +56,12 @@ __all__ = [
     "asked_in",
     "build_answers",
     "build_examples",
+    "build_labelled",
     "build_reference",
     "build_start",
     "build_units",
     "compare_saved",
+    "labelled_lines",
     "learned_texts",
     "make_task",
     "outline_model",
@@ -88,6 +93,8 @@ def make_task(
         return preference_task(config, tokens, start, seed, precision, gold)
     if isinstance(config, RewardConfig):
         return reward_task(config, tokens, start, seed, precision)
+    if isinstance(config, ClassifyConfig):
+        return classify_task(config, tokens, start, seed, precision)
     assert isinstance(config, FineTuneConfig)
     kind = TranslateTask if isinstance(config, TranslateConfig) else FineTuneTask
     return fine_tune_task(kind, config, tokens, start, seed, precision)

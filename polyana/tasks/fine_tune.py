@@ -160,7 +160,7 @@ def outline(config: FineTuneConfig, base: Path) -> Any:
     """The model that would be trained, adapter and all; to be called under torch's meta device."""
     from transformers import AutoConfig, AutoModelForCausalLM
 
-    if config.kind == "reward":
+    if config.kind in ("reward", "classify"):
         model = outline_reward_model(base)
     else:
         model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(base))

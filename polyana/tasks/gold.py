@@ -49,6 +49,7 @@ _PAGE = "gold.html"
 _FEWEST = 16  # prompts, below which the alarm's normal distribution is none; guess
 
 Reference = Callable[[], AbstractContextManager[Any]]
+WritingIn = Callable[[Any], AbstractContextManager[Any]]
 
 
 class GoldConfig(Config):
@@ -154,17 +155,17 @@ class GoldWatch:
 
     def look(
         self, model: Any, tokenizer: Any, reference: Reference,
-        autocast: Callable[[], AbstractContextManager[Any]] = nullcontext,
+        writing_in: WritingIn = nullcontext,
     ) -> dict[str, float]:  # fmt: skip
         """Metrics of what the model answers now, beside what its reference does. `reference`: see `divergence`;
-        `autocast`: what is written in, for speed.
+        `writing_in`: the precision that a model writes in, for speed.
 
         The same random numbers are drawn each time, so that less of a difference is chance.
         """
         if self._first is None:
             with reference() as other:
-                self._first = self._answer(other, tokenizer, autocast)
-        now, first = self._answer(model, tokenizer, autocast), self._first
+                self._first = self._answer(other, tokenizer, writing_in)
+        now, first = self._answer(model, tokenizer, writing_in), self._first
         moved = divergence(
             model, reference, [(asked, each.ids) for asked, each in zip(now.asked, now.drawn, strict=True)]
         )  # fmt: skip
@@ -172,12 +173,14 @@ class GoldWatch:
         return self._metrics(first, now, moved)
 
     def keep(self, run: Path, step: int) -> None:
-        """Write RUN/gold/step-N.jsonl: each prompt, what was answered, what that is worth."""
+        """Write RUN/gold/step-N.jsonl: each prompt, what was answered, what that is worth; and gold.html as it is now,
+        so that a peak is seen before it is passed."""
         if self._last:
             path = _place(run, step)
             path.parent.mkdir(exist_ok=True)
             lines = [json.dumps(each.as_row(), ensure_ascii=False) for each in self._last]
             write_file(path, ("\n".join(lines) + "\n").encode("utf-8", "replace"))
+            self._tell(run, _read(run, step), None)
 
     def verdict(self, run: Path, step: int) -> Verdict | None:
         """What all looks up to this step say, where they say it for the first time."""
@@ -188,12 +191,16 @@ class GoldWatch:
         return Verdict("reward_hacking", str(found), self._config.stop_on_hacking)
 
     def conclude(self, run: Path, best: int) -> dict[str, Any]:
-        """Write gold.html: proxy and gold over KL with the fitted curve, answers side by side; for the summary the
-        forecast and the alarm."""
+        """Write gold.html for the last time; for the summary forecast and alarm. `best`: the step of the best save."""
         kept = _read(run)
-        if not kept:
-            return {}
+        return self._tell(run, kept, best) if kept else {}
+
+    def _tell(self, run: Path, kept: Sequence[tuple[int, list[Kept]]], best: int | None) -> dict[str, Any]:
+        """Write gold.html: proxy and gold over KL with the fitted curve, answers side by side. Without `best` those of
+        the look with the highest gold are shown."""
         looks = [_look(at, rows) for at, rows in kept]
+        if best is None:
+            best = max(looks, key=lambda look: float(look.gold_P.mean())).step
         kl = [float(np.mean([row.kl for row in rows])) for _, rows in kept]
         curves = {
             name: fit_curve(kl, [float(getattr(look, f"{name}_P").mean()) for look in looks], "rl")
@@ -213,14 +220,12 @@ class GoldWatch:
             }
         }  # fmt: skip
 
-    def _answer(
-        self, model: Any, tokenizer: Any, autocast: Callable[[], AbstractContextManager[Any]]
-    ) -> _Answers:  # fmt: skip
+    def _answer(self, model: Any, tokenizer: Any, writing_in: WritingIn) -> _Answers:
         asked = [ask(tokenizer, prompt.messages) for prompt in self._prompts]
         drawn, size = list[Drawn](), self._config.batch
         for first in range(0, len(asked), size):
             batch = asked[first : first + size]
-            with autocast():
+            with writing_in(model):
                 answers = draw_answers(model, tokenizer, batch, 1, self._seed + first, self._config.max_tokens)
             drawn += [each for (each,) in answers]
         given = [

@@ -8,7 +8,7 @@ once (data/answers.py), and only rows of answers reach the head (losses/answers.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, Literal
 
@@ -30,7 +30,7 @@ from polyana.losses import (
     kto_kl,
     linear_answer_loss,
 )
-from polyana.models import has_adapter, head_weight, hidden_states, load_base, without_adapter
+from polyana.models import has_adapter, head_weight, hidden_states, load_base, rounded, without_adapter
 from polyana.storage import read_json
 from polyana.tasks.answers import AnswersConfig, AnswersTask, SumOverItems, item_facts, without_dropout
 from polyana.tasks.fine_tune import begin_fine_tuning
@@ -230,7 +230,12 @@ class PreferenceTask(AnswersTask):
         if self._watch is None:
             return {}
         watch: GoldWatch = self._watch
-        return watch.look(self.model, self._tokenizer, self._reference_model, self.precision.autocast)
+        return watch.look(self.model, self._tokenizer, self._reference_model, self._writing_in)
+
+    @contextmanager
+    def _writing_in(self, model: Any) -> Iterator[None]:
+        with rounded(model, self.precision.dtype) as whole, nullcontext() if whole else self.precision.autocast():
+            yield
 
     @contextmanager
     def _reference_model(self) -> Iterator[Any]:

@@ -38,6 +38,7 @@ class KeptMemory:
     def __init__(self, *, differing: bool) -> None:
         """`differing`: whether texts differ in length. The first two steps, in a heap without holes, then need less
         than any later one (5 to 16 % on an 8M GPT-2), so the third begins without them and says how much."""
+        give_back()  # what was needed before training: a reference scored, a base converted
         self._keeps = keep_freed_memory()
         self._learning = 3 if differing else 2  # steps; the first one of a process finds no kernels made yet
         self._taken = 0

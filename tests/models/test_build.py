@@ -5,7 +5,16 @@ import torch
 from pydantic import ValidationError
 
 from polyana.losses import linear_cross_entropy_sum
-from polyana.models import ModelConfig, build_model, count_parameters, head_weight, hidden_states, save_model, writing
+from polyana.models import (
+    ModelConfig,
+    build_model,
+    count_parameters,
+    head_weight,
+    hidden_states,
+    rounded,
+    save_model,
+    writing,
+)
 
 
 @pytest.mark.parametrize(
@@ -80,3 +89,37 @@ def test_impossible_combinations_are_explained(settings, says):
 def test_dropout_of_one_is_refused():
     with pytest.raises(ValidationError):
         ModelConfig(dropout=1.0)
+
+
+def test_rounded_weights_are_a_loan():
+    config = ModelConfig(architecture="gpt2", layers=2, width=32, heads=2, context=16)
+    model, other = (build_model(config, vocab_size=97, end_of_text=0, seed=3).eval() for _ in range(2))
+    tokens, parameters = torch.randint(0, 97, (2, 9)), list(model.parameters())
+    with torch.no_grad(), writing(model), writing(other):
+        with rounded(model, torch.bfloat16) as whole:
+            assert whole
+            assert {parameter.dtype for parameter in parameters} == {torch.bfloat16}
+            found = model(input_ids=tokens, use_cache=False).logits
+        theirs = other.to(torch.bfloat16)(input_ids=tokens, use_cache=False).logits
+    torch.testing.assert_close(found, theirs, rtol=0, atol=0)
+    untouched = build_model(config, vocab_size=97, end_of_text=0, seed=3).state_dict()
+    assert all(torch.equal(weight, untouched[name]) for name, weight in model.state_dict().items())
+    assert all(one is other for one, other in zip(parameters, model.parameters(), strict=True))
+
+
+def test_a_frozen_head_is_not_copied_for_each_text():
+    """torch's matmul would: a matrix of V x D for each of B texts, of which only the last token is looked at."""
+    config = ModelConfig(architecture="llama", layers=1, width=32, heads=2, context=16)
+    model = build_model(config, vocab_size=97, end_of_text=0, seed=3).requires_grad_(False)
+    tokens = torch.randint(0, 97, (5, 9))
+    calls = []
+
+    class Watch(torch.utils._python_dispatch.TorchDispatchMode):
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            calls.append((func, [each.shape for each in args if isinstance(each, torch.Tensor)]))
+            return func(*args, **(kwargs or {}))
+
+    with torch.no_grad(), writing(model), Watch():
+        model(input_ids=tokens, use_cache=False, logits_to_keep=1)
+    assert not [shapes for _, shapes in calls if any(shape[-2:] in ((32, 97), (97, 32)) and len(shape) > 2
+                                                     for shape in shapes)]  # fmt: skip

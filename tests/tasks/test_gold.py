@@ -2,10 +2,14 @@
 
 import io
 import json
+import os
+import signal
+import subprocess
+import sys
 from itertools import product
 
 import pytest
-from conftest import metrics_of
+from conftest import CLOCKED, metrics_of, newest_run
 
 from polyana.errors import UserError
 from polyana.recipe import load_recipe
@@ -50,13 +54,18 @@ SAME = "stages.align.gold.reward=[{kind: regex, pattern: '[.!?]', measure: share
 
 
 @pytest.fixture
-def gamed(tmp_path, home, shared_data):
-    """gamed(*overrides): (the summary, the run's directory, what was said)."""
+def recipe(tmp_path, shared_data):
     rows = [json.dumps({"prompt": f"{name} {begin}"}) + "\n" for begin, name in product(BEGINNINGS, NAMES)]
     (tmp_path / "train.jsonl").write_text("".join(rows[:24]))
     (tmp_path / "held.jsonl").write_text("".join(rows[24:]))
     recipe = tmp_path / "gamed.yaml"
     recipe.write_text(RECIPE.format(model=shared_data / "stories260k" / "hf").replace("held_out: 0", "held_out: 10%"))
+    return recipe
+
+
+@pytest.fixture
+def gamed(recipe, home):
+    """gamed(*overrides): (the summary, the run's directory, what was said)."""
 
     def run(*overrides):
         said = io.StringIO()
@@ -155,3 +164,46 @@ def test_what_cannot_work_is_told_with_its_line(gamed, overrides, what):
 def test_prompts_that_are_learnt_from_are_told(gamed):
     _, _, said = gamed("stages.align.gold.prompts=[{path: train.jsonl}]", "stages.align.train.duration=1 steps")
     assert "of them are learnt from, too" in said
+
+
+KILLED = """
+import os, signal, sys
+import torch
+torch.set_num_threads(1)
+from polyana.recipe import load_recipe
+from polyana.run import run_recipe
+from polyana.train import Trainer
+step = Trainer._step
+def killed(self, gauge):
+    if self.position.step == int(sys.argv[2]):
+        os.kill(os.getpid(), signal.SIGKILL)
+    step(self, gauge)
+Trainer._step = killed
+run_recipe(load_recipe(sys.argv[1], sys.argv[3:]))
+"""
+
+
+@pytest.mark.parametrize("loss", ["dpo", "kto"])
+def test_a_killed_run_goes_on_bit_for_bit_with_its_looks_and_its_alarm(recipe, tmp_path, loss):
+    """A real kill, with a stored reference: losses, answers, what they are worth and the last weights are the same."""
+
+    def train(home, at):
+        more = [f"stages.align.loss={{kind: {loss}, beta: 0.05}}", "stages.align.train.duration=7 steps"]
+        command = [sys.executable, "-c", KILLED, str(recipe), str(at), *more]
+        environment = os.environ | {"POLYANA_HOME": str(home), "OMP_NUM_THREADS": "1"}
+        return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+
+    whole, torn = tmp_path / "whole", tmp_path / "torn"
+    assert train(whole, -1).returncode == 0
+    assert train(torn, 5).returncode == -signal.SIGKILL
+    assert train(torn, -1).returncode == 0
+    runs = [newest_run(each) for each in (whole, torn)]
+    found = []
+    for home, run in zip((whole, torn), runs, strict=True):
+        metrics = {name: points for name, points in metrics_of(run).items() if name not in CLOCKED}
+        looks = {path.name: path.read_text() for path in sorted((run / "gold").iterdir())}
+        repository = Repository(home / "hub", run.name)
+        files = {commit.step: commit.files["model.safetensors"] for commit in repository.commits()}
+        found.append((metrics, looks, files))
+    assert found[0] == found[1]
+    assert len(found[0][1]) == 5  # before the first step, and at 2, 4, 6, 7
