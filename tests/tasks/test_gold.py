@@ -183,7 +183,7 @@ run_recipe(load_recipe(sys.argv[1], sys.argv[3:]))
 """
 
 
-@pytest.mark.parametrize("loss", ["dpo", "kto"])
+@pytest.mark.parametrize("loss", ["dpo", pytest.param("kto", marks=pytest.mark.slow)])
 def test_a_killed_run_goes_on_bit_for_bit_with_its_looks_and_its_alarm(recipe, tmp_path, loss):
     """A real kill, with a stored reference: losses, answers, what they are worth and the last weights are the same."""
 
