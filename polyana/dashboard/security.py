@@ -24,7 +24,10 @@ from polyana.dashboard.errors import letter
 
 __all__ = ["PAGE_POLICY", "Guard", "is_loopback"]
 
-PAGE_POLICY = "default-src 'self'; img-src 'self' data: blob:; object-src 'none'; base-uri 'none'; form-action 'none'"
+PAGE_POLICY = (
+    "default-src 'self'; img-src 'self' data: blob:; object-src 'none'; base-uri 'none'; form-action 'none'; "
+    "frame-ancestors 'self'"  # nobody lays our buttons below a page of their own
+)
 _COOKIE = "polyana-token"
 _LOCAL = frozenset({"127.0.0.1", "localhost", "::1"})
 _READING = frozenset({"GET", "HEAD"})
