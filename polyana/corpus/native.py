@@ -17,8 +17,8 @@ from numba import njit, uint64
 from numpy.typing import NDArray
 
 __all__ = [
-    "ALPHABETIC", "ENDER", "PRIME", "PUNCTUATION", "SEED", "SOLID", "STOP", "Hash", "ends_row", "hash_end", "hash_of",
-    "hashed_on", "is_space", "joined", "leaf", "mixed", "power", "powers", "slot_of", "taken", "times",
+    "ALPHABETIC", "ENDER", "PRIME", "PUNCTUATION", "SEED", "SOLID", "STOP", "Hash", "digit", "ends_row", "hash_end",
+    "hash_of", "hashed_on", "is_space", "joined", "leaf", "mixed", "power", "powers", "slot_of", "taken", "times",
 ]  # fmt: skip
 
 Hash = Any
@@ -49,6 +49,11 @@ def is_space(point: int) -> bool:
         point in (0x85, 0xA0, 0x1680) or 0x2000 <= point <= 0x200A
         or point in (0x2028, 0x2029, 0x202F, 0x205F, 0x3000)
     )  # fmt: skip
+
+
+@njit(cache=True, inline="always")
+def digit(point: int) -> bool:
+    return 48 <= point <= 57
 
 
 @njit(cache=True, inline="always")

@@ -8,10 +8,45 @@ import numpy as np
 from numba import njit, uint64
 from numpy.typing import NDArray
 
-from polyana.corpus.native import ENDER, PUNCTUATION, ends_row, is_space, mixed
-from polyana.corpus.steps.c4 import FEW_WORDS, LONG_WORD, UNENDED
+from polyana.corpus.native import ENDER, PUNCTUATION, digit, ends_row, is_space, leaf, mixed
+from polyana.corpus.steps.c4 import BRACE, CITATION, FEW_WORDS, LONG_WORD, PHRASE, UNENDED
 
 __all__ = ["byte_lengths", "cut_lines", "hash_lines", "joined_lines"]
+
+_SIGNS = np.zeros(128, np.uint8)
+"""1 for the signs that `_mark` looks at: a rare one of each of C4's phrases."""
+_SIGNS[[ord(sign) for sign in "[{vVkKfFpP"]] = 1
+_KELVIN = 0x212A  # whose small letter is k
+
+
+@njit(cache=True, inline="always")
+def _is_sign(point: int) -> bool:
+    return _SIGNS[point] != 0 if point < 128 else point == _KELVIN
+
+
+@leaf
+def _mark(text_N: NDArray[np.uint32], at: int, begin: int, end: int) -> int:
+    """What the sign at `at` may be part of, in text_N[begin:end]: a citation, a brace, or one of C4's phrases."""
+    sign = text_N[at]
+    if sign == 123:
+        return BRACE
+    if sign == 91:
+        after = at + 1
+        while after < end and digit(text_N[after]):
+            after += 1
+        # `]`, `edit]`, `citation needed]`
+        return CITATION if after < end and text_N[after] in (93, 99, 101) else 0
+    if at < begin + 2 or at + 2 >= end:
+        return 0
+    # small letters of ASCII, and other signs that stand for none of these
+    last, following, second = text_N[at - 1] | 32, text_N[at + 1] | 32, text_N[at + 2] | 32
+    if sign in (118, 86):  # jaVAscript, priVAcy policy
+        return PHRASE * (following == 97 and last in (97, 105))
+    if sign in (102, 70):  # terms oF Use
+        return PHRASE * (last == 111 and following == 32 and second == 117)
+    if sign in (112, 80):  # lorem iPSum
+        return PHRASE * (last == 105 and following == 115 and second == 117)
+    return PHRASE * (last == 111 and following == 105)  # coOKIe
 
 
 @njit(cache=True, nogil=True)
@@ -21,8 +56,9 @@ def cut_lines(  # noqa: PLR0912, PLR0915  one pass over the text
     flags_W: NDArray[np.uint8], longest: int, fewest: int,
     ended: bool,
 ) -> Any:  # fmt: skip
-    """The rows of documents as C4 judges them: [rows, 4] of start, end without the space around, verdict, sentences;
-    and where the rows of each document begin. Starts and ends count from the beginning of their document.
+    """The rows of documents as C4 judges them: [rows, 5] of start, end without the space around, verdict, sentences,
+    and what may be in them (bits: CITATION, BRACE, PHRASE); and where the rows of each document begin. Starts and ends
+    count from the beginning of their document.
 
     `longest`: characters of a word, `fewest`: words between spaces; `ended`: whether a row has to end as a sentence.
     """
@@ -32,7 +68,7 @@ def cut_lines(  # noqa: PLR0912, PLR0915  one pass over the text
         rows += 1
         for at in range(begins[document], begins[document + 1] - 1):
             rows += ends_row(text_N[at])
-    found, of_document = np.zeros((rows, 4), np.int64), np.zeros(documents + 1, np.int64)
+    found, of_document = np.zeros((rows, 5), np.int64), np.zeros(documents + 1, np.int64)
     row, chunk = 0, 0
     for document in range(documents):
         origin, last = begins[document], begins[document + 1] - 1
@@ -40,6 +76,8 @@ def cut_lines(  # noqa: PLR0912, PLR0915  one pass over the text
         while at < last:
             start = at
             while at < last and not ends_row(text_N[at]):
+                if _is_sign(text_N[at]):
+                    found[row, 4] |= _mark(text_N, at, origin, last)
                 at += 1
             end, following = at, at + 1
             if at < last and text_N[at] == 13 and at + 1 < last and text_N[at + 1] == 10:
@@ -100,23 +138,42 @@ def byte_lengths(text_N: NDArray[np.uint32], stretches: NDArray[np.int64]) -> ND
 
 @njit(cache=True, nogil=True)
 def joined_lines(
-    text_N: NDArray[np.uint32], stretches: NDArray[np.int64], of_document: NDArray[np.int64]
-) -> tuple[NDArray[np.uint32], NDArray[np.int64]]:
-    """Texts of the lines stretches[of_document[i]:of_document[i + 1]] with a newline behind each, one text behind the
-    other, and where each ends."""
-    size = len(stretches)
+    text_N: NDArray[np.uint32], chunks: NDArray[np.int32], chunk_begins: NDArray[np.int64],
+    chunk_ends: NDArray[np.int64], stretches: NDArray[np.int64], of_document: NDArray[np.int64],
+) -> Any:  # fmt: skip
+    """The batch of the documents that the lines stretches[of_document[i]:of_document[i + 1]] make, a newline between
+    two of them. No line has space around it that chunks would reach into."""
+    size = len(of_document)
     for number in range(len(stretches)):
-        size += stretches[number, 1] - stretches[number, 0]
-    points, ends, used = np.empty(size, np.uint32), np.empty(len(of_document) - 1, np.int64), 0
-    for document in range(len(ends)):
+        size += stretches[number, 1] - stretches[number, 0] + 1
+    points, begins = np.empty(size, np.uint32), np.zeros(len(of_document), np.int64)
+    new_chunks = np.empty(len(chunks), np.int32)
+    new_begins, new_ends = np.empty(len(chunks), np.int64), np.empty(len(chunks), np.int64)
+    used, kept, chunk, behind = 0, 0, 0, 0
+    for document in range(len(begins) - 1):
         for number in range(of_document[document], of_document[document + 1]):
-            for at in range(stretches[number, 0], stretches[number, 1]):
+            start, end = stretches[number]
+            if start < behind or start > behind + 10_000:
+                chunk = np.searchsorted(chunk_begins, start)
+            while chunk < len(chunks) and chunk_begins[chunk] < start:
+                chunk += 1
+            while chunk < len(chunks) and chunk_begins[chunk] < end:
+                new_chunks[kept] = chunks[chunk]
+                new_begins[kept] = chunk_begins[chunk] - start + used
+                new_ends[kept] = chunk_ends[chunk] - start + used
+                kept += 1
+                chunk += 1
+            for at in range(start, end):
                 points[used] = text_N[at]
                 used += 1
             points[used] = 10
             used += 1
-        ends[document] = used
-    return points, ends
+            behind = end
+        if of_document[document] == of_document[document + 1]:
+            used += 1
+        points[used - 1] = 32
+        begins[document + 1] = used
+    return points[:used], begins, new_chunks[:kept], new_begins[:kept], new_ends[:kept]
 
 
 @njit(cache=True, nogil=True)

@@ -12,10 +12,10 @@ import numpy as np
 from numba import njit, uint64
 from numpy.typing import NDArray
 
-from polyana.corpus.native import Hash, hash_of, leaf, slot_of
+from polyana.corpus.native import Hash, digit, hash_of, leaf, slot_of
 
 __all__ = [
-    "CATEGORY_P", "DECOMPOSES", "ENDS_SENTENCE", "KINDS", "LETTER", "LIST", "MOST_WORDS", "SPACE", "STRANGE", "digit",
+    "CATEGORY_P", "DECOMPOSES", "ENDS_SENTENCE", "KINDS", "LETTER", "LIST", "MOST_WORDS", "SPACE", "STRANGE",
     "is_known", "split",
 ]  # fmt: skip
 
@@ -38,11 +38,6 @@ MOST_WORDS = 200  # words of a stretch that are found here; longer ones are left
 @njit(cache=True, inline="always")
 def is_known(keys: NDArray[np.uint64], key: Hash) -> Any:
     return keys[slot_of(keys, key)] != uint64(0)
-
-
-@njit(cache=True, inline="always")
-def digit(point: int) -> bool:
-    return 48 <= point <= 57
 
 
 @leaf

@@ -20,6 +20,7 @@ from polyana.corpus.native import (
     SOLID,
     STOP,
     Hash,
+    digit,
     hash_end,
     hash_of,
     hashed_on,
@@ -36,7 +37,6 @@ from polyana.corpus.native_split import (
     MOST_WORDS,
     SPACE,
     STRANGE,
-    digit,
     is_known,
     split,
 )  # fmt: skip

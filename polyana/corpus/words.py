@@ -6,8 +6,8 @@ Splitting a stretch alone gives the words it has within a text, for spaCy's spli
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import reduce
 from itertools import pairwise
 from operator import or_
@@ -43,20 +43,32 @@ class Batch:
             *native.taken(self.text_N, self.begins, self.chunks, self.chunk_begins, self.chunk_ends, documents)
         )
 
-    def behind(self, texts: list[str]) -> tuple[Batch, NDArray[np.int64]]:
-        """With these texts behind its documents, and where they stand: [texts, 2] of start and end."""
-        bounds = _bounds([len(text) for text in texts]) + len(self.text_N)
-        return replace(self, text_N=np.concatenate([self.text_N, points_of("".join(texts))])), bounds
+    def behind(self, other: Batch) -> tuple[Batch, NDArray[np.int64]]:
+        """With another behind its documents, and where the texts of that one stand: [texts, 2] of start and end."""
+        size = len(self.text_N)
+        both = Batch(
+            np.concatenate([self.text_N, other.text_N]),
+            np.concatenate([self.begins, other.begins[1:] + size]),
+            np.concatenate([self.chunks, other.chunks]),
+            np.concatenate([self.chunk_begins, other.chunk_begins + size]),
+            np.concatenate([self.chunk_ends, other.chunk_ends + size]),
+        )
+        return both, np.stack([other.begins[:-1], other.begins[1:] - 1], 1) + size
 
     def sizes(self, stretches: NDArray[np.int64]) -> NDArray[np.int64]:
         """Bytes of UTF-8 of stretches, [stretches, 2] of start and end."""
         return native_lines.byte_lengths(self.text_N, stretches)
 
-    def texts(self, stretches: NDArray[np.int64], borders: NDArray[np.int64]) -> list[str]:
-        """Texts of stretches, a newline behind each; text i is of stretches[borders[i]:borders[i + 1]]."""
-        points, ends = native_lines.joined_lines(self.text_N, stretches, borders)
-        text = _text(points)
-        return [text[start:end] for start, end in pairwise([0, *ends.tolist()])]
+    def joined(self, stretches: NDArray[np.int64], borders: NDArray[np.int64]) -> Batch:
+        """That of documents of lines; document i is of stretches[borders[i]:borders[i + 1]]."""
+        return Batch(
+            *native_lines.joined_lines(self.text_N, self.chunks, self.chunk_begins, self.chunk_ends, stretches, borders)
+        )
+
+    def texts(self) -> Iterator[str]:
+        """Of its documents."""
+        text = self.text_N.tobytes().decode("utf-32-le", "surrogatepass")
+        return (text[start : end - 1] for start, end in pairwise(self.begins.tolist()))
 
 
 class WordTable:
@@ -227,6 +239,10 @@ class _PlainWords:
         self.bytes.reserve(len(self.bytes) + native_minhash.SLACK)
 
 
+Layer = tuple[WordTable, NDArray[np.int64], Batch]
+"""The table of a language, documents of it by their places in a block, their texts as they are now."""
+
+
 class Words:
     """The words of blocks, counted once for all the steps that ask, by each document's language.
 
@@ -242,10 +258,12 @@ class Words:
         self._tables: dict[int, WordTable] = {}
         self._block: Block | None = None
         self._told = np.zeros(0, np.int16)  # the languages of its documents
-        self._layers = list[tuple[WordTable, NDArray[np.int64], Batch]]()
+        self._layers = list[Layer]()
+        self._expected = list[tuple[WordTable, NDArray[np.int64], list[str], Batch]]()
         self._counted = np.zeros((0, len(native_measures.METRICS)), np.int64)
         self._groups = np.zeros(0, np.uint8)  # those of native_measures.GROUPS that each document was counted for
         self._first = _groups_of(counted)
+        self._foreseen = self._first  # what will be asked for of the texts as they are now
 
     def _table(self, language: int) -> WordTable:
         """Of a language by its place."""
@@ -256,9 +274,8 @@ class Words:
             table = self._tables[language] = WordTable(name, stops, **self._kinds)
         return table
 
-    def batches(self, block: Block) -> Sequence[tuple[WordTable, NDArray[np.int64], Batch]]:
-        """All documents of a block, each in one batch: (the table of their language, which documents, their texts as
-        they are now). A text is looked up once for all steps."""
+    def batches(self, block: Block) -> Sequence[Layer]:
+        """All documents of a block, each in one batch. A text is looked up once for all steps."""
         if block is not self._block or block.languages is not self._told:
             self._begin(block)
             self._layers = self._looked_up(block, np.arange(len(block)))
@@ -270,19 +287,37 @@ class Words:
                 for layer, stays in still
                 if stays.any()
             ]
-            self._layers += self._looked_up(block, changed)
-            self._groups[changed] = 0
+            self._layers += self._edited(block, changed)
+            self._groups[changed], self._foreseen = 0, 0
         block.changed.clear()
+        self._expected.clear()
         return self._layers
+
+    def expect(self, table: WordTable, rows: NDArray[np.int64], texts: list[str], batch: Batch) -> None:
+        """That documents of the block become these texts, whose batch is known already."""
+        self._expected.append((table, rows, texts, batch))
+
+    def _edited(self, block: Block, changed: NDArray[np.int64]) -> list[Layer]:
+        """Of documents that have another text than before."""
+        layers = list[Layer]()
+        for table, rows, texts, batch in self._expected:
+            came = [block.texts[row] is text for row, text in zip(rows.tolist(), texts, strict=True)]
+            at = np.flatnonzero(came & np.isin(rows, changed))
+            if len(at):
+                layers.append((table, rows[at], batch if len(at) == len(rows) else batch.of(at)))
+                changed = np.setdiff1d(changed, rows[at])
+        return layers + self._looked_up(block, changed)
 
     def _begin(self, block: Block) -> None:
         self._block, self._told = block, block.languages
+        self._expected.clear()
+        self._foreseen = self._first
         if sum(table.size for table in self._tables.values()) > _LARGEST:
             self._tables.clear()
         self._counted = np.zeros((len(block), len(native_measures.METRICS)), np.int64)
         self._groups = np.zeros(len(block), np.uint8)
 
-    def _looked_up(self, block: Block, rows: NDArray[np.int64]) -> list[tuple[WordTable, NDArray[np.int64], Batch]]:
+    def _looked_up(self, block: Block, rows: NDArray[np.int64]) -> list[Layer]:
         of = block.languages[rows]
         found = []
         for language in np.unique(of).tolist():
@@ -297,7 +332,7 @@ class Words:
             lacking = np.flatnonzero((self._groups[rows] & asked) != asked)
             if not len(lacking):
                 continue
-            wanted = asked if self._groups[rows].any() else asked | self._first
+            wanted = asked | self._foreseen
             columns = [at for at, group in enumerate(native_measures.GROUPS.values()) if group & wanted == group]
             some = batch if len(lacking) == len(rows) else batch.of(lacking)
             self._counted[rows[lacking, None], columns] = table.measure(some, wanted)[:, columns]
@@ -311,10 +346,6 @@ def _groups_of(names: Iterable[str]) -> int:
 
 _LARGEST = 800_000  # stretches in all tables, with their words 150 MB; at 2^20 their arrays would double: measured
 _STRETCH = 80  # bytes of plain words that count as a stretch: few stretches have more, but one can have millions: guess
-
-
-def _text(points: NDArray[np.uint32]) -> str:
-    return points.tobytes().decode("utf-32-le", "surrogatepass")
 
 
 def _bounds(lengths: Sequence[int] | NDArray[np.int64]) -> NDArray[np.int64]:

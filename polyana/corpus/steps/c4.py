@@ -13,17 +13,18 @@ from pydantic import Field
 from polyana.corpus.steps.step import Block, Columns, Edit, Found, StepConfig, Surroundings, Verdict, Worker
 
 if TYPE_CHECKING:
-    from polyana.corpus.words import Batch, WordTable
+    from polyana.corpus.words import Batch, Words, WordTable
 
-__all__ = ["CLEAN", "FEW_WORDS", "LONG_WORD", "UNENDED", "C4Rule"]
+__all__ = ["BRACE", "CITATION", "CLEAN", "FEW_WORDS", "LONG_WORD", "PHRASE", "UNENDED", "C4Rule"]
 
 _CITATION = re.compile(r"\[\d*]|\[edit]|\[citation needed]")
-_BRACKET = re.compile("{")
 _ENDS = (".", "?", "!", '"', "'")
 _POLICY = ("terms of use", "privacy policy", "cookie policy", "uses cookies", "use of cookies", "use cookies")
 CLEAN, LONG_WORD, UNENDED, FEW_WORDS = 0, 1, 2, 3
 """What native_lines.cut_lines says of a line, in the order in which it is looked at."""
 _SCRIPT, _POLICIES = 4, 5  # what is said here
+CITATION, BRACE, PHRASE = 1, 2, 4
+"""Bits of what it says may be in a line, which is then looked at here."""
 _REASONS = (
     "", "a word without end", "lines that do not end a sentence", "lines of few words", "lines about javascript",
     "lines about policies",
@@ -58,7 +59,7 @@ class C4Rule(StepConfig):
         def cut(block: Block) -> Found:
             found = Found({"sentences": np.zeros(len(block), np.int32), "left": np.ones(len(block), np.int8)})
             for table, rows, batch in words.batches(block):
-                self._cut(table, batch, block, rows, found)
+                self._cut(words, table, batch, [block.texts[row] for row in rows.tolist()], rows, found)
             return found
 
         return cut
@@ -67,111 +68,102 @@ class C4Rule(StepConfig):
         yield Verdict(f"fewer than {self.min_sentences} sentences", columns["sentences"], self.min_sentences)
         yield Verdict("no line is left", columns["left"], 1)
 
-    def _cut(self, table: WordTable, batch: Batch, block: Block, rows: NDArray[np.int64], found: Found) -> None:
+    def _cut(
+        self, words: Words, table: WordTable, batch: Batch, texts: list[str], rows: NDArray[np.int64], found: Found
+    ) -> None:
         lines, ends = table.cut_lines(batch, self.max_word, self.min_words, ended=self.ended_lines)
-        texts = [block.texts[row] for row in rows.tolist()]
-        changed: dict[int, str] = {}  # lines that are kept, but not as they were
-        for at, text in enumerate(texts):
-            mine = lines[ends[at] : ends[at + 1]]
-            if (suspicious := self._suspicious(text, mine)) and (why := self._look(text, mine, suspicious)):
-                found.dropped[int(rows[at])] = why
-            for number, line in suspicious.items():
-                if line is not None:
-                    changed[int(ends[at]) + number] = line
-        sentences = lines[:, 3]
-        if changed:
-            cut, of = table.cut_lines(table.batch(list(changed.values())), self.max_word, 0, ended=False)
+        of_line = np.repeat(np.arange(len(texts)), np.diff(ends))
+        stretches, verdicts, sentences = lines[:, :2] + batch.begins[of_line, None], lines[:, 2].copy(), lines[:, 3]
+        changed, gone = self._look(lines, of_line, texts, verdicts)
+        if changed:  # lines that are kept, but not as they were
+            other = table.batch(list(changed.values()))
+            cut, of = table.cut_lines(other, self.max_word, 0, ended=False)
             total = np.concatenate([[0], np.cumsum(cut[:, 3])])
             sentences[list(changed)] = total[of[1:]] - total[of[:-1]]
-        kept = lines[:, 2] == CLEAN
+            batch, stretches[list(changed)] = batch.behind(other)
+        kept = verdicts == CLEAN
         total = np.concatenate([[0], np.cumsum(np.where(kept, sentences, 0))])
         found.columns["sentences"][rows] = np.diff(total[ends])
+        for at, why in gone.items():
+            found.dropped[int(rows[at])] = why
         found.columns["sentences"][list(found.dropped)] = 0
-        self._edit(batch, lines, ends, changed, texts, rows, found)
+        # a document stays as it is where its lines and what parts them are all of it
+        length = np.concatenate([[0], np.cumsum(np.where(kept, lines[:, 1] - lines[:, 0] + 1, 0))])
+        goes = np.diff(length[ends]) != [len(text) + 1 for text in texts]
+        goes[of_line[~kept]] = True
+        goes[of_line[list(changed)]] = True
+        goes[list(gone)] = False
+        if goes.any():
+            self._edit(words, table, batch, stretches, verdicts, of_line, np.flatnonzero(goes), texts, rows, found)
 
     def _edit(
-        self, batch: Batch, lines: NDArray[np.int64], ends: NDArray[np.int64], changed: dict[int, str],
-        texts: list[str], rows: NDArray[np.int64], found: Found,
+        self, words: Words, table: WordTable, batch: Batch, stretches: NDArray[np.int64], verdicts: NDArray[np.int64],
+        of_line: NDArray[np.int64], documents: NDArray[np.int64], texts: list[str], rows: NDArray[np.int64],
+        found: Found,
     ) -> None:  # fmt: skip
-        """Put the lines together that are kept, a newline between them; what each reason takes is counted."""
-        kept = lines[:, 2] == CLEAN
-        length = np.concatenate([[0], np.cumsum(np.where(kept, lines[:, 1] - lines[:, 0] + 1, 0))])
-        count = np.concatenate([[0], np.cumsum(kept)])
-        same = (np.diff(length[ends]) == np.diff(batch.begins)) & (np.diff(count[ends]) == np.diff(ends))
-        of_line = np.repeat(np.arange(len(texts)), np.diff(ends))
-        if changed:
-            same[of_line[list(changed)]] = False
-        other = np.flatnonzero(~same & ~np.isin(rows, list(found.dropped)))
-        if not len(other):
-            return
-        stretches = lines[:, :2] + batch.begins[of_line, None]
-        if changed:
-            batch, stretches[list(changed)] = batch.behind(list(changed.values()))
-        mine = np.isin(of_line, other)
-        goes = mine & ~kept
-        which = of_line[goes] * len(_REASONS) + lines[goes, 2]
+        """Put the lines of these documents together that are kept, a newline between them; what each reason takes is
+        counted."""
+        mine = np.zeros(len(texts), np.bool_)
+        mine[documents] = True
+        kept, mine = verdicts == CLEAN, mine[of_line]
+        goes, stays = np.flatnonzero(mine & ~kept), np.flatnonzero(mine & kept)
+        which = of_line[goes] * len(_REASONS) + verdicts[goes]
         sizes = np.bincount(which, batch.sizes(stretches[goes]) + 1.0, len(texts) * len(_REASONS)).astype(np.int64)
-        borders = np.concatenate([[0], np.cumsum(np.diff(count[ends])[other])])
-        for number, joined in zip(other.tolist(), batch.texts(stretches[mine & kept], borders), strict=True):
-            if not (after := joined.strip()):
+        taken_by = sizes.reshape(-1, len(_REASONS)).tolist()
+        joined = batch.joined(stretches[stays], np.searchsorted(of_line[stays], [*documents, len(texts)]))
+        places, known = list[int](), list[str]()  # of those that come to be just these lines
+        for place, (number, text) in enumerate(zip(documents.tolist(), joined.texts(), strict=True)):
+            if not (after := text.strip()):
                 found.columns["left"][rows[number]] = 0  # it is dropped as it came
                 continue
-            taken = dict(zip(_REASONS, sizes.reshape(-1, len(_REASONS))[number].tolist(), strict=True))
+            taken = dict(zip(_REASONS, taken_by[number], strict=True))
             if edit := Edit.by_reason(texts[number], after, taken, "citations and space"):
                 found.edited[int(rows[number])] = edit
+                if after is text:
+                    places.append(place)
+                    known.append(after)
+        if len(places) < len(documents):
+            joined = joined.of(np.array(places, np.int64))
+        words.expect(table, rows[documents[places]], known, joined)
 
-    def _suspicious(self, text: str, lines: NDArray[np.int64]) -> dict[int, str | None]:
-        """The lines in which something may be that is not judged by words alone."""
-        places = list[int]()
-        if self.curly_bracket and "{" in text:
-            places += [found.start() for found in _BRACKET.finditer(text)]
-        if self.citations and "[" in text:
-            places += [found.start() for found in _CITATION.finditer(text)]
-        small = text.lower()
-        cookies = "cookie" in small
-        phrases = [phrase for phrase in self._phrases if (cookies or "cookie" not in phrase) and phrase in small]
-        if phrases and len(small) != len(text):  # some small letters are two
-            return dict.fromkeys(range(len(lines)))
-        for phrase in phrases:
-            at = small.find(phrase)
-            while at >= 0:
-                places.append(at)
-                at = small.find(phrase, at + 1)
-        numbers = np.unique(np.searchsorted(lines[:, 0], places, "right") - 1) if places else np.zeros(0, np.int64)
-        return dict.fromkeys(numbers.tolist())
-
-    @property
-    def _phrases(self) -> list[str]:
-        return [
-            *(["javascript"] if self.javascript else []),
-            *(["lorem ipsum"] if self.lorem_ipsum else []),
-            *(_POLICY if self.policy else []),
-        ]
-
-    def _look(self, text: str, lines: NDArray[np.int64], suspicious: dict[int, str | None]) -> str:
-        """Judge suspicious lines, in the order in which each rule is asked; why the document goes, if it does."""
-        for number in suspicious:
-            start, end, verdict, _ = lines[number].tolist()
-            if verdict == LONG_WORD:
+    def _look(
+        self, lines: NDArray[np.int64], of_line: NDArray[np.int64], texts: list[str], verdicts: NDArray[np.int64]
+    ) -> tuple[dict[int, str], dict[int, str]]:
+        """Judge the lines in which something may be that is not judged by words alone: (those that are kept without
+        their citations, the documents that go, and why)."""
+        changed, gone = dict[int, str](), dict[int, str]()
+        signs = CITATION * self.citations | BRACE * self.curly_bracket
+        signs |= PHRASE * (self.javascript or self.lorem_ipsum or self.policy)
+        for number in np.flatnonzero((lines[:, 4] & signs != 0) & (verdicts != LONG_WORD)).tolist():
+            document = int(of_line[number])
+            if document in gone:
                 continue
-            written = line = text[start:end]
+            written = line = texts[document][lines[number, 0] : lines[number, 1]]
             if self.citations:
                 line = _CITATION.sub("", line)
-            small = line.lower()
-            if self.ended_lines and (not line.endswith(_ENDS) or line.endswith("...")):
-                lines[number, 2] = UNENDED
-            elif len(written.split()) < self.min_words:
-                lines[number, 2] = FEW_WORDS
-            elif self.lorem_ipsum and "lorem ipsum" in small:
-                return "lorem ipsum"
-            elif self.javascript and "javascript" in small:
-                lines[number, 2] = _SCRIPT
-            elif self.curly_bracket and "{" in line:
-                return "a curly bracket"
-            elif self.policy and any(phrase in small for phrase in _POLICY):
-                lines[number, 2] = _POLICIES
-            else:
-                lines[number, 2] = CLEAN
-                if line != written:
-                    suspicious[number] = line
-        return ""
+            verdict = self._judge(written, line)
+            if isinstance(verdict, str):
+                gone[document] = verdict
+                continue
+            verdicts[number] = verdict
+            if verdict == CLEAN and line != written:
+                changed[number] = line
+        return changed, gone
+
+    def _judge(self, written: str, line: str) -> int | str:
+        """What is said of a line, which is `line` without citations, or why its document goes; in the order in which
+        each rule is asked."""
+        small = line.lower()
+        if self.ended_lines and (not line.endswith(_ENDS) or line.endswith("...")):
+            return UNENDED
+        if len(written.split()) < self.min_words:
+            return FEW_WORDS
+        if self.lorem_ipsum and "lorem ipsum" in small:
+            return "lorem ipsum"
+        if self.javascript and "javascript" in small:
+            return _SCRIPT
+        if self.curly_bracket and "{" in line:
+            return "a curly bracket"
+        if self.policy and any(phrase in small for phrase in _POLICY):
+            return _POLICIES
+        return CLEAN
