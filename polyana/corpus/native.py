@@ -17,8 +17,8 @@ from numba import njit, uint64
 from numpy.typing import NDArray
 
 __all__ = [
-    "ALPHABETIC", "ENDER", "PRIME", "PUNCTUATION", "SEED", "SOLID", "STOP", "Hash", "digit", "ends_row", "hash_end",
-    "hash_of", "hashed_on", "is_space", "joined", "leaf", "mixed", "power", "powers", "slot_of", "taken", "times",
+    "ALPHABETIC", "BASE", "ENDER", "PUNCTUATION", "SEED", "SOLID", "STOP", "Hash", "digit", "ends_row", "hash_end",
+    "hash_of", "hashed_on", "is_space", "leaf", "mixed", "power", "powers", "slot_of", "taken",
 ]  # fmt: skip
 
 Hash = Any
@@ -29,7 +29,8 @@ ALPHABETIC, SOLID, STOP, ENDER, PUNCTUATION = 1, 2, 4, 8, 16
 """Flags of a word: it has a letter; it is more than punctuation; it is one of the language's stop words; it ends a
 sentence as spaCy's sentencizer has it; it is punctuation by its Unicode categories."""
 
-PRIME = np.uint64((1 << 61) - 1)
+BASE = np.uint64(0x9FB21C651E98DF25)  # any odd number that is 5 modulo 8, so that few low bits of its powers agree
+"""Of the polynomials modulo 2^64 by which texts are hashed: that of two texts one behind the other follows from theirs."""
 
 
 def leaf(function: F) -> F:
@@ -80,7 +81,7 @@ SEED = np.uint64(0x9E3779B97F4A7C15)
 def hashed_on(value: Hash, point: int) -> Hash:
     """A hash with one character more, or two in one number, begun from SEED and ended by `hash_end`: a polynomial
     modulo 2^64, for what comes next waits for it, and a product and a sum are the least there is to wait for."""
-    return value * uint64(0x9FB21C651E98DF25) + uint64(point)
+    return value * BASE + uint64(point)
 
 
 @njit(cache=True, inline="always")
@@ -108,34 +109,13 @@ def slot_of(keys: NDArray[np.uint64], key: Hash) -> Hash:
     return at
 
 
-@njit(cache=True, inline="always")
-def times(a: Hash, b: Hash) -> Hash:
-    """a b modulo the prime 2^61 - 1."""
-    low_a, high_a = a & uint64(0xFFFFFFFF), a >> uint64(32)
-    low_b, high_b = b & uint64(0xFFFFFFFF), b >> uint64(32)
-    low, high = low_a * low_b, high_a * high_b
-    cross = low_a * high_b + high_a * low_b  # below 2^62: both have 61 bits
-    # 2^64 = 8 and 2^61 = 1 modulo the prime
-    total = (low & PRIME) + (low >> uint64(61)) + (high << uint64(3)) + (cross >> uint64(29))
-    total += (cross & uint64(0x1FFFFFFF)) << uint64(32)
-    total = (total & PRIME) + (total >> uint64(61))
-    return total - PRIME if total >= PRIME else total
-
-
-@njit(cache=True, inline="always")
-def joined(hash_a: Hash, hash_b: Hash, power_b: Hash) -> Hash:
-    """The hash of two texts one behind the other: a polynomial in the base, so that only the characters count."""
-    total = times(hash_a, power_b) + hash_b
-    return total - PRIME if total >= PRIME else total
-
-
 @njit(cache=True, nogil=True)
-def powers(base: Hash, count: int) -> NDArray[np.uint64]:
-    """base^0 to base^(count - 1) modulo the prime."""
+def powers(count: int) -> NDArray[np.uint64]:
+    """BASE^0 to BASE^(count - 1) modulo 2^64."""
     found = np.empty(count, np.uint64)
     found[0] = uint64(1)
     for at in range(1, count):
-        found[at] = times(found[at - 1], base)
+        found[at] = found[at - 1] * BASE
     return found
 
 
@@ -147,7 +127,7 @@ def power(powers: NDArray[np.uint64], exponent: int) -> Hash:
         return powers[exponent]
     value = powers[exponent % last]
     for _ in range(exponent // last):
-        value = times(value, powers[last])
+        value *= powers[last]
     return value
 
 

@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 
 from polyana.corpus.native import (
     ALPHABETIC,
-    PRIME,
     SEED,
     SOLID,
     STOP,
@@ -19,11 +18,9 @@ from polyana.corpus.native import (
     hash_end,
     hashed_on,
     is_space,
-    joined,
     leaf,
     mixed,
     power,
-    times,
 )
 
 __all__ = ["GROUPS", "METRICS", "measure"]
@@ -105,43 +102,50 @@ def _mask(count: int) -> Hash:
     return uint64(room - 1)
 
 
+_STOPPING = np.zeros(128, np.bool_)
+"""What `_rows` stops at: what ends a row, # and the dot. Other signs of ASCII it passes over by one look."""
+_STOPPING[[10, 11, 12, 13, 28, 29, 30, 35, 46]] = True
+
+
 @leaf
 def _rows(text_N: NDArray[np.uint32], row_M: NDArray[np.int64]) -> None:
     """Count hashes, ellipses and the rows of one document."""
-    size, at = len(text_N), 0
-    dots = 0  # in a row, up to now
-    while at < size:
-        start = at
-        first = 0  # character that is no space
-        while at < size and not ends_row(text_N[at]):
+    size, start, at = len(text_N), 0, 0
+    while start < size:
+        at = start
+        dots, dot = 0, -2  # in a row up to now; where the last one stood
+        while at < size:
             point = text_N[at]
+            if point < 128 and not _STOPPING[point]:
+                at += 1
+                continue
+            if ends_row(point):
+                break
             if point == 35:
                 row_M[_HASHES] += 1
-            if point == 46:
-                dots += 1
+            elif point == 0x2026:
+                row_M[_ELLIPSES] += 1
+            elif point == 46:
+                dots = dots + 1 if dot == at - 1 else 1
+                dot = at
                 if dots == 3:
                     row_M[_ELLIPSES] += 1
                     dots = 0
-            else:
-                dots = 0
-                if point == 0x2026:
-                    row_M[_ELLIPSES] += 1
-            if first == 0 and not is_space(point):
-                first = point
             at += 1
-        dots = 0
         row_M[_ROWS] += 1
-        if first in (0x2022, 45):
-            row_M[_BULLET_ROWS] += 1
-        end = at
-        while end > start and is_space(text_N[end - 1]):
+        end, first = at, start
+        while first < end and is_space(text_N[first]):
+            first += 1
+        if first < end:
+            row_M[_BULLET_ROWS] += text_N[first] in (0x2022, 45)
+        while end > first and is_space(text_N[end - 1]):
             end -= 1
-        if (end > start and text_N[end - 1] == 0x2026) or (
-            end - start >= 3 and text_N[end - 1] == 46 and text_N[end - 2] == 46 and text_N[end - 3] == 46
+        if end > first and (
+            text_N[end - 1] == 0x2026
+            or (end - start >= 3 and text_N[end - 1] == 46 and text_N[end - 2] == 46 and text_N[end - 3] == 46)
         ):
             row_M[_ELLIPSIS_ROWS] += 1
-        if at < size:
-            at += 2 if text_N[at] == 13 and at + 1 < size and text_N[at + 1] == 10 else 1
+        start = at + 2 if at + 1 < size and text_N[at] == 13 and text_N[at + 1] == 10 else at + 1
 
 
 @leaf
@@ -265,7 +269,7 @@ def _grams(  # noqa: PLR0912, PLR0915  one pass over the words
     hashes = np.empty(count + 1, np.uint64)
     hashes[0] = uint64(0)
     for at in range(count):
-        hashes[at + 1] = joined(hashes[at], hash_W[words[at]], power(powers, length_W[words[at]]))
+        hashes[at + 1] = hashes[at] * power(powers, length_W[words[at]]) + hash_W[words[at]]
     for number in range(6):
         n, free = number + 5, 0
         for candidate in range(left):
@@ -275,9 +279,7 @@ def _grams(  # noqa: PLR0912, PLR0915  one pass over the words
             # by their letters, so that `a bc` would repeat `ab c`; of those that begin with four words that stand once
             # only such a pair could repeat, and none does in 339,449 stretches of real text
             length = lengths[at + n] - lengths[at]
-            taken = times(hashes[at], power(powers, length))
-            value = hashes[at + n] + PRIME - taken
-            value = value - PRIME if value >= PRIME else value
+            value = hashes[at + n] - hashes[at] * power(powers, length)
             key = mixed(value * uint64(0x9E3779B97F4A7C15) + uint64(length))
             if _seen(keys, stamps, mask, key, stamp):
                 row_M[_DUPLICATE + number] += length
@@ -295,7 +297,7 @@ def measure(  # noqa: PLR0912  one pass over the documents
 ) -> Any:  # fmt: skip
     """[documents, METRICS]. `chunks` as `look_up` found them; chunk c has count_C[c] words, from of_chunk[first[c]] on.
 
-    `ends[point]` is 1 where a character ends a sentence; `powers` are those of the base that `hash_W` was made with.
+    `ends[point]` is 1 where a character ends a sentence; `powers` are those of BASE.
     Only the metrics of these `groups` (bits, GROUPS) are counted.
     """
     documents = len(begins) - 1

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from polyana.corpus.native import (
     ALPHABETIC,
+    BASE,
     ENDER,
     PUNCTUATION,
     SEED,
@@ -24,7 +25,6 @@ from polyana.corpus.native import (
     hash_end,
     hash_of,
     hashed_on,
-    joined,
     leaf,
     slot_of,
 )  # fmt: skip
@@ -64,8 +64,7 @@ def _flags(
 def add_words(
     text_N: NDArray[np.uint32], bounds: NDArray[np.int64], count: int, keys: NDArray[np.uint64],
     values: NDArray[np.int32], words: int, length_W: NDArray[np.int32], hash_W: NDArray[np.uint64],
-    flags_W: NDArray[np.uint8], kinds: NDArray[np.uint16], stops: NDArray[np.uint64], base: Hash,
-    numbers: NDArray[np.int32],
+    flags_W: NDArray[np.uint8], kinds: NDArray[np.uint16], stops: NDArray[np.uint64], numbers: NDArray[np.int32],
 ) -> int:  # fmt: skip
     """Put the number of each word, text_N[bounds[i, 0]:bounds[i, 1]], into `numbers`; new ones are numbered from
     `words` on. How many words are known then; the arrays have to have room for all."""
@@ -77,7 +76,7 @@ def add_words(
             keys[at], values[at] = key, words
             value = uint64(0)
             for point in range(low, high):
-                value = joined(value, uint64(text_N[point]) + uint64(1), base)
+                value = value * BASE + uint64(text_N[point]) + uint64(1)
             length_W[words], hash_W[words] = high - low, value
             flags_W[words] = uint8(_flags(text_N, low, high, key, kinds, stops))
             words += 1
@@ -117,7 +116,7 @@ def look_up(
     word_keys: NDArray[np.uint64], word_values: NDArray[np.int32], words: int, length_W: NDArray[np.int32],
     hash_W: NDArray[np.uint64], flags_W: NDArray[np.uint8], kinds: NDArray[np.uint16], special: NDArray[np.uint64],
     parts: NDArray[np.uint64], units: NDArray[np.uint64], pairs: NDArray[np.uint64], merges: NDArray[np.uint64],
-    stops: NDArray[np.uint64], base: Hash, digits_hyphen: bool, longest: int, numbered: bool,
+    stops: NDArray[np.uint64], digits_hyphen: bool, longest: int, numbered: bool,
 ) -> Any:  # fmt: skip
     """Put the number that the table knows each stretch under into `found`, from stretch `begin` on; new ones are split
     and kept.
@@ -150,7 +149,7 @@ def look_up(
             if count >= 0:
                 words = add_words(
                     text_N, pieces, count, word_keys, word_values, words, length_W, hash_W, flags_W, kinds, stops,
-                    base, numbers,
+                    numbers,
                 )  # fmt: skip
                 of_chunk[used : used + count] = numbers[:count]
                 used += count

@@ -22,8 +22,7 @@ from polyana.corpus.word_rules import SENTENCE_ENDS, Rules, hashed, plain_text, 
 
 __all__ = ["Batch", "WordTable", "Words"]
 
-_BASE = 1_000_003 * 2_147_483_659 % ((1 << 61) - 1)  # of the polynomial hash; any large number: guess
-_POWERS = 1 << 16  # of it that are kept; longer stretches take several
+_POWERS = 1 << 16  # of the base of hashes that are kept; longer stretches take several
 _ROOM = 1 << 16  # places of a new table
 
 
@@ -90,7 +89,7 @@ class WordTable:
         self._first, self._count = _Growing(np.int64), _Growing(np.int32)
         self._of_chunk = _Growing(np.int32)
         self._words = _WordStore(self._rules, self._stops)
-        self._powers = native.powers(_BASE, _POWERS)
+        self._powers = native.powers(_POWERS)
         self._ends = np.zeros(0x110000, np.uint8)
         self._ends[[ord(sign) for sign in SENTENCE_ENDS]] = 1
         self._plain = _PlainWords(self._rules) if plain else None
@@ -111,7 +110,7 @@ class WordTable:
                 self._count.room, self._of_chunk.room, len(self._of_chunk), words.keys, words.values, words.known,
                 words.length.room, words.hash.room, words.flags.room, self._rules.kinds, self._rules.special,
                 self._rules.parts, self._rules.units, self._rules.pairs, self._rules.merges, self._stops,
-                np.uint64(_BASE), self._rules.digits_hyphen, self._rules.longest, self._numbered,
+                self._rules.digits_hyphen, self._rules.longest, self._numbered,
             )  # fmt: skip
             for array, size in ((self._first, self.known), (self._count, self.known), (self._of_chunk, used)):
                 array.size = size
@@ -200,7 +199,7 @@ class _WordStore:
         self.reserve(self.known + len(bounds))
         self.known = native_words.add_words(
             text_N, bounds, len(bounds), self.keys, self.values, self.known, self.length.room,
-            self.hash.room, self.flags.room, self._rules.kinds, self._stops, np.uint64(_BASE), found,
+            self.hash.room, self.flags.room, self._rules.kinds, self._stops, found,
         )  # fmt: skip
         return found
 
