@@ -17,8 +17,8 @@ from numba import njit, uint64
 from numpy.typing import NDArray
 
 __all__ = [
-    "ALPHABETIC", "BASE", "ENDER", "PUNCTUATION", "SEED", "SOLID", "STOP", "Hash", "digit", "ends_row", "hash_end",
-    "hash_of", "hashed_on", "is_space", "leaf", "mixed", "power", "powers", "slot_of", "taken",
+    "ALPHABETIC", "BASE", "ENDER", "FLAGS", "PUNCTUATION", "SEED", "SOLID", "STOP", "Hash", "digit", "ends_row",
+    "hash_end", "hash_of", "hashed_on", "is_space", "leaf", "mixed", "power", "powers", "slot_of", "taken",
 ]  # fmt: skip
 
 Hash = Any
@@ -29,8 +29,11 @@ ALPHABETIC, SOLID, STOP, ENDER, PUNCTUATION = 1, 2, 4, 8, 16
 """Flags of a word: it has a letter; it is more than punctuation; it is one of the language's stop words; it ends a
 sentence as spaCy's sentencizer has it; it is punctuation by its Unicode categories."""
 
+FLAGS = np.uint64(32)
+"""The bit from which on they stand beside a word's length."""
+
 BASE = np.uint64(0x9FB21C651E98DF25)  # any odd number that is 5 modulo 8, so that few low bits of its powers agree
-"""Of the polynomials modulo 2^64 by which texts are hashed: that of two texts one behind the other follows from theirs."""
+"""Of polynomials modulo 2^64, by which texts are hashed: that of two one behind the other follows from theirs."""
 
 
 def leaf(function: F) -> F:

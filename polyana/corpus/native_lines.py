@@ -8,7 +8,7 @@ import numpy as np
 from numba import njit, uint64
 from numpy.typing import NDArray
 
-from polyana.corpus.native import ENDER, PUNCTUATION, digit, ends_row, is_space, leaf, mixed
+from polyana.corpus.native import ENDER, FLAGS, PUNCTUATION, digit, ends_row, is_space, leaf, mixed
 from polyana.corpus.steps.c4 import BRACE, CITATION, FEW_WORDS, LONG_WORD, PHRASE, UNENDED
 
 __all__ = ["byte_lengths", "cut_lines", "hash_lines", "joined_lines"]
@@ -52,9 +52,8 @@ def _mark(text_N: NDArray[np.uint32], at: int, begin: int, end: int) -> int:
 @njit(cache=True, nogil=True)
 def cut_lines(  # noqa: PLR0912, PLR0915  one pass over the text
     text_N: NDArray[np.uint32], begins: NDArray[np.int64], chunks: NDArray[np.int32], chunk_begins: NDArray[np.int64],
-    chunk_ends: NDArray[np.int64], first: NDArray[np.int64], count_C: NDArray[np.int32], of_chunk: NDArray[np.int32],
-    flags_W: NDArray[np.uint8], longest: int, fewest: int,
-    ended: bool,
+    chunk_ends: NDArray[np.int64], runs: NDArray[np.int32], of_chunk: NDArray[np.int32], about_W: NDArray[np.uint64],
+    longest: int, fewest: int, ended: bool,
 ) -> Any:  # fmt: skip
     """The rows of documents as C4 judges them: [rows, 5] of start, end without the space around, verdict, sentences,
     and what may be in them (bits: CITATION, BRACE, PHRASE); and where the rows of each document begin. Starts and ends
@@ -97,8 +96,9 @@ def cut_lines(  # noqa: PLR0912, PLR0915  one pass over the text
                 words += 1
                 too_long = too_long or stop - begin > longest
                 sentences = max(sentences, 1)
-                for place in range(first[chunks[chunk]], first[chunks[chunk]] + count_C[chunks[chunk]]):
-                    flags = flags_W[of_chunk[place]]
+                first = runs[chunks[chunk], 0]
+                for place in range(first, first + runs[chunks[chunk], 1]):
+                    flags = int(about_W[of_chunk[place], 1] >> FLAGS)
                     if over and not flags & (PUNCTUATION | ENDER):
                         sentences += 1
                         over = False

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from polyana.corpus.native import (
     ALPHABETIC,
+    FLAGS,
     SEED,
     SOLID,
     STOP,
@@ -60,6 +61,7 @@ GROUPS = {
     for name in METRICS
 }  # fmt: skip
 """What is counted together, as a bit; characters and words are by all."""
+_LENGTH = (np.uint64(1) << FLAGS) - np.uint64(1)
 _STOPS = 1000  # stop words that are told apart in a document: guess, no list is as long
 _SHORT = 30  # characters of a short line (Penedo et al. 2024, section 3.6)
 
@@ -216,10 +218,9 @@ def _blocks(  # noqa: PLR0912, PLR0915  three ways to cut a text, by one look at
 
 
 @njit(cache=True, nogil=True)
-def _grams(  # noqa: PLR0912, PLR0915  one pass over the words
-    words: NDArray[np.int32], length_W: NDArray[np.int32], hash_W: NDArray[np.uint64], powers: NDArray[np.uint64],
-    row_M: NDArray[np.int64], keys: NDArray[np.uint64], stamps: NDArray[np.int32], counts: NDArray[np.int32],
-    stamp: int,
+def _grams(  # noqa: PLR0912  one pass over the words
+    words: NDArray[np.int32], about_W: NDArray[np.uint64], powers: NDArray[np.uint64], row_M: NDArray[np.int64],
+    keys: NDArray[np.uint64], stamps: NDArray[np.int32], counts: NDArray[np.int32], stamp: int,
 ) -> int:  # fmt: skip
     """Count the repeated n words of one document; the next free stamp."""
     count = len(words)
@@ -227,7 +228,7 @@ def _grams(  # noqa: PLR0912, PLR0915  one pass over the words
     lengths = np.empty(count + 1, np.int64)
     lengths[0] = 0
     for at in range(count):
-        lengths[at + 1] = lengths[at] + length_W[words[at]]
+        lengths[at + 1] = lengths[at] + int(about_W[words[at], 1] & _LENGTH)
     folded, slots = np.empty(count, np.uint64), np.empty(count, np.int32)
     again = np.arange(count)  # where n - 1 words begin that stand anywhere else, too
     left = count
@@ -269,7 +270,7 @@ def _grams(  # noqa: PLR0912, PLR0915  one pass over the words
     hashes = np.empty(count + 1, np.uint64)
     hashes[0] = uint64(0)
     for at in range(count):
-        hashes[at + 1] = hashes[at] * power(powers, length_W[words[at]]) + hash_W[words[at]]
+        hashes[at + 1] = hashes[at] * power(powers, lengths[at + 1] - lengths[at]) + about_W[words[at], 0]
     for number in range(6):
         n, free = number + 5, 0
         for candidate in range(left):
@@ -291,11 +292,10 @@ def _grams(  # noqa: PLR0912, PLR0915  one pass over the words
 @njit(cache=True, nogil=True)
 def measure(  # noqa: PLR0912  one pass over the documents
     text_N: NDArray[np.uint32], begins: NDArray[np.int64], chunks: NDArray[np.int32], chunk_begins: NDArray[np.int64],
-    first: NDArray[np.int64], count_C: NDArray[np.int32], of_chunk: NDArray[np.int32],
-    length_W: NDArray[np.int32], hash_W: NDArray[np.uint64], flags_W: NDArray[np.uint8],
-    powers: NDArray[np.uint64], ends: NDArray[np.uint8], groups: int,
+    runs: NDArray[np.int32], of_chunk: NDArray[np.int32], about_W: NDArray[np.uint64], powers: NDArray[np.uint64],
+    ends: NDArray[np.uint8], groups: int,
 ) -> Any:  # fmt: skip
-    """[documents, METRICS]. `chunks` as `look_up` found them; chunk c has count_C[c] words, from of_chunk[first[c]] on.
+    """[documents, METRICS]. `chunks` as `look_up` found them; `runs`, `of_chunk` and `about_W` as it keeps them.
 
     `ends[point]` is 1 where a character ends a sentence; `powers` are those of BASE.
     Only the metrics of these `groups` (bits, GROUPS) are counted.
@@ -306,7 +306,7 @@ def measure(  # noqa: PLR0912  one pass over the documents
     for document in range(documents):
         count, lines = 0, 1
         while at < len(chunks) and chunk_begins[at] < begins[document + 1]:
-            count += count_C[chunks[at]]
+            count += runs[chunks[at], 1]
             at += 1
         if groups & _BLOCKS:
             for place in range(begins[document], begins[document + 1]):
@@ -324,17 +324,18 @@ def measure(  # noqa: PLR0912  one pass over the documents
         row[_CHARACTERS] = len(text)
         count = 0
         while at < len(chunks) and chunk_begins[at] < begins[document + 1]:
-            for place in range(first[chunks[at]], first[chunks[at]] + count_C[chunks[at]]):
+            begin = runs[chunks[at], 0]
+            for place in range(begin, begin + runs[chunks[at], 1]):
                 words[count] = of_chunk[place]
                 count += 1
             at += 1
         if groups & _FLAGS:
             known = 0
             for word in words[:count]:
-                flags = flags_W[word]
+                flags = int(about_W[word, 1] >> FLAGS)
                 if flags & SOLID:
                     row[_SOLID_WORDS] += 1
-                    row[_SOLID_CHARACTERS] += length_W[word]
+                    row[_SOLID_CHARACTERS] += int(about_W[word, 1] & _LENGTH)
                 row[_ALPHABETIC_WORDS] += flags & ALPHABETIC
                 if flags & STOP and known < _STOPS:
                     at_stop = 0
@@ -349,5 +350,5 @@ def measure(  # noqa: PLR0912  one pass over the documents
         if groups & _BLOCKS:
             stamp = _blocks(text, ends, row, stretches, hashes, keys, stamps, stamp)
         if groups & _GRAMS:
-            stamp = _grams(words[:count], length_W, hash_W, powers, row, keys, stamps, counts, stamp)
+            stamp = _grams(words[:count], about_W, powers, row, keys, stamps, counts, stamp)
     return found

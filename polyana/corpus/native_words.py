@@ -9,13 +9,14 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit, uint8, uint64
+from numba import njit, uint64
 from numpy.typing import NDArray
 
 from polyana.corpus.native import (
     ALPHABETIC,
     BASE,
     ENDER,
+    FLAGS,
     PUNCTUATION,
     SEED,
     SOLID,
@@ -63,11 +64,12 @@ def _flags(
 @leaf
 def add_words(
     text_N: NDArray[np.uint32], bounds: NDArray[np.int64], count: int, keys: NDArray[np.uint64],
-    values: NDArray[np.int32], words: int, length_W: NDArray[np.int32], hash_W: NDArray[np.uint64],
-    flags_W: NDArray[np.uint8], kinds: NDArray[np.uint16], stops: NDArray[np.uint64], numbers: NDArray[np.int32],
+    values: NDArray[np.int32], words: int, about_W: NDArray[np.uint64], kinds: NDArray[np.uint16],
+    stops: NDArray[np.uint64], numbers: NDArray[np.int32],
 ) -> int:  # fmt: skip
     """Put the number of each word, text_N[bounds[i, 0]:bounds[i, 1]], into `numbers`; new ones are numbered from
-    `words` on. How many words are known then; the arrays have to have room for all."""
+    `words` on. How many words are known then; the arrays have to have room for all. `about_W` [words, 2]: a word's hash
+    as a polynomial of BASE, and its length with its flags from bit FLAGS on."""
     for word in range(count):
         low, high = bounds[word, 0], bounds[word, 1]
         key = hash_of(text_N, low, high)
@@ -77,8 +79,8 @@ def add_words(
             value = uint64(0)
             for point in range(low, high):
                 value = value * BASE + uint64(text_N[point]) + uint64(1)
-            length_W[words], hash_W[words] = high - low, value
-            flags_W[words] = uint8(_flags(text_N, low, high, key, kinds, stops))
+            flags = _flags(text_N, low, high, key, kinds, stops)
+            about_W[words, 0], about_W[words, 1] = value, uint64(high - low) | (uint64(flags) << FLAGS)
             words += 1
         numbers[word] = values[at]
     return words
@@ -112,17 +114,18 @@ def stretches_of(text_N: NDArray[np.uint32], kinds: NDArray[np.uint16]) -> Any:
 def look_up(
     text_N: NDArray[np.uint32], bounds: NDArray[np.int64], hashes: NDArray[np.uint64], begin: int,
     found: NDArray[np.int32], keys: NDArray[np.uint64], values: NDArray[np.int32], known: int,
-    first: NDArray[np.int64], count_C: NDArray[np.int32], of_chunk: NDArray[np.int32], used: int,
-    word_keys: NDArray[np.uint64], word_values: NDArray[np.int32], words: int, length_W: NDArray[np.int32],
-    hash_W: NDArray[np.uint64], flags_W: NDArray[np.uint8], kinds: NDArray[np.uint16], special: NDArray[np.uint64],
-    parts: NDArray[np.uint64], units: NDArray[np.uint64], pairs: NDArray[np.uint64], merges: NDArray[np.uint64],
-    stops: NDArray[np.uint64], digits_hyphen: bool, longest: int, numbered: bool,
+    runs: NDArray[np.int32], of_chunk: NDArray[np.int32], used: int,
+    word_keys: NDArray[np.uint64], word_values: NDArray[np.int32], words: int, about_W: NDArray[np.uint64],
+    kinds: NDArray[np.uint16], special: NDArray[np.uint64], parts: NDArray[np.uint64], units: NDArray[np.uint64],
+    pairs: NDArray[np.uint64], merges: NDArray[np.uint64], stops: NDArray[np.uint64], digits_hyphen: bool,
+    longest: int, numbered: bool,
 ) -> Any:  # fmt: skip
     """Put the number that the table knows each stretch under into `found`, from stretch `begin` on; new ones are split
     and kept.
 
     (The new ones, known stretches, words of stretches and words afterwards, the stretch before which the pass stopped.)
-    The count of a stretch left to splitter.py is -1. It stops when a table is half full or an array has no room, to be
+    `runs` [stretches, 2]: where the words of a stretch begin in `of_chunk` and how many they are, -1 for one
+    left to splitter.py. It stops when a table is half full or an array has no room, to be
     called again for the rest. With `numbered` it splits none: their numbers alone are of use.
     """
     new = np.empty(len(bounds) - begin, np.int64)
@@ -132,8 +135,8 @@ def look_up(
         slot = slot_of(keys, hashes[at])
         if keys[slot] == uint64(0):
             if (
-                known + 1 > len(keys) // 2 or known + 1 > len(first) or used + MOST_WORDS > len(of_chunk)
-                or words + MOST_WORDS > len(length_W) or words + MOST_WORDS > len(word_keys) // 2
+                known + 1 > len(keys) // 2 or known + 1 > len(runs) or used + MOST_WORDS > len(of_chunk)
+                or words + MOST_WORDS > len(about_W) or words + MOST_WORDS > len(word_keys) // 2
             ):  # fmt: skip
                 break
             keys[slot], values[slot] = hashes[at], known
@@ -143,13 +146,12 @@ def look_up(
                     text_N, bounds[at, 0], bounds[at, 1], hashes[at], longest, kinds, special, parts, units, pairs,
                     merges, digits_hyphen, pieces,
                 )  # fmt: skip
-            first[known], count_C[known] = used, count
+            runs[known, 0], runs[known, 1] = used, count
             new[fresh] = at
             fresh += 1
             if count >= 0:
                 words = add_words(
-                    text_N, pieces, count, word_keys, word_values, words, length_W, hash_W, flags_W, kinds, stops,
-                    numbers,
+                    text_N, pieces, count, word_keys, word_values, words, about_W, kinds, stops, numbers,
                 )  # fmt: skip
                 of_chunk[used : used + count] = numbers[:count]
                 used += count

@@ -86,7 +86,7 @@ class WordTable:
         self._stops = hashed(stop_words)
         self._keys, self._values = np.zeros(_ROOM, np.uint64), np.zeros(_ROOM, np.int32)  # stretches
         self.known = 0  # stretches
-        self._first, self._count = _Growing(np.int64), _Growing(np.int32)
+        self._runs = _Growing(np.int32, columns=2)  # where a stretch's words begin in `_of_chunk`, how many they are
         self._of_chunk = _Growing(np.int32)
         self._words = _WordStore(self._rules, self._stops)
         self._powers = native.powers(_POWERS)
@@ -106,14 +106,13 @@ class WordTable:
         while at < len(bounds):
             before, words = self.known, self._words
             new, self.known, used, words.known, at = native_words.look_up(
-                text_N, bounds, hashes, at, chunks, self._keys, self._values, self.known, self._first.room,
-                self._count.room, self._of_chunk.room, len(self._of_chunk), words.keys, words.values, words.known,
-                words.length.room, words.hash.room, words.flags.room, self._rules.kinds, self._rules.special,
+                text_N, bounds, hashes, at, chunks, self._keys, self._values, self.known, self._runs.room,
+                self._of_chunk.room, len(self._of_chunk), words.keys, words.values, words.known,
+                words.about.room, self._rules.kinds, self._rules.special,
                 self._rules.parts, self._rules.units, self._rules.pairs, self._rules.merges, self._stops,
                 self._rules.digits_hyphen, self._rules.longest, self._numbered,
             )  # fmt: skip
-            for array, size in ((self._first, self.known), (self._count, self.known), (self._of_chunk, used)):
-                array.size = size
+            self._runs.size, self._of_chunk.size = self.known, used
             self._split_slowly(joined, bounds[new], before)
             if self._plain is not None:
                 self._plain.learn(text_N, joined, bounds[new])
@@ -123,21 +122,21 @@ class WordTable:
 
     def _split_slowly(self, joined: str, stretches: NDArray[np.int64], before: int) -> None:
         """The stretches that the compiled pass has left, by splitter.py."""
-        left = np.flatnonzero(self._count.values[before:] < 0)
+        left = np.flatnonzero(self._runs.values[before:, 1] < 0)
         if not len(left):
             return
         split = self._rules.split
         words = [split(joined[start:end]) for start, end in stretches[left].tolist()]
         numbers = self._words.numbers([word for each in words for word in each])
         counts = np.array([len(each) for each in words], np.int32)
-        self._first.values[before + left] = len(self._of_chunk) + np.cumsum(counts) - counts
-        self._count.values[before + left] = counts
+        begins = len(self._of_chunk) + np.cumsum(counts) - counts
+        self._runs.values[before + left] = np.stack([begins, counts], 1)
         self._of_chunk.extend(numbers)
 
     def _make_room(self) -> None:
         if self.known + 1 > len(self._keys) // 2:
             self._keys, self._values = native_words.grow(self._keys, self._values)
-        for array in (self._first, self._count, self._of_chunk):
+        for array in (self._runs, self._of_chunk):
             array.reserve(2 * len(array) + _ROOM)
         self._words.reserve(2 * self._words.known + _ROOM)
 
@@ -148,22 +147,21 @@ class WordTable:
 
     def words_of(self, chunk: int) -> NDArray[np.int32]:
         """The numbers of a chunk's words."""
-        first = self._first.values[chunk]
-        return self._of_chunk.values[first : first + self._count.values[chunk]]
+        begin, count = self._runs.values[chunk]
+        return self._of_chunk.values[begin : begin + count]
 
     def measure(self, batch: Batch, groups: int = sum(set(native_measures.GROUPS.values()))) -> NDArray[np.int64]:
         """native_measures.METRICS of each document, [documents, metrics]; of some groups, or of all."""
         return native_measures.measure(  # type: ignore[no-any-return]
-            batch.text_N, batch.begins, batch.chunks, batch.chunk_begins, self._first.values, self._count.values,
-            self._of_chunk.values, self._words.length.room, self._words.hash.room, self._words.flags.room,
-            self._powers, self._ends, groups,
+            batch.text_N, batch.begins, batch.chunks, batch.chunk_begins, self._runs.values,
+            self._of_chunk.values, self._words.about.room, self._powers, self._ends, groups,
         )  # fmt: skip
 
     def cut_lines(self, batch: Batch, longest: int, fewest: int, *, ended: bool) -> tuple[Any, Any]:
         """See native_lines.cut_lines."""
         return native_lines.cut_lines(  # type: ignore[no-any-return]
-            batch.text_N, batch.begins, batch.chunks, batch.chunk_begins, batch.chunk_ends, self._first.values,
-            self._count.values, self._of_chunk.values, self._words.flags.room, longest, fewest, ended,
+            batch.text_N, batch.begins, batch.chunks, batch.chunk_begins, batch.chunk_ends, self._runs.values,
+            self._of_chunk.values, self._words.about.room, longest, fewest, ended,
         )  # fmt: skip
 
     def sign(self, batch: Batch, n: int, factors: NDArray[np.uint64], terms: NDArray[np.uint64]) -> tuple[Any, Any]:
@@ -176,19 +174,18 @@ class WordTable:
 
 
 class _WordStore:
-    """Words by number: their length, hash and flags."""
+    """Words by number; `about` as native_words.add_words has it."""
 
     def __init__(self, rules: Rules, stops: NDArray[np.uint64]) -> None:
         self._rules, self._stops = rules, stops
         self.keys, self.values = np.zeros(_ROOM, np.uint64), np.zeros(_ROOM, np.int32)
         self.known = 0
-        self.length, self.hash, self.flags = _Growing(np.int32), _Growing(np.uint64), _Growing(np.uint8)
+        self.about = _Growing(np.uint64, columns=2)
         self.reserve(_ROOM // 4)
 
     def reserve(self, size: int) -> None:
         """Room for so many words."""
-        for array in (self.length, self.hash, self.flags):
-            array.reserve(size)
+        self.about.reserve(size)
         while size > len(self.keys) // 2:
             self.keys, self.values = native_words.grow(self.keys, self.values)
 
@@ -198,8 +195,8 @@ class _WordStore:
         found = np.empty(len(bounds), np.int32)
         self.reserve(self.known + len(bounds))
         self.known = native_words.add_words(
-            text_N, bounds, len(bounds), self.keys, self.values, self.known, self.length.room,
-            self.hash.room, self.flags.room, self._rules.kinds, self._stops, found,
+            text_N, bounds, len(bounds), self.keys, self.values, self.known, self.about.room,
+            self._rules.kinds, self._stops, found,
         )  # fmt: skip
         return found
 
