@@ -13,15 +13,11 @@ from polyana.corpus.steps.c4 import BRACE, CITATION, FEW_WORDS, LONG_WORD, PHRAS
 
 __all__ = ["byte_lengths", "cut_lines", "hash_lines", "joined_lines"]
 
-_SIGNS = np.zeros(128, np.uint8)
-"""1 for the signs that `_mark` looks at: a rare one of each of C4's phrases."""
-_SIGNS[[ord(sign) for sign in "[{vVkKfFpP"]] = 1
+_STOPPING = np.zeros(128, np.bool_)
+"""What `cut_lines` stops at: what ends a row, and what `_mark` looks at, a rare sign of each of C4's phrases. Other
+signs of ASCII it passes over by one look."""
+_STOPPING[[10, 11, 12, 13, 28, 29, 30, *map(ord, "[{vVkKfFpP")]] = True
 _KELVIN = 0x212A  # whose small letter is k
-
-
-@njit(cache=True, inline="always")
-def _is_sign(point: int) -> bool:
-    return _SIGNS[point] != 0 if point < 128 else point == _KELVIN
 
 
 @leaf
@@ -62,25 +58,25 @@ def cut_lines(  # noqa: PLR0912, PLR0915  one pass over the text
     `longest`: characters of a word, `fewest`: words between spaces; `ended`: whether a row has to end as a sentence.
     """
     documents = len(begins) - 1
-    rows = 0
-    for document in range(documents):
-        rows += 1
-        for at in range(begins[document], begins[document + 1] - 1):
-            rows += ends_row(text_N[at])
+    rows = documents
+    for point in text_N:
+        rows += ends_row(point)
     found, of_document = np.zeros((rows, 5), np.int64), np.zeros(documents + 1, np.int64)
     row, chunk = 0, 0
     for document in range(documents):
         origin, last = begins[document], begins[document + 1] - 1
-        at = origin
-        while at < last:
-            start = at
-            while at < last and not ends_row(text_N[at]):
-                if _is_sign(text_N[at]):
+        following = origin
+        for at in range(origin, last + 1):
+            point = text_N[at]
+            if point < 128 and not _STOPPING[point] and at < last:
+                continue
+            if at < last and not ends_row(point):
+                if point < 128 or point == _KELVIN:
                     found[row, 4] |= _mark(text_N, at, origin, last)
-                at += 1
-            end, following = at, at + 1
-            if at < last and text_N[at] == 13 and at + 1 < last and text_N[at + 1] == 10:
-                following += 1
+                continue
+            start, end, following = following, at, at + 1
+            if start == end and (at == last or (point == 10 and at > origin and text_N[at - 1] == 13)):
+                continue  # no row, or the second half of a row's end
             while start < end and is_space(text_N[start]):
                 start += 1
             while end > start and is_space(text_N[end - 1]):
@@ -118,7 +114,6 @@ def cut_lines(  # noqa: PLR0912, PLR0915  one pass over the text
             elif words < fewest:
                 found[row, 2] = FEW_WORDS
             row += 1
-            at = following
         of_document[document + 1] = row
     return found[:row], of_document
 
@@ -152,7 +147,7 @@ def joined_lines(
     used, kept, chunk, behind = 0, 0, 0, 0
     for document in range(len(begins) - 1):
         for number in range(of_document[document], of_document[document + 1]):
-            start, end = stretches[number]
+            start, end = stretches[number, 0], stretches[number, 1]  # a row of an array would be counted references of
             if start < behind or start > behind + 10_000:
                 chunk = np.searchsorted(chunk_begins, start)
             while chunk < len(chunks) and chunk_begins[chunk] < start:

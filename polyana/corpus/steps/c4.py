@@ -103,18 +103,22 @@ class C4Rule(StepConfig):
     ) -> None:  # fmt: skip
         """Put the lines of these documents together that are kept, a newline between them; what each reason takes is
         counted."""
+        kept = verdicts == CLEAN
+        left = np.bincount(of_line[kept], minlength=len(texts))
+        found.columns["left"][rows[documents[left[documents] == 0]]] = 0  # they are dropped as they came
+        documents = documents[left[documents] > 0]
         mine = np.zeros(len(texts), np.bool_)
         mine[documents] = True
-        kept, mine = verdicts == CLEAN, mine[of_line]
+        mine = mine[of_line]
         goes, stays = np.flatnonzero(mine & ~kept), np.flatnonzero(mine & kept)
         which = of_line[goes] * len(_REASONS) + verdicts[goes]
         sizes = np.bincount(which, batch.sizes(stretches[goes]) + 1.0, len(texts) * len(_REASONS)).astype(np.int64)
         taken_by = sizes.reshape(-1, len(_REASONS)).tolist()
-        joined = batch.joined(stretches[stays], np.searchsorted(of_line[stays], [*documents, len(texts)]))
+        joined = batch.joined(stretches[stays], np.cumsum([0, *left[documents]]))
         places, known = list[int](), list[str]()  # of those that come to be just these lines
         for place, (number, text) in enumerate(zip(documents.tolist(), joined.texts(), strict=True)):
             if not (after := text.strip()):
-                found.columns["left"][rows[number]] = 0  # it is dropped as it came
+                found.columns["left"][rows[number]] = 0
                 continue
             taken = dict(zip(_REASONS, taken_by[number], strict=True))
             if edit := Edit.by_reason(texts[number], after, taken, "citations and space"):
