@@ -139,18 +139,19 @@ def run(side: str, what: str, source: Path) -> tuple[dict[str, float], Path]:
     return measured([str(part) for part in command]), work
 
 
-def measured(command: list[str]) -> dict[str, float]:
-    """Of a command that has to succeed: seconds, and of all its processes CPU seconds and the most MB at once."""
+def measured(command: list[str], output: Path = WORK / "log") -> dict[str, float]:
+    """Of a command that has to succeed, and writes into `output`: seconds, and of all its processes CPU seconds, the
+    most MB at once, and those of the largest (RSS)."""
     ctypes.CDLL(None).prctl(_CHILD_SUBREAPER, 1)  # what it leaves behind comes to this process, and is counted
     began = time.perf_counter()
-    with (WORK / "log").open("w") as log:
+    with output.open("w") as log:
         first = subprocess.Popen(command, stdout=log, stderr=log).pid
-    cpu, memory, seconds = 0.0, 0.0, 0.0
+    cpu, memory, largest, seconds = 0.0, 0.0, 0.0, 0.0
     while True:
         try:
             process, status, usage = os.wait4(-1, os.WNOHANG)
         except ChildProcessError:
-            return {"seconds": seconds, "cpu": cpu, "memory": memory}
+            return {"seconds": seconds, "cpu": cpu, "memory": memory, "largest": largest}
         if not process:
             memory = max(memory, memory_below(os.getpid()))
             time.sleep(0.2)
@@ -158,9 +159,10 @@ def measured(command: list[str]) -> dict[str, float]:
         if process == first:
             seconds = time.perf_counter() - began
             if status:
-                print((WORK / "log").read_text(), file=sys.stderr)
+                print(output.read_text(), file=sys.stderr)
                 raise subprocess.CalledProcessError(os.waitstatus_to_exitcode(status), command)
         cpu += usage.ru_utime + usage.ru_stime
+        largest = max(largest, usage.ru_maxrss / 1e3)
 
 
 def memory_below(process: int) -> float:
