@@ -2,9 +2,10 @@
 
     python benchmarks/corpus/bounds.py pages|lines|files|text|row [--share 0.01]
 
-pages: 2 GB of pages in JSONL; lines: 10 million documents of 30 to 100 characters; files: a directory of 100,000 files;
-text: one of 300 MB; row: the same text in one row of JSONL. Words are those of the real text that text.py gathers, dealt
-out in another order for each round, so that no document is a copy. Minutes to half an hour each; `--share` takes a part.
+pages: 2 GB of pages in JSONL; lines: 10 million documents of 30 to 100 characters; files: a directory of 100,000 of
+them; text: one of 300 MB; row: the same text in one row of JSONL. Words are those of the real text that text.py
+gathers, dealt out in another order for each round, so that no document is a copy. It takes minutes; `--share` takes a
+part.
 
 A bar is the memory of all processes together, a page that several share counted once (PSS), against what the recipe
 allows. Exit code 1 when it is more.

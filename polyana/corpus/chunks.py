@@ -8,7 +8,6 @@
 from __future__ import annotations
 
 import io
-import json
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from typing import Any, BinaryIO
 import numpy as np
 import zstandard
 from numpy.typing import NDArray
+from pydantic_core import from_json
 
 from polyana.corpus.document import Document, Dropped
 from polyana.corpus.steps.step import Block
@@ -71,7 +71,7 @@ class Chunk:
 
     def documents(self) -> Iterator[Document]:
         for line in self.lines():
-            row = json.loads(line)
+            row = from_json(line, cache_strings="keys")
             yield Document(row["id"], row["text"])
 
     def write_dropped(self, target: BinaryIO) -> None:

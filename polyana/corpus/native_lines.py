@@ -21,7 +21,7 @@ _KELVIN = 0x212A  # whose small letter is k
 
 
 @leaf
-def _mark(text_N: NDArray[np.uint32], at: int, begin: int, end: int) -> int:
+def _mark(text_N: NDArray[np.uint32], at: int, begin: int, end: int) -> Any:
     """What the sign at `at` may be part of, in text_N[begin:end]: a citation, a brace, or one of C4's phrases."""
     sign = text_N[at]
     if sign == 123:

@@ -13,6 +13,8 @@ from itertools import chain, repeat, zip_longest
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from pydantic_core import from_json
+
 from polyana.corpus.compressed import CHUNK, chunks_of, open_file, packing_of
 from polyana.corpus.config import SourceConfig
 from polyana.corpus.decode import decode_line, decode_stream, find_encoding, lines_of, whole_lines
@@ -101,17 +103,13 @@ def _jsonl(piece: Piece, encoding: str, notes: Notes, *, long: bool) -> Iterator
         yield Row(number, number, values, size)
 
 
-_decode = json.JSONDecoder().raw_decode
-
-
 def _parsed(text: str) -> Any:
-    """As json.loads, in a quarter of its time for a short text that has no blanks around its JSON."""
+    """As json.loads, in a third of its time. Raises ValueError where it is no JSON."""
     text = text if text[0] != "\ufeff" else text.lstrip("\ufeff")
     try:
-        values, end = _decode(text)
+        return from_json(text, cache_strings="keys")
     except ValueError:
-        return json.loads(text)  # which passes over blanks
-    return values if end == len(text) else json.loads(text)
+        return json.loads(text)  # which takes half characters, too
 
 
 def _json_lines(piece: Piece, encoding: str, *, long: bool) -> Iterator[str | bytes | LongLine]:
