@@ -32,10 +32,10 @@ Table = tuple[Sequence[str], Sequence[Sequence[str]]]
 """Heads and rows."""
 
 
-def write_pages(result: Mapping[str, Any], title: str, directory: Path) -> None:
-    """Write ablation.md and ablation.html into `directory`."""
+def write_pages(result: Mapping[str, Any], title: str, report: str, directory: Path) -> None:
+    """Write ablation.md and ablation.html into `directory`; from there `report` leads to the corpus's own."""
     write_file(directory / "ablation.md", "\n".join(_markdown(result, title)) + "\n")
-    write_file(directory / "ablation.html", "\n".join(_html(result, title)) + "\n")
+    write_file(directory / "ablation.html", "\n".join(_html(result, title, report)) + "\n")
 
 
 def _markdown(result: Mapping[str, Any], title: str) -> Iterator[str]:
@@ -49,7 +49,7 @@ def _markdown(result: Mapping[str, Any], title: str) -> Iterator[str]:
     yield f"\n{_how(result)}"
 
 
-def _html(result: Mapping[str, Any], title: str) -> Iterator[str]:
+def _html(result: Mapping[str, Any], title: str, report: str) -> Iterator[str]:
     yield f"""<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>What cleaning bought: {escape(title)}</title>
 <meta name="viewport" content="width=device-width, initial-scale=1">
@@ -64,7 +64,8 @@ def _html(result: Mapping[str, Any], title: str) -> Iterator[str]:
         yield "".join(f"<th>{escape(head)}</th>" for head in heads) + "</tr>"
         yield from (f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>" for row in rows)
         yield "</table></div>"
-    yield f'<p class="quiet">{escape(_how(result))}</p></body></html>'
+    yield f'<p class="quiet">{escape(_how(result))}</p>'
+    yield f'<p><a href="{escape(report)}">What each step took, and why: the corpus\'s report</a></p></body></html>'
 
 
 def _tables(result: Mapping[str, Any]) -> dict[str, Table]:

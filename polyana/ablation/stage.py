@@ -101,7 +101,9 @@ class Ablation:
         sizes = np.array([each.bytes for each in held_out], np.int64)
         result = result_of(found, domains, sizes, self._about())
         write_json(directory / "ablation.json", result)
-        write_pages(result, f"{self._pipeline.recipe.name}/{self._stage}", directory)
+        corpus = quiet.store.get(corpus_step(quiet, self._stage, self._variants[CLEANED])).directory
+        report = f"../{corpus.name}/report.html"
+        write_pages(result, f"{self._pipeline.recipe.name}/{self._stage}", report, directory)
         shutil.rmtree(self._workshop)
         page = self._pipeline.store.directory / f"ablation-{self._workshop.name}" / "ablation.html"
         for line in [*verdict_lines(result), f"charts and figures: {page}"]:

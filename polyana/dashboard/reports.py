@@ -16,7 +16,8 @@ __all__ = ["all_reports", "pages_of", "stage_directory"]
 
 
 def pages_of(home: Path, run: RunDirectory) -> list[dict[str, str]]:
-    """{"title", "url"} of the pages of a run, and of the stages that it was made from."""
+    """{"title", "url"} of the pages of a run, of the stages that it was made from, and of what was found out about
+    these."""
     pages = [{"title": path.stem, "url": f"/files/{run.name}/{path.name}"} for path in sorted(run.path.glob("*.html"))]
     for stage in _stages_below(home, run):
         pages += [{"title": _title(stage, path), "url": _url(stage, path)} for path in sorted(stage.glob("*.html"))]
@@ -64,7 +65,8 @@ def _url(stage: Path, path: Path) -> str:
 
 
 def _stages_below(home: Path, run: RunDirectory) -> list[Path]:
-    """The directories of the finished stages that a run was made from: its corpus, its tokenizer, ..."""
+    """The directories of the finished stages that a run was made from, its corpus, its tokenizer, and of ablations of
+    its corpora."""
     about = run.about()
     directories = {path.name.rpartition("-")[2]: path for path in (home / "stages").glob("*-*")}
     start = str(about.get("start", "")).rpartition("-")[2]
@@ -75,10 +77,17 @@ def _stages_below(home: Path, run: RunDirectory) -> list[Path]:
         if directory is None or fingerprint in found:
             continue
         found[fingerprint] = directory
-        with suppress(OSError, Damaged):
-            inputs = read_json(directory / "artifact.json").get("inputs", {})
-            waiting += [text[:16] for text in _texts(inputs) if len(text) == 64]
-    return sorted(found.values())
+        waiting += _inputs(directory)
+    about_them = [path for path in (home / "stages").glob("ablation-*") if found.keys() & set(_inputs(path))]
+    return sorted([*found.values(), *about_them])
+
+
+def _inputs(stage: Path) -> list[str]:
+    """The first 16 digits of what a finished stage was made from."""
+    with suppress(OSError, Damaged):
+        inputs = read_json(stage / "artifact.json").get("inputs", {})
+        return [text[:16] for text in _texts(inputs) if len(text) == 64]
+    return []
 
 
 def _texts(nested: Any) -> Iterator[str]:

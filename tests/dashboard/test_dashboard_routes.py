@@ -213,6 +213,22 @@ def test_reports_are_listed_whether_a_run_has_used_them_or_not(trained, polyana,
         assert b"SQLite" not in browser.ask("GET", path)[2]
 
 
+def test_what_cleaning_bought_is_listed_where_its_corpus_is(trained, serve, home):
+    """An ablation is made from the corpus, as the run is; no other's is shown."""
+    (corpus,) = (home / "stages").glob("corpus-*")
+    mine = json.loads((corpus / "artifact.json").read_text())["fingerprint"]
+    for number, fingerprint in enumerate((mine, "0" * 64)):
+        stage = home / "stages" / f"ablation-{number:016}"
+        stage.mkdir()
+        (stage / "artifact.json").write_text(json.dumps({"inputs": {"cleaned": fingerprint, "raw": "1" * 64}}))
+        (stage / "ablation.html").write_text("<p>bought</p>")
+    (home / "stages" / "ablation-broken").mkdir()
+    browser = serve()
+    pages = browser.get(f"/api/runs/{trained.name}")["pages"]
+    assert [page["title"] for page in pages] == ["ablation", "corpus report"]
+    assert b"bought" in browser.ask("GET", pages[0]["url"])[2]
+
+
 def test_a_save_has_what_it_scored(trained, serve, home):
     repository = Repository(home / "hub", trained.name)
     best = repository.resolve("best")

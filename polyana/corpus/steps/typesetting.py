@@ -75,12 +75,15 @@ _LAST_PARTS = frozenset((
 ))  # fmt: skip
 _ADVERB = re.compile(r"\w{3,}ly-\w+(?:ed|ing|own|en)")  # heavily-armed
 _BROKEN = re.compile(r"([-\u2010¬])\n(?<=[^\W\d_]{2}[^\n]\n)[^\S\n]*+([^\W\d_]{2,}+)(\S*+)[^\S\n]*+\n?")
+_FIRST_PART = re.compile(r"(?<![^\W\d_])[^\W\d_]++\n-")  # whose second is gone: no word, as `пого`
 _LETTERS_BEFORE = re.compile(r"(-?)([^\W\d_]+)\Z")
 _GOES_ON = re.compile(r"-\w")
 _LONGEST_WORD = 40  # characters looked at in front of a hyphen: guess
 _COLUMNS = re.compile(r"\S {4,}\S|\t")  # justified lines have up to three spaces between words
 _WORD = re.compile(r"[^\W\d_]+(?:-[^\W\d_]+)*")
 _SYLLABLES = 0.01  # share of lines with a hyphen at their end from which on syllables are divided there: guess
+
+_COMPOUNDS = 0.1  # share of broken words that the tables take for compounds up to which all others are syllables: guess
 
 
 def with_whole_words(text: str) -> str:
@@ -92,11 +95,11 @@ def with_whole_words(text: str) -> str:
     """
     if not any(f"{sign}\n" in text for sign in "-\u2010¬") or _BROKEN.search(text) is None:
         return text
-    known = _Vocabulary(_BROKEN.sub(" ", text))
+    known = _Vocabulary(_FIRST_PART.sub(" ", _BROKEN.sub("\n-", text)))
     broken = [(_left(text, match)[1], match[2]) for match in _BROKEN.finditer(text)]
     votes = [known.has_hyphen(left, right) for left, right in broken]
     often = len(broken) >= _SYLLABLES * text.count("\n")
-    divides = votes.count(False) > votes.count(True) or (often and True not in votes)
+    divides = votes.count(False) > votes.count(True) or (often and votes.count(True) <= _COMPOUNDS * len(votes))
 
     def whole(match: re.Match[str]) -> str:
         (hyphen_before, left), (sign, right, rest) = _left(text, match), match.groups()
