@@ -58,7 +58,8 @@ class Balance:
 
 
 def balance(config: MixConfig, sizes: dict[str, int]) -> dict[str, Balance]:
-    """For domains of `sizes` bytes. The whole stays as large as it is, unless a domain reaches `max_epochs`."""
+    """For domains of `sizes` bytes. The whole stays as large as it is, unless a domain reaches `max_epochs`; the share of an
+    empty one goes to the others."""
     total = sum(sizes.values())
     if not total:
         return {name: Balance(0, 0.0, 1.0, 0.0) for name in sizes}
@@ -72,7 +73,11 @@ def balance(config: MixConfig, sizes: dict[str, int]) -> dict[str, Balance]:
     else:
         powers = {name: size ** (1 / config.temperature) for name, size in sizes.items()}
         asked = {name: power / sum(powers.values()) for name, power in powers.items()}
-    epochs = {name: min(config.max_epochs, asked[name] * total / size) if size else 0.0 for name, size in sizes.items()}
+    there = sum(asked[name] for name, size in sizes.items() if size) or 1.0  # of an empty domain nothing can be given
+    epochs = {
+        name: min(config.max_epochs, asked[name] / there * total / size) if size else 0.0
+        for name, size in sizes.items()
+    }
     given = {name: epochs[name] * size for name, size in sizes.items()}
     whole = sum(given.values()) or 1.0
     return {name: Balance(size, asked[name], epochs[name], given[name] / whole) for name, size in sizes.items()}

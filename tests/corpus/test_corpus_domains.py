@@ -117,6 +117,14 @@ def test_temperature_brings_domains_nearer_to_each_other(tmp_path):
     assert told(corpus)["maths"] == pytest.approx(250, abs=4 * 5)
 
 
+def test_the_share_of_an_empty_domain_goes_to_the_others(tmp_path):
+    write(tmp_path, 100, 300)
+    corpus, report = build(tmp_path, mix={"weights": {"maths": 1, "tea": 1, "texts": 2}})
+    assert {name: each["asked"] for name, each in report["mix"].items()} == {"texts": 0.5, "maths": 0.25, "tea": 0.25}
+    assert report["mix"]["maths"]["share"] == pytest.approx(0.5)
+    assert told(corpus).total() == pytest.approx(400, abs=20)
+
+
 def test_what_the_mix_leaves_out_is_left_out(tmp_path):
     write(tmp_path, 10, 30)
     corpus, _ = build(tmp_path, mix={"weights": {"maths": 0, "tea": 1}})

@@ -145,6 +145,7 @@ def test_numbers_of_chapters_and_footnotes_are_no_pages(books):
     [
         ("There is some more infor-\nmation here.", "There is some more information\nhere."),
         ("Вся эта инфор-\nмация здесь.", "Вся эта информация\nздесь."),
+        ("Все говорили о пого-\nде и о дру-\nгом.", "Все говорили о погоде\nи о другом."),
         ("Это распознано как сло¬\nво.", "Это распознано как слово."),
         ("A well-known fact is well-\nknown.", "A well-known fact is well-known."),
         ("Она что-то знала, что-\nто иное.", "Она что-то знала, что-то\nиное."),
