@@ -58,8 +58,10 @@ class Balance:
 
 
 def balance(config: MixConfig, sizes: dict[str, int]) -> dict[str, Balance]:
-    """For domains of `sizes` bytes. The whole stays as large as it is, unless a domain reaches `max_epochs`; the share of an
-    empty one goes to the others."""
+    """For domains of `sizes` bytes. The whole stays as large as it is, unless a domain reaches `max_epochs`.
+
+    The share of an empty one goes to the others.
+    """
     total = sum(sizes.values())
     if not total:
         return {name: Balance(0, 0.0, 1.0, 0.0) for name in sizes}
