@@ -20,7 +20,8 @@ from polyana.corpus.quality import QualityConfig, build_quality, quality_inputs,
 from polyana.corpus.readers import DAMAGE, Row, files_of, format_of, parts_of, read_source, rows_of, table_encoding
 from polyana.corpus.reference import VERSION as NGRAMS_VERSION
 from polyana.corpus.reference import NgramsConfig, build_ngrams, ngrams_inputs, ngrams_report_lines
-from polyana.corpus.report import CorpusReport, report_lines, waterfall_lines
+from polyana.corpus.report import CorpusReport
+from polyana.corpus.report_lines import report_lines, waterfall_lines
 from polyana.corpus.stage import CorpusConfig
 from polyana.corpus.steps.language import tell_language
 from polyana.corpus.store import Corpus, DocumentWriter

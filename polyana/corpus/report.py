@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from json.encoder import encode_basestring as quoted
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from polyana.corpus.chunks import EDITS, Chunk
 from polyana.corpus.clusters import clusters_of
+from polyana.corpus.counts import Count, SourceReport
 from polyana.corpus.decide import Decided, Reason
 from polyana.corpus.executor import Executor, Task
 from polyana.corpus.mix import Balance
@@ -29,54 +30,12 @@ from polyana.corpus.stage import CorpusConfig
 from polyana.corpus.steps import LanguageConfig
 from polyana.corpus.steps.step import StepConfig
 from polyana.corpus.thresholds import Nearest, nearest_to_thresholds, threshold_curves
-from polyana.storage import show_bytes
 
-__all__ = ["CorpusReport", "SourceReport", "report_lines", "waterfall_lines"]
+__all__ = ["CorpusReport"]
 
-_COLUMNS = 40  # of a terminal, for what was read
 _DAMAGED = 100  # damaged files of a source; drops.jsonl has them all
 _WORDS = ("solid_words", "words")  # columns that count words, the best first
 _OTHER = "other"  # language
-
-
-@dataclass
-class Count:
-    """How many documents, and bytes of UTF-8 (as on disk where they could not be read)."""
-
-    documents: int = 0
-    bytes: int = 0
-
-    def add(self, documents: int, size: int) -> None:
-        self.documents += documents
-        self.bytes += size
-
-
-@dataclass
-class SourceReport:
-    """One source's balance. `dropped`: bytes that were left when it was dropped; `edited`: those taken out before, or
-    out of what was kept; `repaired` had bytes that are no text."""
-
-    read: Count = field(default_factory=Count)
-    train: Count = field(default_factory=Count)
-    eval: Count = field(default_factory=Count)
-    dropped: dict[str, Count] = field(default_factory=dict)
-    edited: dict[str, Count] = field(default_factory=dict)
-    repaired: Count = field(default_factory=Count)
-
-    def add(self, other: SourceReport) -> None:
-        for name in ("read", "train", "eval", "repaired"):
-            mine, more = getattr(self, name), getattr(other, name)
-            mine.add(more.documents, more.bytes)
-        for name in ("dropped", "edited"):
-            for reason, more in getattr(other, name).items():
-                getattr(self, name).setdefault(reason, Count()).add(more.documents, more.bytes)
-
-    def check(self) -> None:
-        """Every document and every byte that was read went somewhere, exactly once."""
-        kept = [self.train, self.eval, *self.dropped.values()]
-        assert self.read.documents == sum(count.documents for count in kept)
-        edited = sum(count.bytes for count in self.edited.values())
-        assert self.read.bytes == sum(count.bytes for count in kept) + edited
 
 
 class CorpusReport:
@@ -447,39 +406,3 @@ def _tell(
                 document = json.loads(line)
                 found[str(row)] = [document["id"], veil.window(document["text"], 0, SHOWN)]
     return found, [drops]
-
-
-def waterfall_lines(report: Mapping[str, Any]) -> list[str]:
-    """What each step of report.json has left, drawn for the terminal."""
-    read = report["total"]["read"]
-    steps = [("read", read), *((step["step"], step["left"]) for step in report["steps"][1:])]
-    width = max(len(name) for name, _ in steps)
-    return [
-        f"{name:<{width}} {left['documents']:>12,} documents {show_bytes(left['bytes']):>9}  "
-        + "\N{FULL BLOCK}" * round(_COLUMNS * left["bytes"] / max(1, read["bytes"]))
-        for name, left in steps
-    ]
-
-
-def report_lines(report: Mapping[str, Any], directory: str | Path = "") -> list[str]:
-    """The balance of report.json, which lies in `directory`, for the terminal."""
-    total = report["total"]
-    lines = [_line(what, total[what]) for what in ("read", "train", "eval")]
-    for reason, count in sorted(total["dropped"].items(), key=lambda item: -int(item[1]["documents"])):
-        lines.append(f"{_line('dropped', count)}  {reason} (as {total['examples'][reason][0]})")
-    for reason, count in total["edited"].items():
-        if reason != "normalised":
-            lines.append(f"{_line('edited', count)}  {reason} (as {total['examples'][reason][0]})")
-    for name, each in report["mix"].items():
-        lines.append(
-            f"mixed   {name}: {each['asked']:.1%} asked, {each['given']['share']:.1%} given; each document "
-            f"{each['epochs']:.2f} times"
-        )
-    if total["repaired"]["documents"]:
-        lines.append(f"of those kept {total['repaired']['documents']:,} had bytes that are no text; they became U+FFFD")
-    lines.append(f"examples of each reason, thresholds, copies: {Path(directory) / 'report.html'}")
-    return lines
-
-
-def _line(what: str, count: Mapping[str, int]) -> str:
-    return f"{what:<7} {count['documents']:>9,} documents {show_bytes(count['bytes']):>9}"

