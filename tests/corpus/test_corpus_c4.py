@@ -24,6 +24,10 @@ HARD = [
     "This line has { a bracket.\nAnd this one is good and long.", "Two {\nwords {\nThis line is good and long enough.",
     "Please enable JavaScript to read this page.\n" + "This is a good line with a full stop.\n" * 6,
     "We use cookies to make it better.\nRead the Privacy Policy here now.\n" + "A good line it is. And one more.\n" * 5,
+    *(f"The {phrase} of it is here.\n" + "A good line it is. And one more.\n" * 5 for phrase in (
+        "JAVASCRIPT", "TERMS OF USE", "Privacy Policy", "COOKIE POLICY", "site uses coo\u212aies", "use of Cookies",
+        "LOREM IPSUM", "lorem  ipsum", "terms of us", "java script", "[12] sum", "[edit]", "[Edit]", "[]", "[1 ]",
+    )),
     "Lorem ipsum dolor sit amet.\n" * 6, "Ends with three dots...\nEnds with one dot.\n" * 4,
     "x" * 1001 + " is a long word.\n" + "A good line it is. And one more.\n" * 5,
     " spaces before it. And behind it. \r\nA line for Windows. It goes on.\r\nThird line here.\x0bTab of old. And new.",

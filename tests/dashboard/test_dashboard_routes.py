@@ -216,7 +216,7 @@ def test_reports_are_listed_whether_a_run_has_used_them_or_not(trained, polyana,
 def test_what_cleaning_bought_is_listed_where_its_corpus_is(trained, serve, home):
     """An ablation is made from the corpus, as the run is; no other's is shown."""
     (corpus,) = (home / "stages").glob("corpus-*")
-    mine = json.loads((corpus / "artifact.json").read_text())["fingerprint"]
+    mine = corpus.name.rpartition("-")[2].ljust(64, "0")  # its fingerprint, of which 16 digits are looked at
     for number, fingerprint in enumerate((mine, "0" * 64)):
         stage = home / "stages" / f"ablation-{number:016}"
         stage.mkdir()
