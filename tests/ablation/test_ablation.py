@@ -268,6 +268,8 @@ def test_the_pages_say_what_the_figures_say(cleaned, home):
         for number in (found["cleaned"], found["other"]):
             assert f"{number:.3f}" in text
         assert f"{found['low']:+.3f} to {found['high']:+.3f}" in text
+    (report,) = re.findall('href="([^"]+)"', html)
+    assert (page / report).is_file()
     assert html.count("<svg") == 3  # all, and two domains
     assert html.count("<polyline") == 3 * 2
     assert "http://" not in html.replace("http://www.w3.org", "")
