@@ -53,6 +53,32 @@ def test_a_save_writes_right_there(visit, watched):
     assert len(written) > len("The people")
 
 
+def test_what_a_save_wrote_stays_when_retention_takes_the_save(visit, watched):
+    made = visit()
+    page = made.go(f"run/{watched.tiny}/saves")
+    page.locator(".saves .link-button").first.click()
+    drawer = page.get_by_role("complementary")
+    drawer.get_by_label("tokens", exact=True).fill("3")
+    drawer.get_by_role("button", name="Generate", exact=True).click()
+    page.locator('.written[data-state="done"]').wait_for(timeout=60_000)
+    written = page.locator(".written .prose").inner_text()
+
+    def without_saves(route):
+        answer = route.fetch()
+        route.fulfill(response=answer, json=answer.json() | {"checkpoints": []})
+
+    page.route(
+        f"**/api/runs/{watched.tiny}",
+        lambda route: without_saves(route) if route.request.method == "GET" else route.continue_(),
+    )
+    note = "note => fetch('api/runs/' + note[0], { method: 'PATCH', body: JSON.stringify({ notes: note[1] }) })"
+    page.evaluate(note, [watched.tiny, "a save has gone"])  # so that the page asks again
+    drawer.get_by_text("This save is not kept any more").wait_for()
+    assert page.locator(".written .prose").inner_text() == written
+    assert not drawer.get_by_role("button", name="Mark as best").count()
+    page.evaluate(note, [watched.tiny, ""])
+
+
 def test_best_may_be_moved(visit, watched):
     made = visit()
     page = made.go(f"run/{watched.river}", save=f"{watched.river}@{SAVES[2]}")

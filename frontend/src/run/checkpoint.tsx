@@ -1,5 +1,5 @@
 /** One save beside the charts: its numbers, how to load it, what it writes, and another one to compare it with. */
-import { useEffect, useState } from "preact/hooks";
+import { useEffect, useRef, useState } from "preact/hooks";
 import { markBest } from "../api/client";
 import type { Checkpoint, Score } from "../api/contract";
 import { refreshDetail, useColours, useDetail, useDetails } from "../state/runs";
@@ -26,7 +26,11 @@ function useCheckpoint(save: SaveReference | null): Checkpoint | undefined {
 
 function Opened({ save }: { save: SaveReference }) {
   const detail = useDetail(save.run);
-  const checkpoint = useCheckpoint(save);
+  const kept = useCheckpoint(save);
+  // Retention may take a save while somebody reads what it writes: what was known of it stays on the page.
+  const seen = useRef<{ key: string; checkpoint: Checkpoint } | null>(null);
+  if (kept) seen.current = { key: formatSave(save), checkpoint: kept };
+  const checkpoint = kept ?? (seen.current?.key === formatSave(save) ? seen.current.checkpoint : undefined);
   const other = parseSave(useQuery("with"));
   const second = useCheckpoint(other);
   const colour = useColours();
@@ -53,12 +57,12 @@ function Opened({ save }: { save: SaveReference }) {
         </button>
       </header>
       <p><RunName name={save.run} /></p>
-      {!checkpoint && <p class="quiet">{detail ? "This save is not kept any more." : "reading …"}</p>}
+      {!kept && <p class="quiet" role="status">{detail ? "This save is not kept any more." : "reading …"}</p>}
       {checkpoint && (
         <>
           <p class="refs">
-            {checkpoint.refs.map((ref) => <span key={ref} class={`tag ${ref}`}>{ref}</span>)}
-            {!best && <button type="button" onClick={mark}>Mark as best</button>}
+            {kept && checkpoint.refs.map((ref) => <span key={ref} class={`tag ${ref}`}>{ref}</span>)}
+            {kept && !best && <button type="button" onClick={mark}>Mark as best</button>}
           </p>
           {said && <p class="bad" role="alert">{said}</p>}
           <Compare first={{ save, checkpoint }} second={other && second ? { save: other, checkpoint: second } : null} />
