@@ -132,8 +132,8 @@ def show(model: RevisionName, as_json: AsJson = False) -> None:
     line("environment", about["environment"] or "not known")
     line("directory", about["directory"])
     line("load", about["load"])
-    rows = [(file["name"], show_bytes(file["bytes"]), file["sha256"][:16]) for file in about["files"]]
-    print_columns(("file", "size", "sha256"), rows, ("size",))
+    rows = [(file["name"], show_bytes(file["bytes"]), file["checksum"][:23]) for file in about["files"]]
+    print_columns(("file", "size", "checksum"), rows, ("size",))
     print_result(f"{show_bytes(about['bytes'])}, of which {show_bytes(about['alone'])} are in no other commit")
 
 

@@ -62,7 +62,7 @@ def copy_bytes(tensor: torch.Tensor, first: int, into: memoryview) -> None:
 def write_tensors(
     path: Path, tensors: Mapping[str, torch.Tensor], copy: Callable[[torch.Tensor, int, memoryview], None] = copy_bytes
 ) -> str:
-    """Write a new .safetensors file and flush it to the disk; its SHA-256. `tensors`: contiguous ones on the CPU.
+    """Write a new .safetensors file and flush it to the disk; its checksum. `tensors`: contiguous ones on the CPU.
 
     `copy(tensor, first, into)` fills `into` with a tensor's bytes.
     """
@@ -89,4 +89,4 @@ def write_tensors(
                     file.write(filled)
                     filled, buffer = 0, file.buffer()
         file.write(filled)
-    return file.digest
+    return file.checksum

@@ -28,7 +28,7 @@ class Commit:
     message: str
     metrics: dict[str, float]
     recipe: str
-    files: dict[str, str]  # name -> SHA-256
+    files: dict[str, str]  # name -> checksum
     time: float
     environment: str = ""  # commits of earlier versions do not say
 

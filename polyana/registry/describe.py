@@ -73,7 +73,9 @@ def describe_commit(repository: Repository, commit: Commit) -> dict[str, Any]:
     sizes, digests = repository.blob_sizes(), commit.files
     directory = repository.path / "snapshots" / commit.id
     row["run"], row["directory"] = repository.run, str(directory)
-    row["files"] = [{"name": name, "bytes": sizes.get(digest, 0), "sha256": digest} for name, digest in digests.items()]
+    row["files"] = [
+        {"name": name, "bytes": sizes.get(digest, 0), "checksum": digest} for name, digest in digests.items()
+    ]
     row["tensors"] = describe_tensors([directory / name for name in digests if name.endswith(".safetensors")])
     row["model"] = _settings(directory / "config.json", ("architectures", "model_type", "vocab_size", "dtype"))
     if "adapter_config.json" in digests:

@@ -17,7 +17,7 @@ from polyana.registry.patience import Patience
 from polyana.registry.repository import NAMESPACE, Repository
 from polyana.registry.store import StoredRepository, choose_run, is_ahead, runs_in_store
 from polyana.registry.targets import DirectoryTarget, HubTarget, StoreTarget, Target, parse_source
-from polyana.storage import sha256_of
+from polyana.storage import has_checksum, is_checksum
 
 __all__ = ["Pulled", "Pushed", "Pusher", "pull", "push"]
 
@@ -183,7 +183,7 @@ class _Here:
         if not blob.exists():
             raise Damaged(f"{self.run}@step-{commit.step} lacks {name} in {self._repository.path}")
         shutil.copyfile(blob, target)
-        if sha256_of(target) != commit.files[name]:
+        if not has_checksum(target, commit.files[name]):
             raise Damaged(f"{blob} is damaged: its checksum is not its name")
 
 
@@ -253,7 +253,7 @@ def _checked(commit: Commit, source: Source) -> Commit:
     Raises UserError.
     """
     odd = [name for name in commit.files if not re.fullmatch(r"[^/\0]+", name) or name in (".", "..", "commit.json")]
-    wrong = [digest for digest in commit.files.values() if not re.fullmatch(r"[0-9a-f]{64}", digest)]
+    wrong = [digest for digest in commit.files.values() if not is_checksum(digest)]
     if odd or wrong or not re.fullmatch(r"[0-9a-f]{40}", commit.id):
         raise UserError(f"{source.run}@step-{commit.step} is no commit that can be kept here: {(odd + wrong)[:3]}")
     return commit
@@ -263,7 +263,7 @@ def _adopt(repository: Repository, commit: Commit, source: Source) -> bool:
     """Take a commit from elsewhere, unless all of it is here; whether it was taken."""
     here = (repository.path / "snapshots" / commit.id / "commit.json").exists()
     held = {digest: repository.path / "blobs" / digest for digest in commit.files.values()}
-    whole = {digest for digest, blob in held.items() if blob.exists() and sha256_of(blob) == digest}
+    whole = {digest for digest, blob in held.items() if blob.exists() and has_checksum(blob, digest)}
     if here and whole == set(held):
         return False
     files = repository.arriving(commit.step)

@@ -22,14 +22,15 @@ from polyana.registry.commit import Commit
 from polyana.registry.patience import Patience
 from polyana.registry.repository import Repository
 from polyana.registry.targets import HubTarget
-from polyana.storage import sha256_of
+from polyana.storage import read_json, sha256_if_whole
 
 if TYPE_CHECKING:
     from huggingface_hub.hf_api import GitCommitInfo
 
-__all__ = ["COMMIT_FILE", "HubBranch", "Origin", "be_silent", "download", "git_hash", "origin_of", "told"]
+__all__ = ["COMMIT_FILE", "HUB_NAMES", "HubBranch", "Origin", "be_silent", "download", "git_hash", "origin_of", "told"]
 
 COMMIT_FILE = "commit.json"
+HUB_NAMES = "sha256"  # in commit.json there: name -> what the Hub names its content by
 _THEIRS = ".gitattributes"  # made by the Hub, and none of our files
 _ORIGIN = re.compile(r"^Polyana-Run: (?P<run>\S+)\s+^Polyana-Commit: (?P<id>[0-9a-f]{40})$", re.MULTILINE)
 
@@ -71,6 +72,7 @@ class HubBranch:
         self._head: str | None = None
         self._tree: dict[str, str] = {}  # path -> SHA-256, or `git:` and git's hash where the Hub tells that alone
         self._sent: dict[str, str] = {}  # our id -> the Hub's
+        self._known_as: dict[str, str] = {}  # our checksums -> SHA-256, which the Hub names content by
         self._squashed: set[str] = set()  # ours that were there, and are one commit with a later one now
 
     def send(self, commits: Iterable[Commit], patience: Patience, done: Callable[[Commit], None]) -> list[Commit]:
@@ -180,7 +182,8 @@ class HubBranch:
         if set(files) != set(found[0].files):
             return False
         for path, key in files.items():
-            if key not in (found[0].files[path], f"git:{git_hash(self._repository.blob(found[0], path).read_bytes())}"):
+            blob = self._repository.blob(found[0], path)
+            if key not in (self._sha256(found[0], path), f"git:{git_hash(blob.read_bytes())}"):
                 return False
         self._sent[identifier] = head.commit_id
         self._squashed = {commit.id for commit in commits[: commits.index(found[0])]}
@@ -224,20 +227,16 @@ class HubBranch:
         from huggingface_hub import CommitOperationAdd, CommitOperationDelete
 
         operations: list[Any] = []
-        for name, digest in commit.files.items():
+        files = {name: self._sha256(commit, name) for name in commit.files}
+        for name, digest in files.items():
             if self._tree.get(name) == digest:
                 continue
-            blob = self._repository.blob(commit, name)
-            if not blob.exists() or sha256_of(blob) != digest:
-                raise Damaged(
-                    f"{name} of {self._repository.run}@step-{commit.step} is damaged and was not pushed; "
-                    f"`polyana models verify {self._repository.run}` says what is whole"
-                )
-            adding = CommitOperationAdd(path_in_repo=name, path_or_fileobj=str(blob))
+            adding = CommitOperationAdd(path_in_repo=name, path_or_fileobj=str(self._repository.blob(commit, name)))
             adding.upload_info.sha256 = bytes.fromhex(digest)
             operations.append(adding)
-        about = self._repository.path / "snapshots" / commit.id / COMMIT_FILE
-        operations.append(CommitOperationAdd(path_in_repo=COMMIT_FILE, path_or_fileobj=about.read_bytes()))
+        written = read_json(self._repository.path / "snapshots" / commit.id / COMMIT_FILE)
+        about = json.dumps(written | {HUB_NAMES: files}, ensure_ascii=False, indent=1).encode()
+        operations.append(CommitOperationAdd(path_in_repo=COMMIT_FILE, path_or_fileobj=about))
         gone = set(self._tree) - set(commit.files) - {COMMIT_FILE, _THEIRS}
         operations += [CommitOperationDelete(path_in_repo=path, is_folder=False) for path in sorted(gone)]
         made = self._api.create_commit(
@@ -250,7 +249,21 @@ class HubBranch:
         )
         self._head, self._sent[commit.id] = made.oid, made.oid
         kept = {path: digest for path, digest in self._tree.items() if path == _THEIRS}
-        self._tree = kept | commit.files | {COMMIT_FILE: ""}
+        self._tree = kept | files | {COMMIT_FILE: ""}
+
+    def _sha256(self, commit: Commit, name: str) -> str:
+        """What the Hub calls the content of one of a commit's files. Raises Damaged when it is not what it was."""
+        checksum = commit.files[name]
+        if checksum not in self._known_as:
+            blob = self._repository.blob(commit, name)
+            found = sha256_if_whole(blob, checksum) if blob.exists() else None
+            if found is None:
+                raise Damaged(
+                    f"{name} of {self._repository.run}@step-{commit.step} is damaged and was not pushed; "
+                    f"`polyana models verify {self._repository.run}` says what is whole"
+                )
+            self._known_as[checksum] = found
+        return self._known_as[checksum]
 
 
 def git_hash(content: bytes) -> str:

@@ -18,9 +18,10 @@ from typing import Any, TypeVar
 
 from polyana.errors import Damaged, PolyanaError, UserError
 from polyana.registry.commit import Commit, commit_of
-from polyana.registry.hub import COMMIT_FILE, be_silent, download, git_hash, origin_of, told
+from polyana.registry.hub import COMMIT_FILE, HUB_NAMES, be_silent, download, git_hash, origin_of, told
 from polyana.registry.patience import Patience
 from polyana.registry.targets import HubTarget
+from polyana.storage import has_checksum
 
 __all__ = ["HubSource"]
 
@@ -40,6 +41,7 @@ class HubSource:
         self.target, self._patience, self._api = target, patience, HfApi()
         self._small: dict[str, bytes] = {}  # SHA-256 -> content of what lies in git itself, 10 MB at most each
         self._blobs: dict[str, str] = {}  # git's hash of them -> SHA-256
+        self._named: dict[str, str] = {}  # our checksums -> SHA-256
         self._at: dict[str, str] = {}  # our id -> the Hub's
         self.run = target.name.rpartition("/")[2]
 
@@ -94,29 +96,31 @@ class HubSource:
         """Write one of a commit's files to `target`. Raises Damaged when it is not what the Hub says it is."""
         from huggingface_hub import hf_hub_download
 
-        digest = commit.files[name]
-        if digest in self._small:
-            target.write_bytes(self._small[digest])
-            return
-        scratch = target.parent / ".download"
-        found = self._patiently(
-            lambda: hf_hub_download(self.target.name, name, revision=self._at[commit.id], local_dir=scratch)
-        )
-        Path(found).replace(target)
-        with target.open("rb") as stream:
-            if hashlib.file_digest(stream, "sha256").hexdigest() != digest:
-                raise Damaged(f"{name} came from {self.target} damaged: its checksum is another; pull it again")
+        small = self._small.get(self._named[commit.files[name]])
+        if small is not None:
+            target.write_bytes(small)
+        else:
+            scratch = target.parent / ".download"
+            found = self._patiently(
+                lambda: hf_hub_download(self.target.name, name, revision=self._at[commit.id], local_dir=scratch)
+            )
+            Path(found).replace(target)
+        if not has_checksum(target, commit.files[name]):
+            raise Damaged(f"{name} came from {self.target} damaged: its checksum is another; pull it again")
 
     def _commit_at(self, at: str) -> Commit:
         files, about = self._files_at(at), None
-        if COMMIT_FILE in files:
-            with suppress(ValueError, TypeError, KeyError):
-                about = commit_of(json.loads(self._small[files[COMMIT_FILE]]))
-        if about is None or about.files != {name: digest for name, digest in files.items() if name != COMMIT_FILE}:
+        own = files.pop(COMMIT_FILE, None)
+        if own is not None:
+            with suppress(ValueError, TypeError, KeyError, AttributeError):
+                written = json.loads(self._small[own])
+                if written.get(HUB_NAMES, written["files"]) == files and set(written["files"]) == set(files):
+                    about = commit_of(written)
+        if about is None:  # nobody's save, or what it became when somebody changed it
             (head, *_) = self._patiently(lambda: self._api.list_repo_commits(self.target.name, revision=at))
-            files.pop(COMMIT_FILE, None)  # of the save that it was before somebody changed it
             about = Commit(at, None, 0, 0, 0.0, head.title, {}, "", files, head.created_at.timestamp())
         self._at[about.id] = at
+        self._named |= {about.files[name]: files[name] for name in files}
         return about
 
     def _files_at(self, at: str) -> dict[str, str]:

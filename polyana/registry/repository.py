@@ -1,7 +1,7 @@
 """Every save is a commit, in the layout of the Hugging Face cache.
 
     HOME/hub/models--polyana--RUN/
-        blobs/SHA256                      a file's content; the same content is stored once
+        blobs/CHECKSUM                    a file's content; the same content is stored once (storage/checksum.py)
         snapshots/COMMIT/                 one commit: links to blobs, under the files' names, and commit.json
         refs/main, best, step-500         a commit's id
         .no_exist/COMMIT/config.json      said of an adapter, as the hub's client notes it: the commit has no such file
@@ -41,13 +41,15 @@ from polyana.registry.evaluations import Evaluations
 from polyana.storage import (
     alone,
     building,
+    checksum_of,
     flush_to_disk,
+    has_checksum,
+    json_text,
     link_or_copy,
     locked,
     read_json,
-    sha256_of,
     shared,
-    write_file,
+    write_files,
     write_json,
 )
 
@@ -111,7 +113,7 @@ class Repository:
     def bring(self, digest: str, target: Path) -> bool:
         """Make `target` another name of a blob that is there; False where there is none, or it is damaged."""
         blob = self._blobs / digest
-        if not blob.exists() or sha256_of(blob) != digest:
+        if not blob.exists() or not has_checksum(blob, digest):
             return False
         link_or_copy(blob, target)
         return True
@@ -135,18 +137,13 @@ class Repository:
         known: Mapping[str, str] | None = None,
     ) -> Commit:
         """Take the files of a directory as a new commit on top of `main`; sets `main` and `step-STEP`. The directory
-        goes. `known`: SHA-256 of those files that are on the disk for sure.
+        goes. `known`: checksums of those files that are on the disk for sure.
 
         Committing again what is there already gives the same commit; when it fails, the files are still there. Raises
         Busy when another process does not stop changing the repository.
         """
-        digests = {}
-        for path in sorted(files.iterdir()):
-            digest = (known or {}).get(path.name)
-            if digest is None:
-                flush_to_disk(path)
-                digest = sha256_of(path)
-            digests[path.name] = digest
+        digests = {path.name: (known or {}).get(path.name) or checksum_of(path) for path in sorted(files.iterdir())}
+        flush_to_disk(*(files / name for name in digests if name not in (known or {})))
         with self.changing():
             others = self.commits()
             earlier = [other for other in others if other.step < step]  # after a resume history goes on from there
@@ -158,8 +155,7 @@ class Repository:
                 round(time.time(), 3), environment,
             )  # fmt: skip
             self._store(commit, files)
-            self.set_ref(f"step-{step}", identifier)
-            self.set_ref("main", identifier)
+            self._set_refs(f"step-{step}", "main", to=identifier)
             pinned = self.pins()
             for other in others:
                 if other.step == step and other.id != identifier and other.id not in pinned:
@@ -171,8 +167,7 @@ class Repository:
         """Take a commit that was made elsewhere, as it is: those of its files that are not here are moved from a
         directory that `arriving` gave. No ref is set. Raises Damaged when a file is neither here nor there."""
         arrived = [name for name in commit.files if (files / name).exists()]
-        for name in arrived:
-            flush_to_disk(files / name)
+        flush_to_disk(*(files / name for name in arrived))
         with self.changing():
             for name, digest in commit.files.items():
                 if name not in arrived and not (self._blobs / digest).exists():
@@ -185,7 +180,6 @@ class Repository:
         for name, digest in commit.files.items():
             if (files / name).exists():
                 self._add_blob(files / name, digest)
-        flush_to_disk(self._blobs)
         if "config.json" not in commit.files:  # an adapter: unless that is known, tokenizers do not load
             (self._missing / commit.id).mkdir(parents=True, exist_ok=True)
             (self._missing / commit.id / "config.json").touch()
@@ -195,23 +189,27 @@ class Repository:
 
     def _add_blob(self, file: Path, digest: str) -> None:
         blob = self._blobs / digest
-        if not blob.exists() or sha256_of(blob) != digest:  # what is damaged is written again
+        if not blob.exists() or not has_checksum(blob, digest):  # what is damaged is written again
             aside = self._scratch / f"{digest}.blob"
             aside.unlink(missing_ok=True)
             link_or_copy(file, aside)
             aside.replace(blob)
 
     def _add_snapshot(self, commit: Commit) -> None:
-        with building(self._snapshots / commit.id, self._scratch) as directory:
+        with building(self._snapshots / commit.id, self._scratch, after=[self._blobs]) as directory:
             for name, digest in commit.files.items():
                 (directory / name).symlink_to(Path("..", "..", "blobs", digest))
-            write_json(directory / "commit.json", asdict(commit))
+            (directory / "commit.json").write_text(json_text(asdict(commit)), encoding="utf-8")
 
     def set_ref(self, name: str, commit: str) -> None:
         """Let `name` stand for the commit of this id."""
+        self._set_refs(name, to=commit)
+
+    def _set_refs(self, *names: str, to: str) -> None:
         with self.changing():
             self._scratch.mkdir(parents=True, exist_ok=True)
-            write_file(self._refs / name, commit, self._scratch)  # a stray file in refs/ would break other tools
+            # A stray file in refs/ would break other tools.
+            write_files({self._refs / name: to for name in names}, self._scratch)
 
     # Reading
 
@@ -248,7 +246,7 @@ class Repository:
         directory = self._snapshots / commit.id
         for name, digest in commit.files.items():
             path = directory / name
-            if not path.exists() or sha256_of(path) != digest:
+            if not path.exists() or not has_checksum(path, digest):
                 earlier = [other for other in self.commits() if other.step < commit.step]
                 advice = f"the commit before it is {self.run}@step-{earlier[-1].step}" if earlier else "train it again"
                 raise Damaged(f"{path} is damaged: its checksum is not its name; {advice}")
@@ -259,7 +257,7 @@ class Repository:
         return self._blobs / commit.files[name]
 
     def blob_sizes(self) -> dict[str, int]:
-        """Bytes of each file's content that is stored, by its SHA-256."""
+        """Bytes of each file's content that is stored, by its checksum."""
         if not self._blobs.is_dir():
             return {}
         with os.scandir(self._blobs) as entries:

@@ -50,7 +50,7 @@ def best_commits(commits: list[Commit], metric: str) -> list[Commit]:
 
 
 def bytes_of_commits(commits: Collection[Commit], sizes: Mapping[str, int]) -> int:
-    """What their files take together, the same content once; `sizes` by SHA-256."""
+    """What their files take together, the same content once; `sizes` by checksum."""
     return sum(sizes.get(digest, 0) for digest in {digest for commit in commits for digest in commit.files.values()})
 
 

@@ -1,7 +1,7 @@
 """A registry at an address: S3 and what speaks its protocol, and any other file system that fsspec knows.
 
     ADDRESS/models--polyana--RUN/
-        blobs/SHA256                    a file's content, as on a disk
+        blobs/CHECKSUM                  a file's content, as on a disk
         snapshots/COMMIT/commit.json    one commit; its `files` say which blob is which file: stores know no links
         refs/main, best, step-500       a commit's id
 
@@ -30,7 +30,7 @@ from polyana.registry.commit import Commit, commit_of
 from polyana.registry.patience import Patience
 from polyana.registry.repository import NAMESPACE, Repository
 from polyana.registry.targets import StoreTarget, check_target
-from polyana.storage import sha256_of
+from polyana.storage import has_checksum
 
 __all__ = ["StoredRepository", "choose_run", "is_ahead", "runs_in_store"]
 
@@ -143,7 +143,7 @@ class StoredRepository:
                 raise Damaged(f"{self.target}: {self.run}@step-{commit.step} lacks {name}; push it again") from None
 
         _patiently(get, self._patience, f"pulling from {self.target}")
-        if sha256_of(target) != commit.files[name]:
+        if not has_checksum(target, commit.files[name]):
             target.unlink()
             raise Damaged(
                 f"{self._at(blob)} is damaged: its checksum is not its name. Delete it there, and push "
@@ -243,7 +243,7 @@ class StoredRepository:
             return None
 
     def _add_blob(self, blob: Path, digest: str, what: str) -> None:
-        if not blob.exists() or sha256_of(blob) != digest:
+        if not blob.exists() or not has_checksum(blob, digest):
             raise Damaged(f"{what} is damaged here and was not pushed; `polyana models verify` says what is whole")
         path = f"blobs/{digest}"
         size = _patiently(lambda: self._size(path), self._patience, f"pushing to {self.target}")

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from polyana.errors import Damaged
 from polyana.registry.commit import Commit
 from polyana.registry.repository import Repository
-from polyana.storage import sha256_of
+from polyana.storage import has_checksum
 
 __all__ = ["Trouble", "verify"]
 
@@ -39,8 +39,8 @@ def verify(repository: Repository) -> Iterator[Trouble]:
         blob = repository.path / "blobs" / digest
         if not blob.exists():
             wrong[digest] = f"is missing: there is no {blob}"
-        elif (found := sha256_of(blob)) != digest:
-            wrong[digest] = f"is damaged: {blob} has the checksum {found[:12]}..."
+        elif not has_checksum(blob, digest):
+            wrong[digest] = f"is damaged: the checksum of {blob} is not its name"
     for commit in commits:
         name = f"{repository.run}@step-{commit.step}"
         for file, digest in commit.files.items():
@@ -48,7 +48,7 @@ def verify(repository: Repository) -> Iterator[Trouble]:
             if digest in wrong:
                 yield Trouble(name, file, wrong[digest])
             elif not link.is_symlink() or link.resolve().name != digest:
-                yield Trouble(name, file, f"leads elsewhere: {link} should be a link to the blob {digest[:12]}...")
+                yield Trouble(name, file, f"leads elsewhere: {link} should be a link to the blob {digest[:19]}...")
     yield from _names(repository, {commit.id for commit in commits})
 
 

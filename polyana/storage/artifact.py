@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from polyana.errors import Damaged
-from polyana.storage.durable import building, read_json, sha256_of, write_json
+from polyana.storage.checksum import sha256_of
+from polyana.storage.durable import building, read_json, write_json
 from polyana.storage.lock import locked
 
 __all__ = ["Artifact", "ArtifactStore", "Making", "Step", "changes", "fingerprint", "fingerprints"]

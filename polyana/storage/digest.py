@@ -6,7 +6,8 @@ import time
 from pathlib import Path
 
 from polyana.errors import Damaged
-from polyana.storage.durable import read_json, sha256_of, write_json
+from polyana.storage.checksum import sha256_of
+from polyana.storage.durable import read_json, write_json
 
 __all__ = ["ContentDigests"]
 

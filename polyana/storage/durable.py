@@ -2,28 +2,42 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from polyana.errors import Damaged
 
-__all__ = ["building", "flush_to_disk", "link_or_copy", "read_json", "sha256_of", "write_file", "write_json"]
+__all__ = [
+    "building",
+    "flush_to_disk",
+    "json_text",
+    "link_or_copy",
+    "read_json",
+    "write_file",
+    "write_files",
+    "write_json",
+]
+
+_AT_ONCE = 8  # guess
 
 
-def sha256_of(path: Path) -> str:
-    """The SHA-256 of a file's content, in hexadecimal; about 1.5 GB/s where the processor has SHA instructions."""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+def flush_to_disk(*paths: Path) -> None:
+    """Return only when `paths` (files, or directories' lists of names) would survive a power cut. Several are asked for
+    at once: a journal writes them together, in the time that one takes."""
+    if len(paths) == 1:
+        _flush(paths[0])
+    elif paths:
+        with ThreadPoolExecutor(min(len(paths), _AT_ONCE), thread_name_prefix="flush") as threads:
+            list(threads.map(_flush, paths))
 
 
-def flush_to_disk(path: Path) -> None:
-    """Return only when `path` (a file, or a directory's list of names) would survive a power cut."""
+def _flush(path: Path) -> None:
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -41,21 +55,32 @@ def link_or_copy(source: Path | str, target: Path | str) -> None:
 
 def write_file(path: Path, content: str | bytes, scratch: Path | None = None) -> None:
     """Replace `path` by `content`, durably and all at once; first written in `scratch` (default: beside `path`)."""
-    temporary = (scratch or path.parent) / f".{path.name}.{os.getpid()}.tmp"
+    write_files({path: content}, scratch)
+
+
+def write_files(contents: Mapping[Path, str | bytes], scratch: Path | None = None) -> None:
+    """`write_file` of several, in less time: each is replaced all at once, in this order."""
+    temporary = {path: (scratch or path.parent) / f".{path.name}.{os.getpid()}.tmp" for path in contents}
     try:
-        with temporary.open("wb") as stream:
-            stream.write(content.encode() if isinstance(content, str) else content)
-            stream.flush()
-            os.fsync(stream.fileno())
-        temporary.replace(path)
+        for path, content in contents.items():
+            temporary[path].write_bytes(content.encode() if isinstance(content, str) else content)
+        flush_to_disk(*temporary.values())
+        for path in contents:
+            temporary[path].replace(path)
     except BaseException:
-        temporary.unlink(missing_ok=True)
+        for left in temporary.values():
+            left.unlink(missing_ok=True)
         raise
-    flush_to_disk(path.parent)
+    flush_to_disk(*{path.parent for path in contents})
 
 
 def write_json(path: Path, content: Any) -> None:
-    write_file(path, json.dumps(content, ensure_ascii=False, indent=1) + "\n")
+    write_file(path, json_text(content))
+
+
+def json_text(content: Any) -> str:
+    """As our JSON files are written."""
+    return json.dumps(content, ensure_ascii=False, indent=1) + "\n"
 
 
 def read_json(path: Path) -> Any:
@@ -67,21 +92,21 @@ def read_json(path: Path) -> Any:
 
 
 @contextmanager
-def building(target: Path, scratch: Path | None = None, *, replace: bool = False) -> Iterator[Path]:
+def building(
+    target: Path, scratch: Path | None = None, *, replace: bool = False, after: Sequence[Path] = ()
+) -> Iterator[Path]:
     """A directory to fill, which appears under the name `target` when the block ends well, and not before.
 
     It is filled in `scratch` (on the same disk; default: beside `target`). What an earlier process left half-built
     under the same name is removed, and with `replace` so is an older `target`. Whoever builds holds a lock on `target`.
+    `after`: what must be on the disk before it appears.
     """
     half_built = (scratch or target.parent) / f".half-{target.name}"
     shutil.rmtree(half_built, ignore_errors=True)
     half_built.mkdir(parents=True)
     try:
         yield half_built
-        for path in sorted(half_built.rglob("*")):
-            if not path.is_symlink():
-                flush_to_disk(path)
-        flush_to_disk(half_built)
+        flush_to_disk(*after, *(path for path in half_built.rglob("*") if not path.is_symlink()), half_built)
         if replace:
             shutil.rmtree(target, ignore_errors=True)
         half_built.rename(target)

@@ -22,7 +22,7 @@ import torch
 from polyana.errors import UserError
 from polyana.models import weights_file, weights_to_store, write_tensors
 from polyana.registry import Commit, KeepConfig, Repository, apply_retention, bytes_of_commits
-from polyana.storage import flush_to_disk, retry_when_full, sha256_of, show_bytes, wait_for_room
+from polyana.storage import checksum_of, flush_to_disk, retry_when_full, show_bytes, wait_for_room
 from polyana.tracking import RunDirectory
 from polyana.train.lending import Lent
 from polyana.train.memory import available_bytes
@@ -80,7 +80,7 @@ class Saving:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="save")
         self._pending: Future[Saved] | None = None
         self._lent = Lent((), lambda: 0)
-        self._settings: dict[str, tuple[str, bytes]] = {}  # a save's files that are always the same: SHA-256, content
+        self._settings: dict[str, tuple[str, bytes]] = {}  # a save's files that are always the same: checksum, content
         self.paused = False
         """Whether it waits for room on the disk."""
 
@@ -220,4 +220,4 @@ class Saving:
     def _read_settings(self) -> dict[str, tuple[str, bytes]]:
         with tempfile.TemporaryDirectory() as place:
             self._task.save_settings(Path(place))
-            return {path.name: (sha256_of(path), path.read_bytes()) for path in sorted(Path(place).iterdir())}
+            return {path.name: (checksum_of(path), path.read_bytes()) for path in sorted(Path(place).iterdir())}

@@ -6,7 +6,7 @@
                             shards/             that memory instead, where it is cut up among the ranks: torch's
                                                 distributed checkpoint, written by all of them
                             optimizer.pt        what else it has, and torch's random state of each rank
-                            state.json          the position, and each file's SHA-256
+                            state.json          the position, and each file's checksum
 
 All of it is written while training goes on. A state appears by one rename, so it is whole or not there. The last two
 are kept: should the newer one be damaged, the older one is used. Any strategy reads what any other has written,
@@ -28,7 +28,7 @@ from safetensors import safe_open
 from polyana.distributed import OptimizerState, Strategy
 from polyana.errors import Damaged
 from polyana.models import stored_weights
-from polyana.storage import building, link_or_copy, read_json, sha256_of, write_json
+from polyana.storage import building, checksum_of, has_checksum, link_or_copy, read_json, write_json
 from polyana.train.optimizer import Optimizers
 
 __all__ = ["Position", "StateStore"]
@@ -104,7 +104,7 @@ class StateStore:
         write_tensors: Callable[[Path, Mapping[str, torch.Tensor]], str],
     ) -> None:
         """Write a state. `bring_weights(path)` puts model.safetensors at `path`, `write_tensors` writes a file of
-        tensors; both give its SHA-256. Older states than two go.
+        tensors; both give its checksum. Older states than two go.
 
         Its shards must be written by then. Done again after an error it comes to the same.
         """
@@ -118,7 +118,7 @@ class StateStore:
             with (directory / "optimizer.pt").open("wb") as stream:  # given a path, torch hides that a disk is full
                 torch.save(state.content, stream)
             paths = {str(path.relative_to(directory)): path for path in _files(directory)}
-            files = {name: files.get(name) or sha256_of(path) for name, path in paths.items()}
+            files = {name: files.get(name) or checksum_of(path) for name, path in paths.items()}
             about = {"position": asdict(state.position), "arithmetic": state.arithmetic, "files": files}
             write_json(directory / "state.json", about)
         if state.shards:
@@ -246,6 +246,6 @@ def _checked(directory: Path) -> dict[str, Any]:
     about = read_json(directory / "state.json")
     for name, digest in about["files"].items():
         path = directory / name
-        if not path.is_file() or sha256_of(path) != digest:
+        if not path.is_file() or not has_checksum(path, digest):
             raise Damaged(f"{path} is damaged: its checksum is not the one it was saved with")
     return dict(about)

@@ -7,6 +7,7 @@ import sys
 import pytest
 import torch
 from safetensors.torch import save_file
+from saves import make_run
 
 from polyana.registry import Commit, Ranking, Repository
 from polyana.registry.difference import by_layer, weight_distances
@@ -198,10 +199,25 @@ def test_a_flipped_bit_is_found_in_its_commits_and_files(repository, home, polya
     content[len(content) // 2] ^= 1
     blob.write_bytes(content)
     said = polyana("models", "verify", check=1).stdout
-    assert said.startswith(f"{RUN}@step-2  model.safetensors  is damaged: {blob} has the checksum")
+    assert said.startswith(f"{RUN}@step-2  model.safetensors  is damaged: the checksum of {blob} is not its name")
     assert len(said.splitlines()) == 1
     (trouble,) = json.loads(polyana("models", "verify", RUN, "--json", check=1).stdout)["troubles"]
     assert (trouble["commit"], trouble["file"]) == (f"{RUN}@step-2", "model.safetensors")
+
+
+def test_a_flipped_bit_is_found_in_a_save_of_an_earlier_version(home, polyana):
+    """Whose files are known by SHA-256; the next save stores nothing of them twice under that name."""
+    repository = make_run(home / "hub", steps=(1, 2, 3), best=1, sha256=(1, 2))
+    assert "are as they were written" in polyana("models", "verify").stdout
+    assert len(repository.blob_sizes()) == 4 + 2 + 4
+    for name in ("model.safetensors", "README.md"):
+        blob = repository.blob(repository.resolve("step-2"), name)
+        blob.write_bytes(b"x" + blob.read_bytes()[1:])
+    said = polyana("models", "verify", check=1).stdout.splitlines()
+    assert [line.split("  ")[:2] for line in said] == [
+        [f"{RUN}@step-2", "README.md"],
+        [f"{RUN}@step-2", "model.safetensors"],
+    ]
 
 
 def test_all_that_can_be_wrong_is_named(repository, polyana):

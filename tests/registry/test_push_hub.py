@@ -9,12 +9,14 @@ import threading
 import time
 
 import pytest
+from blake3 import blake3
 from exchanging import Worker, environment
 from hub_stand_in import SIGNATURE, TOKEN, Fault, Hub, HubRepository, git_hash
 from saves import make_run, make_save
 
 from polyana.registry import Repository
-from polyana.storage import sha256_of
+from polyana.registry.verify import verify
+from polyana.storage import has_checksum, sha256_of
 
 NAME, TARGET = "org/demo", "hub:org/demo"
 COMMIT = f"POST /api/models/{NAME}/commit/main"
@@ -63,8 +65,11 @@ def check_whole(hub, run, name=NAME, revision="main"):
     for there, here in zip(saves, run.commits(), strict=True):
         assert set(there.tree) == {*here.files, "commit.json", ".gitattributes"}
         for path, digest in here.files.items():
-            assert hashlib.sha256(hub.content(name, there.id, path)).hexdigest() == digest
-        assert json.loads(hub.content(name, there.id, "commit.json"))["id"] == here.id
+            content = hub.content(name, there.id, path)
+            assert digest in (f"blake3-{blake3(content).hexdigest()}", hashlib.sha256(content).hexdigest())
+            about = json.loads(hub.content(name, there.id, "commit.json"))
+            assert about["sha256"][path] == hashlib.sha256(content).hexdigest()
+            assert (about["id"], about["files"]) == (here.id, here.files)
     own = {here.id: there.id for there, here in zip(saves, run.commits(), strict=True)}
     assert hub.repositories[name].tags == {ref: own[at] for ref, at in run.refs().items() if ref != "main"}
 
@@ -77,11 +82,23 @@ def test_a_save_is_a_commit_and_a_ref_is_a_tag(hub, worker, run):
     assert hub.repositories[NAME].private
     text = hub.repositories[NAME].history()[2].message
     assert text.startswith("step 200, 2,000 tokens, epoch 2; eval/loss 1")
-    same = hashlib.sha256(b'{"same": "in every save"}').hexdigest()
-    assert [commit.files["tokenizer.json"] for commit in run.commits()] == [same] * 3
+    same = blake3(b'{"same": "in every save"}').hexdigest()
+    assert [commit.files["tokenizer.json"] for commit in run.commits()] == [f"blake3-{same}"] * 3
     assert len(hub.uploads) == 3  # of three weights; what did not change is not sent again
     pinned = run.pins()
     assert all("pushed:hub:org/demo" in pinned[commit.id] for commit in run.commits())
+
+
+def test_saves_of_earlier_versions_and_later_ones_are_one_history(hub, worker, tmp_path):
+    """Their files are known by SHA-256."""
+    run = make_run(tmp_path / "hub", sha256=(100, 200))
+    assert len(run.commits()[0].files["model.safetensors"]) == 64
+    assert worker.push(run, TARGET)["error"] is None
+    check_whole(hub, run)
+    assert worker.pull(tmp_path / "other", TARGET, history=True)["error"] is None
+    there = Repository(tmp_path / "other", run.run)
+    assert there.commits() == run.commits()
+    assert not list(verify(there))
 
 
 def test_pushed_again_nothing_is_sent_and_only_what_is_missing_later(hub, worker, run):
@@ -302,7 +319,7 @@ def test_a_foreign_model_gets_the_hubs_own_id(hub, worker, run, tmp_path):
 
 def test_a_damaged_download_is_a_letter(hub, worker, run, tmp_path):
     worker.push(run, TARGET)
-    digest = run.resolve("best").files["model.safetensors"]
+    digest = sha256_of(run.blob(run.resolve("best"), "model.safetensors"))
     hub.objects[digest] = b"x" + hub.objects[digest][1:]
     done = worker.pull(tmp_path / "other", f"{TARGET}@best")
     assert "model.safetensors came from hub:org/demo damaged" in done["error"]
@@ -328,7 +345,8 @@ def test_a_commit_from_elsewhere_cannot_write_outside(hub, worker, run, tmp_path
     head = repository.commits[repository.branches["main"]]
     about = json.loads(head.tree["commit.json"])
     outside = b"# from outside"
-    about["files"] |= {"../../../../evil.txt": hashlib.sha256(outside).hexdigest()}
+    for names in (about["files"], about["sha256"]):
+        names["../../../../evil.txt"] = hashlib.sha256(outside).hexdigest()
     head.tree |= {"commit.json": json.dumps(about).encode(), "../../../../evil.txt": outside}
     head.message = head.message.replace(run.run, "../../elsewhere")
     done = worker.pull(tmp_path / "a" / "b" / "other", TARGET)
@@ -370,6 +388,8 @@ def test_killed_at_any_moment_a_push_goes_on(hub, worker, tmp_path, rounds):
     assert worker.push(run, TARGET)["error"] is None
     check_whole(hub, run)
     assert all(
-        sha256_of(run.blob(commit, name)) == digest for commit in run.commits() for name, digest in commit.files.items()
+        has_checksum(run.blob(commit, name), digest)
+        for commit in run.commits()
+        for name, digest in commit.files.items()
     )
     assert git_hash(b"") == "e69de29bb2d1d6434b8b29ae775ad8c2e48c5391"  # the stand-in's git is git
