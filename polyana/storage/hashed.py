@@ -15,7 +15,7 @@ from polyana.storage.checksum import Checksum
 __all__ = ["HashedFile"]
 
 BUFFER = 1 << 20
-"""Bytes handed over at a time. Of 256 kB, 1, 4 and 16 MB it was the fastest, into memory and onto a disk (docs/log.md)."""
+"""Bytes handed over at a time: of 256 kB, 1, 4 and 16 MB the fastest, into memory and onto a disk (docs/log.md)."""
 _BUFFERS = 8
 _BLOCK = 4096  # bytes; direct writing wants whole blocks of a disk, which are not larger
 _DIRECT = getattr(os, "O_DIRECT", 0)
