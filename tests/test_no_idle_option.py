@@ -86,6 +86,7 @@ PUSHED = "stages.pretrain.save.push={{to: {}}}".format
 PUSHES = {
     "pretrain.save.push.to": ([PUSHED("./pushed")], PUSHED("./elsewhere")),
     "pretrain.save.push.every": ([PUSHED("./pushed")], PUSHED("./pushed, every: 3 saves")),
+    "pretrain.save.push.stays": ([PUSHED("./pushed")], PUSHED("./pushed, stays: false")),
     "pretrain.save.push.private": ([PUSHED("hub:org/demo")], PUSHED("hub:org/demo, private: false")),
     "pretrain.save.push.wait": ([PUSHED("hub:org/slow")], PUSHED("hub:org/slow, wait: 1 second")),
 }

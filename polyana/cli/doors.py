@@ -6,9 +6,12 @@ import json
 import sys
 from collections.abc import Container, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 __all__ = [
     "AsJson",
@@ -21,6 +24,7 @@ __all__ = [
     "print_json",
     "print_result",
     "relative",
+    "rich_console",
     "runs",
     "show",
 ]
@@ -70,6 +74,13 @@ def print_columns(heads: Sequence[str], rows: Sequence[Sequence[str]], right: Co
             for head, cell, width in zip(heads, row, widths, strict=True)
         ]
         print_result("  ".join(cells).rstrip())
+
+
+def rich_console(width: int | None = None, height: int | None = None) -> Console:
+    """What prints colours and tables. rich is imported when something needs it: it takes longer than most commands."""
+    from rich.console import Console
+
+    return Console(highlight=False, width=width, height=height)
 
 
 def relative(path: Path) -> str:

@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console as RichConsole
 
-from polyana.cli.doors import AsJson, Overrides, RecipePath, print_result, relative, show
+from polyana.cli.doors import AsJson, Overrides, RecipePath, print_result, relative, rich_console, show
 from polyana.errors import UserError
 from polyana.storage import home_directory
 
@@ -42,7 +41,7 @@ def show_batch(
     if step > plan.steps:
         raise UserError(f"--step {step}: stage {name} has {plan.steps:,} steps")
     first = (step - 1) * plan.batch
-    console = RichConsole(highlight=False)
+    console = rich_console()
     batch = task.batch(first, min(rows, plan.batch_at(first)))
     console.print(task.picture(batch, marks=not console.is_terminal), soft_wrap=True)
 

@@ -11,10 +11,8 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console as RichConsole
-from rich.table import Table
 
-from polyana.cli.doors import AsJson, Overrides, RecipePath, app, print_result, relative
+from polyana.cli.doors import AsJson, Overrides, RecipePath, app, print_result, relative, rich_console
 from polyana.errors import UserError
 from polyana.storage import home_directory
 
@@ -83,7 +81,7 @@ def plan(
     if as_json:
         print_result(json.dumps(planned.as_json(), ensure_ascii=False, indent=1))
     else:
-        RichConsole(highlight=False, width=None if sys.stdout.isatty() else 120).print(picture(planned))
+        rich_console(width=None if sys.stdout.isatty() else 120).print(picture(planned))
     if not planned.fits:
         raise typer.Exit(1)
 
@@ -99,7 +97,7 @@ def doctor(as_json: AsJson = False) -> None:
         print_result(json.dumps(result, ensure_ascii=False, indent=1))
     else:
         width = None if sys.stdout.isatty() else 120
-        RichConsole(highlight=False, width=width).print(examination.picture(findings))
+        rich_console(width=width).print(examination.picture(findings))
     if not result["well"]:
         raise typer.Exit(1)
 
@@ -112,6 +110,8 @@ def _show_summary(summary: dict[str, Any], home: Path, wall_seconds: float) -> N
 
     run = RunDirectory(home / "runs" / summary["run"])
     metrics, fine_tuned = summary["metrics"], str(run.about()["start"]).startswith("base-")
+    from rich.table import Table
+
     table = Table(title=summary["run"], title_justify="left", show_header=False)
     table.add_row("steps", f"{summary['steps']:,} (best at {summary['best_step']:,})")
     if "eval/loss" in metrics:
@@ -137,7 +137,7 @@ def _show_summary(summary: dict[str, Any], home: Path, wall_seconds: float) -> N
     shown = f"{wall} (training steps {training})" if at_once else f"{wall} this time (training steps {training} in all)"
     table.add_row("wall time", shown)
     table.add_row("disk used", show_bytes(summary["disk_bytes"]))
-    console = RichConsole(highlight=False)
+    console = rich_console()
     console.print(table)
     samples = run.read_samples()
     for step in sorted({min(samples), max(samples)}) if samples else ():

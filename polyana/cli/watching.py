@@ -9,15 +9,16 @@ import time
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console as RichConsole
-from rich.table import Table
 
-from polyana.cli.doors import AsJson, app, print_result, relative, runs
+from polyana.cli.doors import AsJson, app, print_result, relative, rich_console, runs
 from polyana.errors import UserError
 from polyana.storage import home_directory
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 __all__ = ["compare", "import_runs", "list_runs", "ui", "watch"]
 
@@ -37,7 +38,7 @@ def list_runs(
     if as_json:
         print_result(json.dumps(_overview(directory), ensure_ascii=False, indent=1))
         return
-    console = RichConsole(highlight=False, width=None if sys.stdout.isatty() else 120)
+    console = rich_console(width=None if sys.stdout.isatty() else 120)
     if not watch:
         console.print(_runs_table(directory, console.width))
         return
@@ -87,7 +88,7 @@ def watch(
     home = home_directory()
     watched = Watched(find_run(home / "runs", run), home, metric or (), smoothing, log)
     piped = not sys.stdout.isatty()
-    console = RichConsole(highlight=False, width=100 if piped else None, height=40 if piped else None)
+    console = rich_console(width=100 if piped else None, height=40 if piped else None)
     if once or piped:
         console.print(watched)
     else:
@@ -157,6 +158,8 @@ def compare(
     if as_json:
         print_result(json.dumps([asdict(each) for each in found], ensure_ascii=False, indent=1))
         return
+    from rich.table import Table
+
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
     for heading in ("", str(old), str(new), "p", "", "signature"):
         table.add_column(heading, justify="right" if heading in (str(old), str(new), "p") else "left")
@@ -165,7 +168,7 @@ def compare(
         digits = 3 if each.name == "COMET" else 1  # of which 1 is the best, and not 100
         values = f"{each.baseline:.{digits}f}", f"{each.system:.{digits}f} ± {each.interval:.{digits}f}"
         table.add_row(each.name, *values, f"{each.p_value:.3f}", verdict, each.signature)
-    RichConsole(highlight=False, width=None if sys.stdout.isatty() else 160).print(table)
+    rich_console(width=None if sys.stdout.isatty() else 160).print(table)
 
 
 def _translates(revision: str) -> bool:
@@ -193,7 +196,7 @@ def _compare_runs(a: str, b: str, as_json: bool) -> None:
         print_result(json.dumps(found, ensure_ascii=False, indent=1))
     else:
         width = None if sys.stdout.isatty() else 120
-        RichConsole(highlight=False, width=width).print(comparison_picture(found))
+        rich_console(width=width).print(comparison_picture(found))
 
 
 def _overview(directory: Path) -> list[dict[str, Any]]:
@@ -224,6 +227,8 @@ def _runs_table(directory: Path, width: int) -> Table | str:
     rows = _overview(directory)
     if not rows:
         return f"no runs in {relative(directory)} yet; polyana run RECIPE begins one"
+    from rich.table import Table
+
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
     for heading in ("run", "status", "step", "loss", "eval", "loss curve"):
         table.add_column(heading, justify="right" if heading in ("step", "loss", "eval") else "left", no_wrap=True)

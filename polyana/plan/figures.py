@@ -48,7 +48,8 @@ class Disk:
     weights of a state whose save is kept no longer.
 
     kept: at the end of training, at most; during: while a save is being written, at most. deleted: saves that are made
-    and do not stay; at_once: those of an earlier attempt, by name, that go as soon as it goes on.
+    and do not stay; pushed: that stay because they are sent, at most; at_once: those of an earlier attempt, by name,
+    that go as soon as it goes on.
     """
 
     commit: int
@@ -59,6 +60,7 @@ class Disk:
     during: int
     free: int
     deleted: int
+    pushed: int
     at_once: list[str]
 
 

@@ -74,6 +74,7 @@ def _figures(training: Training) -> Table:
     if disk is not None:
         saves = f"{disk.commits} saves of {show_bytes(disk.commit)} kept, and {show_bytes(disk.state)} to resume, twice"
         saves += f", with {show_bytes(disk.alone)} of weights for the older" if disk.alone else ""
+        saves += f"; {disk.pushed} saves stay because they are pushed" if disk.pushed else ""
         row("disk", f"{show_bytes(disk.kept)}: {saves}", f"{show_bytes(disk.during)} while saving")
         row("", f"{show_bytes(disk.free)} are free")
         if disk.deleted:

@@ -213,11 +213,23 @@ class RehearsedTraining:
         commits = min(saves, keep.best + keep.last + multiples)
         if keep.total is not None:
             commits = min(commits, max(keep.total.bytes // commit, 1))
+        pushed = self._pushed(plan, saves)
+        commits = min(saves, commits + pushed)
         # A state's weights are a commit's file, but for the older one's where its commit has been let go
         alone = 4 * self.trained if saves > 1 and keep.last < 2 else 0
         kept = commits * commit + min(saves, 2) * state + alone
         during = kept + (commit + state if saves > 1 else 0)
-        return Disk(commit, commits, state, alone, kept, during, self.free, saves - commits, self._deleted_at_once())
+        return Disk(commit, commits, state, alone, kept, during, self.free, saves - commits, pushed,
+                    self._deleted_at_once())  # fmt: skip
+
+    def _pushed(self, plan: TrainingPlan, saves: int) -> int:
+        """How many saves stay because they are sent; at most, for what is sent is what `keep` has left until then."""
+        push, keep = self.config.save.push, self.config.save.keep
+        if push is None or not push.stays:
+            return 0
+        times = saves / push.every.amount if push.every.unit == "saves" else plan.steps / push.every.amount
+        each = min(saves / max(times, 1), keep.best + keep.last)
+        return min(saves, math.ceil(max(times, 1) * each))
 
     def _deleted_at_once(self) -> list[str]:
         """The saves of a run that would go on which `keep`, as it is written now, wants no longer."""
@@ -299,6 +311,13 @@ class RehearsedTraining:
             )
         if disk is not None and (letter := self.config.save.keep.too_little(disk.commit)):
             found.append(f"disk: {letter}")
+        total = self.config.save.keep.total
+        if disk is not None and total is not None and disk.pushed * disk.commit > total.bytes:
+            found.append(
+                f"disk: up to {disk.pushed} saves of {show_bytes(disk.commit)} are pushed and stay here, more than "
+                f"`keep: {{total: {total}}}` allows, so training would pause. Write `stays: false` in `push`, so that "
+                "`keep` takes what has been sent; or push less often"
+            )
         if disk is not None and disk.during > disk.free:
             found.append(
                 f"disk: up to {show_bytes(disk.during)} are needed and {show_bytes(disk.free)} are free, so training "

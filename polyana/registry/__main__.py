@@ -44,7 +44,7 @@ def _send(order: Order, repository: Repository) -> int:
         last, waiting = order.over.is_set(), queue.waiting()
         try:
             if waiting or not tried:  # at once: a target that refuses is said now and not after the first save
-                pusher.push(waiting, queue.sent)
+                pusher.push(waiting, lambda commit: queue.sent(commit, order.content["stays"]))
                 tried = True
             elif last:
                 return 0

@@ -32,7 +32,8 @@ def pushing(
         yield None
         return
     queue = PushQueue(repository, parse_target(config.to))
-    order = {"hub": str(repository.path.parent), "run": repository.run, "to": config.to, "private": config.private}
+    order = {"hub": str(repository.path.parent), "run": repository.run, "to": config.to, "private": config.private,
+             "stays": config.stays}  # fmt: skip
     companion = Companion("polyana.registry", order, log, say, config.wait.seconds)
     wait = min(_STOPPED, config.wait.seconds)
     try:

@@ -3,7 +3,8 @@
     REPOSITORY/evaluations/COMMIT/SUITE.json        the result: metrics with their intervals, settings, ...
                                   SUITE.items.gz    JSON: what each item scored, for paired tests and examples
 
-They go with their commit. A suite's name can hold any character, so it is written percent-encoded as in addresses.
+They go with their commit, also where it is pushed or pulled. A suite's name can hold any character, so it is written
+percent-encoded as in addresses.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
+import re
 import shutil
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
@@ -24,6 +26,7 @@ from polyana.storage import read_json, write_file, write_json
 __all__ = ["Evaluations", "evaluated_metrics"]
 
 _DIGEST = "items_sha256"
+_FILE = re.compile(r"[^/\0.][^/\0]*\.(json|items\.gz)")  # names of what comes from elsewhere become names here
 
 
 def evaluated_metrics(results: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
@@ -68,6 +71,25 @@ class Evaluations:
         if hashlib.sha256(content).hexdigest() != result.get(_DIGEST):
             return None
         return list(json.loads(gzip.decompress(content)))
+
+    def files(self, commit: str) -> dict[str, Path]:
+        """What is kept of a commit, by the files' names; a result after its items, for whoever copies them in order."""
+        found = [path for path in (self._directory / commit).glob("*") if _FILE.fullmatch(path.name)]
+        return {path.name: path for path in sorted(found, key=lambda path: (path.suffix == ".json", path.name))}
+
+    def bring(self, commit: str, files: Mapping[str, bytes], *, replace: bool) -> None:
+        """Keep results that were found elsewhere, as `files` has them there; `replace`: also where one is kept here."""
+        suites = {name.removesuffix(".json") for name in files if name.endswith(".json") and _FILE.fullmatch(name)}
+        for suite in sorted(suites):
+            place = self._directory / commit / suite
+            result = files[f"{suite}.json"]
+            here = place.with_name(f"{suite}.json")
+            if here.exists() and (not replace or here.read_bytes() == result):
+                continue
+            place.parent.mkdir(parents=True, exist_ok=True)
+            if (items := files.get(f"{suite}.items.gz")) is not None:
+                write_file(place.with_name(f"{suite}.items.gz"), items)
+            write_file(here, result)
 
     def remove(self, commit: str) -> None:
         shutil.rmtree(self._directory / commit, ignore_errors=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -89,10 +89,11 @@ class Pusher:
         other = Repository(target.path, self.repository.run)
         if other.path.resolve() == self.repository.path.resolve():
             raise UserError(f"{target} is where this registry lies; name another directory")
-        new = []
+        new, here = [], _Here(self.repository)
         for commit in commits:
-            if _adopt(other, commit, _Here(self.repository)):
+            if _adopt(other, commit, here):
                 new.append(commit)
+            other.bring_evaluations(commit, here.evaluations(commit), replace=True)
             done(commit)
         moved = []
         with other.changing():
@@ -160,6 +161,7 @@ class Source(Protocol):
     def names(self, commit: Commit) -> list[str]: ...
     def knows(self, identifier: str) -> bool: ...
     def fetch(self, commit: Commit, name: str, target: Path) -> None: ...
+    def evaluations(self, commit: Commit) -> Mapping[str, bytes]: ...
 
 
 class _Here:
@@ -177,6 +179,9 @@ class _Here:
 
     def knows(self, identifier: str) -> bool:
         return any(commit.id == identifier for commit in self._repository.commits())
+
+    def evaluations(self, commit: Commit) -> Mapping[str, bytes]:
+        return {name: path.read_bytes() for name, path in self._repository.evaluation_files(commit).items()}
 
     def fetch(self, commit: Commit, name: str, target: Path) -> None:
         blob = self._repository.blob(commit, name)
@@ -203,19 +208,18 @@ def pull(hub: Path, text: str, *, name: str | None = None, history: bool = False
     if not _NAME.fullmatch(run) or "--" in run:
         raise UserError(f"`{run}` cannot be the name of a run; name it otherwise: `--as NAME`")
     repository = Repository(hub, run)
-    new = [
-        each
-        for each in [*(_checked(save, source) for save in (source.before(commit) if history else [])), commit]
-        if _adopt(repository, each, source)
-    ]
+    wanted = [*(_checked(save, source) for save in (source.before(commit) if history else [])), commit]
+    new = [each for each in wanted if _adopt(repository, each, source)]
+    for each in wanted:
+        repository.bring_evaluations(each, source.evaluations(each))
     moved = []
     with repository.changing():
         here = repository.refs()
         names = [each for each in source.names(commit) if _NAME.fullmatch(each)]
-        wanted = dict.fromkeys([*names, *(() if "main" in here else ("main",))], commit.id)
+        named = dict.fromkeys([*names, *(() if "main" in here else ("main",))], commit.id)
         for each in new if history else ():
-            wanted |= dict.fromkeys([f"step-{each.step}"], each.id)
-        for ref, identifier in wanted.items():
+            named |= dict.fromkeys([f"step-{each.step}"], each.id)
+        for ref, identifier in named.items():
             if here.get(ref) == identifier:
                 continue
             if ref in here and not source.knows(here[ref]):

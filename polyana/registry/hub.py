@@ -27,10 +27,22 @@ from polyana.storage import read_json, sha256_if_whole
 if TYPE_CHECKING:
     from huggingface_hub.hf_api import GitCommitInfo
 
-__all__ = ["COMMIT_FILE", "HUB_NAMES", "HubBranch", "Origin", "be_silent", "download", "git_hash", "origin_of", "told"]
+__all__ = [
+    "COMMIT_FILE",
+    "EVALUATIONS",
+    "HUB_NAMES",
+    "HubBranch",
+    "Origin",
+    "be_silent",
+    "download",
+    "git_hash",
+    "origin_of",
+    "told",
+]
 
 COMMIT_FILE = "commit.json"
 HUB_NAMES = "sha256"  # in commit.json there: name -> what the Hub names its content by
+EVALUATIONS = "evaluations/"  # of the save, as they were when it was pushed
 _THEIRS = ".gitattributes"  # made by the Hub, and none of our files
 _ORIGIN = re.compile(r"^Polyana-Run: (?P<run>\S+)\s+^Polyana-Commit: (?P<id>[0-9a-f]{40})$", re.MULTILINE)
 
@@ -179,6 +191,7 @@ class HubBranch:
         if not found or identifier in self._sent or origin_of(head):  # in the last two cases it lies on top of ours
             return False
         files = {path: key for path, key in self._tree.items() if path not in (COMMIT_FILE, _THEIRS)}
+        files = {path: key for path, key in files.items() if not path.startswith(EVALUATIONS)}
         if set(files) != set(found[0].files):
             return False
         for path, key in files.items():
@@ -237,7 +250,9 @@ class HubBranch:
         written = read_json(self._repository.path / "snapshots" / commit.id / COMMIT_FILE)
         about = json.dumps(written | {HUB_NAMES: files}, ensure_ascii=False, indent=1).encode()
         operations.append(CommitOperationAdd(path_in_repo=COMMIT_FILE, path_or_fileobj=about))
-        gone = set(self._tree) - set(commit.files) - {COMMIT_FILE, _THEIRS}
+        evaluated = {EVALUATIONS + name: str(path) for name, path in self._repository.evaluation_files(commit).items()}
+        operations += [CommitOperationAdd(path_in_repo=name, path_or_fileobj=path) for name, path in evaluated.items()]
+        gone = set(self._tree) - set(commit.files) - set(evaluated) - {COMMIT_FILE, _THEIRS}
         operations += [CommitOperationDelete(path_in_repo=path, is_folder=False) for path in sorted(gone)]
         made = self._api.create_commit(
             self.target.name,
@@ -249,7 +264,7 @@ class HubBranch:
         )
         self._head, self._sent[commit.id] = made.oid, made.oid
         kept = {path: digest for path, digest in self._tree.items() if path == _THEIRS}
-        self._tree = kept | files | {COMMIT_FILE: ""}
+        self._tree = kept | files | dict.fromkeys([COMMIT_FILE, *evaluated], "")
 
     def _sha256(self, commit: Commit, name: str) -> str:
         """What the Hub calls the content of one of a commit's files. Raises Damaged when it is not what it was."""

@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 
 from polyana.errors import Damaged, PolyanaError, UserError
 from polyana.registry.commit import Commit, commit_of
-from polyana.registry.hub import COMMIT_FILE, HUB_NAMES, be_silent, download, git_hash, origin_of, told
+from polyana.registry.hub import COMMIT_FILE, EVALUATIONS, HUB_NAMES, be_silent, download, git_hash, origin_of, told
 from polyana.registry.patience import Patience
 from polyana.registry.targets import HubTarget
 from polyana.storage import has_checksum
@@ -42,6 +42,7 @@ class HubSource:
         self._small: dict[str, bytes] = {}  # SHA-256 -> content of what lies in git itself, 10 MB at most each
         self._blobs: dict[str, str] = {}  # git's hash of them -> SHA-256
         self._named: dict[str, str] = {}  # our checksums -> SHA-256
+        self._evaluated: dict[str, list[str]] = {}  # the Hub's id -> files of evaluations
         self._at: dict[str, str] = {}  # our id -> the Hub's
         self.run = target.name.rpartition("/")[2]
 
@@ -108,6 +109,14 @@ class HubSource:
         if not has_checksum(target, commit.files[name]):
             raise Damaged(f"{name} came from {self.target} damaged: its checksum is another; pull it again")
 
+    def evaluations(self, commit: Commit) -> dict[str, bytes]:
+        """The files in which a commit's evaluations are kept, by name."""
+        at = self._at[commit.id]
+        return {
+            path.removeprefix(EVALUATIONS): self._patiently(partial(download, self.target.name, at, path))
+            for path in self._evaluated.get(at, ())
+        }
+
     def _commit_at(self, at: str) -> Commit:
         files, about = self._files_at(at), None
         own = files.pop(COMMIT_FILE, None)
@@ -133,7 +142,9 @@ class HubSource:
         entries: list[Any] = self._patiently(
             lambda: list(self._api.list_repo_tree(self.target.name, recursive=True, revision=at))
         )
-        found = {each.path: each for each in entries if isinstance(each, RepoFile) and "/" not in each.path}
+        found = {each.path: each for each in entries if isinstance(each, RepoFile)}
+        self._evaluated[at] = [path for path in found if path.startswith(EVALUATIONS)]
+        found = {path: each for path, each in found.items() if "/" not in path}
         names = [name for name in found if any(fnmatch.fnmatch(name, pattern) for pattern in _ABOUT)]
         if not any(name.endswith(".safetensors") for name in names):
             names += fnmatch.filter(found, _OLDER)

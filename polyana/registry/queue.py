@@ -33,6 +33,10 @@ class PushConfig(Config):
         description="as `5 saves` or `1000 steps`: then what has been saved since and is still kept; the end is always "
         "sent",
     )
+    stays: bool = Field(
+        True,
+        description="whether what was sent stays here, too, whatever `keep` says; where false, `keep` takes it then",
+    )
     private: bool = Field(
         True, description="of a repository of the Hub that is made; true refuses to push to a public one"
     )
@@ -90,9 +94,12 @@ class PushQueue:
         pins = self._repository.pins()
         return [commit for commit in self._repository.commits() if self._by in pins.get(commit.id, ())]
 
-    def sent(self, commit: Commit) -> None:
-        """A commit has arrived."""
-        self._repository.unpin(commit.id, self._by)
+    def sent(self, commit: Commit, stays: bool) -> None:
+        """A commit has arrived. `stays`: here, too."""
+        with self._repository.changing():
+            if stays:
+                self._repository.pin(commit.id, f"pushed:{self._key}")
+            self._repository.unpin(commit.id, self._by)
 
     def _note(self) -> dict[str, Any]:
         found: dict[str, Any] = self._read().get(self._key, {})

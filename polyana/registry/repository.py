@@ -287,6 +287,17 @@ class Repository:
         """What each item of a suite scored, where that was kept."""
         return self._evaluations.items(commit.id, suite)
 
+    def evaluation_files(self, commit: Commit) -> dict[str, Path]:
+        """The files in which they are kept."""
+        return self._evaluations.files(commit.id)
+
+    def bring_evaluations(self, commit: Commit, files: Mapping[str, bytes], *, replace: bool = False) -> None:
+        """Keep what a commit was found to be worth elsewhere, as `files` has it there; `replace`: also where another
+        result of the suite is kept here."""
+        with self.changing():
+            if files and (self._snapshots / commit.id / "commit.json").exists():
+                self._evaluations.bring(commit.id, files, replace=replace)
+
     # What stays
 
     @contextmanager

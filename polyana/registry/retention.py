@@ -17,8 +17,8 @@ _LEAST = 3  # saves that `total` must hold
 
 
 class KeepConfig(Config):
-    """A commit stays if any of these wants it; `main` and `best`, and what is tagged, pushed by hand, waiting to be
-    sent or being served, always stay."""
+    """A commit stays if any of these wants it; `main` and `best`, and what is tagged, pushed, waiting to be sent or
+    being served, always stay."""
 
     best: int = Field(
         1,

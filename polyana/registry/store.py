@@ -4,6 +4,7 @@
         blobs/CHECKSUM                  a file's content, as on a disk
         snapshots/COMMIT/commit.json    one commit; its `files` say which blob is which file: stores know no links
         refs/main, best, step-500       a commit's id
+        evaluations/COMMIT/             what it was found to be worth, as on a disk; the last who pushes is right
 
 A commit is written from below: its blobs, then commit.json, then the refs. So whatever a reader finds is whole, and a
 push that was cut off leaves blobs that the next one finds. Nothing is ever deleted there but by hand.
@@ -150,6 +151,11 @@ class StoredRepository:
                 f"{self.run}@step-{commit.step} again from where it is whole"
             )
 
+    def evaluations(self, commit: Commit) -> dict[str, bytes]:
+        """The files in which a commit's evaluations are kept, by name."""
+        found = self._read_all(self._list(f"evaluations/{commit.id}", 1))
+        return {path.rpartition("/")[2]: content for path, content in found.items()}
+
     # Writing
 
     def send(self, repository: Repository, commits: Iterable[Commit], done: Callable[[Commit], None]) -> list[Commit]:
@@ -163,8 +169,15 @@ class StoredRepository:
                 about = repository.path / "snapshots" / commit.id / "commit.json"
                 self._write(f"snapshots/{commit.id}/commit.json", about, again=commit.id in there)
                 new.append(commit)
+            self._send_evaluations(repository.evaluation_files(commit), commit)
             done(commit)
         return new
+
+    def _send_evaluations(self, files: Mapping[str, Path], commit: Commit) -> None:
+        there = self.evaluations(commit) if files else {}
+        for name, path in files.items():
+            if there.get(name) != path.read_bytes():
+                self._write(f"evaluations/{commit.id}/{name}", path, again=name in there)
 
     def point(self, refs: Mapping[str, str], steps: Mapping[str, int]) -> list[str]:
         """Let the refs there name what `refs` do; those that were made or moved. `steps`: of the commits known here.

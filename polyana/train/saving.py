@@ -145,7 +145,8 @@ class Saving:
                 self._say(
                     f"paused: the saves take {show_bytes(taken)}, another one needs {show_bytes(weights)}, and "
                     f"`keep: {{total: {total}}}` allows no more. What is left is the newest and the best, tagged, "
-                    "pushed or being read: delete a tag (`polyana models tag NAME TAG --delete`) and this goes on"
+                    "pushed or being read: delete a tag (`polyana models tag NAME TAG --delete`) or a save that was "
+                    "pushed (`polyana models rm NAME@step-N --force`), and this goes on"
                 )
                 told = True
             time.sleep(_PAUSE)

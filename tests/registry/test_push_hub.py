@@ -101,6 +101,21 @@ def test_saves_of_earlier_versions_and_later_ones_are_one_history(hub, worker, t
     assert not list(verify(there))
 
 
+def test_evaluations_are_in_the_commit_of_their_save(hub, worker, run, tmp_path):
+    commit = run.resolve("step-200")
+    run.record_evaluation(commit, "lm-eval:arc/50%", {"metrics": {"acc": {"value": 0.5}}}, [{"acc": 1}, {"acc": 0}])
+    assert worker.push(run, TARGET)["error"] is None
+    trees = [set(each.tree) for each in hub.repositories[NAME].history() if "Polyana-Commit" in each.message]
+    kept = {"evaluations/lm-eval%3Aarc%2F50%25.json", "evaluations/lm-eval%3Aarc%2F50%25.items.gz"}
+    assert [tree & kept for tree in sorted(trees, key=len)] == [set(), set(), kept]
+    assert worker.pull(tmp_path / "other", TARGET, history=True)["error"] is None
+    there = Repository(tmp_path / "other", run.run)
+    assert there.commits() == run.commits()
+    assert there.evaluations(commit) == run.evaluations(commit) != {}
+    assert there.evaluation_items(commit, "lm-eval:arc/50%") == [{"acc": 1}, {"acc": 0}]
+    assert worker.push(run, TARGET)["new"] == []
+
+
 def test_pushed_again_nothing_is_sent_and_only_what_is_missing_later(hub, worker, run):
     worker.push(run, TARGET, "step-200")
     assert [title for _, title in hub.saves(NAME)] == ["step 100 of 900", "step 200 of 900"]

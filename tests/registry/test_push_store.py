@@ -128,6 +128,35 @@ def test_a_registry_elsewhere_has_the_same_layout(place, run, tmp_path):
     assert there.refs() == run.refs()
 
 
+def evaluate(repository, commit, value, suite="lm-eval:arc"):
+    repository.record_evaluation(commit, suite, {"metrics": {"acc": {"value": value}}}, [{"acc": value}])
+
+
+@pytest.mark.parametrize("directory", [True, False])
+def test_evaluations_go_where_their_commit_goes(directory, request, run, tmp_path):
+    """The newest on each side stays; what is not known there is brought back."""
+    address = str(tmp_path / "shared") if directory else request.getfixturevalue("place")[0]
+    commit, later = run.resolve("step-200"), run.resolve("step-300")
+    evaluate(run, commit, 0.1)
+    push(run, parse_target(address))
+    evaluate(run, commit, 0.25)
+    evaluate(run, later, 0.5, suite="../mine")
+    push(run, parse_target(address))
+    pulled = pull(tmp_path / "other", f"{address}/{run.run}", history=True)
+    there = Repository(tmp_path / "other", pulled.run)
+    for each, suite in ((commit, "lm-eval:arc"), (later, "../mine")):
+        assert there.evaluations(each) == run.evaluations(each) != {}
+        assert there.evaluation_items(each, suite) == run.evaluation_items(each, suite) != []
+    evaluate(there, commit, 0.75)
+    evaluate(there, later, 0.8, suite="perplexity")
+    pull(tmp_path / "other", f"{address}/{run.run}", history=True)
+    assert there.evaluations(commit)["lm-eval:arc"]["metrics"]["acc"]["value"] == 0.75
+    push(there, parse_target(address))
+    pull(tmp_path / "hub", f"{address}/{run.run}", history=True)
+    assert set(run.evaluations(later)) == {"../mine", "perplexity"}
+    assert run.evaluations(commit)["lm-eval:arc"]["metrics"]["acc"]["value"] == 0.25
+
+
 def test_a_directory_is_a_registry_that_other_tools_read(run, tmp_path):
     from huggingface_hub import snapshot_download
 

@@ -72,7 +72,7 @@ def foreign_losses(name, *revisions, **variables):
 def test_every_save_reaches_the_hub_and_another_machine(
     hub, tiny, home, polyana, polyana_process, tmp_path, monkeypatch
 ):
-    said = polyana("run", tiny, "--set", PUSH).stderr
+    said = polyana("run", tiny, "--set", PUSH.replace("}", ", stays: false}")).stderr
     assert "not sent" not in said
     here = registry(home)
     assert [title for _, title in hub.saves(NAME)] == ["step 4 of 12", "step 8 of 12", "the end"]
@@ -144,7 +144,8 @@ def test_an_outage_is_not_felt_and_the_next_run_sends_what_was_missed(hub, tiny,
     assert "not sent" not in said
     assert [title for _, title in hub.saves(NAME)] == ["step 4 of 12", "step 8 of 12", "the end"]
     assert queued(here) == []
-    assert [commit.step for commit in here.commits()] == [8, 12]
+    assert [commit.step for commit in here.commits()] == [4, 8, 12]  # what was pushed stays
+    assert all(names == {"pushed:hub:org/tiny"} for names in here.pins().values())
     hub.asked.clear()
     polyana("run", tiny, "--set", PUSH)
     assert hub.asked == []  # nothing waits, so nobody is asked
@@ -219,7 +220,7 @@ def test_steps_and_saves_say_when(tmp_path):
                 before = found[-2] if len(found) > 1 else 0
                 assert [commit.step for commit in waiting] == list(range(before // 10 * 10 + 10, step + 1, 10))
             for commit in waiting:
-                queue.sent(commit)
+                queue.sent(commit, stays=False)
         assert found == due
         queue.everything()
         assert [commit.step for commit in queue.waiting()] == [s for s in range(10, 60, 10) if s > due[-1]]
