@@ -132,10 +132,16 @@ def evaluate(repository, commit, value, suite="lm-eval:arc"):
     repository.record_evaluation(commit, suite, {"metrics": {"acc": {"value": value}}}, [{"acc": value}])
 
 
-@pytest.mark.parametrize("directory", [True, False])
-def test_evaluations_go_where_their_commit_goes(directory, request, run, tmp_path):
+def test_evaluations_go_where_their_commit_goes(place, run, tmp_path):
     """The newest on each side stays; what is not known there is brought back."""
-    address = str(tmp_path / "shared") if directory else request.getfixturevalue("place")[0]
+    exchange_evaluations(place[0], run, tmp_path)
+
+
+def test_evaluations_go_with_their_commit_to_a_directory(run, tmp_path):
+    exchange_evaluations(str(tmp_path / "shared"), run, tmp_path)
+
+
+def exchange_evaluations(address, run, tmp_path):
     commit, later = run.resolve("step-200"), run.resolve("step-300")
     evaluate(run, commit, 0.1)
     push(run, parse_target(address))
@@ -176,12 +182,12 @@ def test_a_directory_is_a_registry_that_other_tools_read(run, tmp_path):
 
 
 def test_main_shows_the_furthest_whoever_comes_last(bucket, run, tmp_path):
-    behind = make_run(tmp_path / "behind", steps=(100, 200))
+    behind = make_run(tmp_path / "behind", steps=(100, 200), sha256=(100,))
     push(run, parse_target(S3))
     done = push(behind, parse_target(S3))
     assert list(done.new) == []
     assert bucket.cat_file(f"{ROOT}/refs/main").decode() == run.refs()["main"]
-    ahead = make_run(tmp_path / "ahead", steps=(100, 200, 300, 400))
+    ahead = make_run(tmp_path / "ahead", steps=(100, 200, 300, 400), sha256=(100,))
     assert "main" in push(ahead, parse_target(S3), "step-400").refs
     assert bucket.cat_file(f"{ROOT}/refs/main").decode() == ahead.refs()["main"]
 

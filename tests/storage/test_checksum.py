@@ -54,7 +54,7 @@ def test_a_file_is_hashed_as_it_is_written(more, direct, tmp_path, monkeypatch):
 def test_a_full_disk_is_told_while_or_after_it_is_written(small_disk):
     def fill():
         with HashedFile(small_disk / "a") as file:
-            for _ in range(3):
+            for _ in range(8):
                 file.buffer()[:] = bytes(BUFFER)
                 file.write(BUFFER)
 
