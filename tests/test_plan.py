@@ -134,6 +134,19 @@ def test_steps_disk_and_events_are_those_of_the_run(planned, load, tiny, quiet, 
     assert written <= training.disk.kept < 1.5 * written  # `best` may be `last`; here they are not kept twice
 
 
+def test_what_is_pushed_stays_and_is_planned_for(planned):
+    keep = "stages.pretrain.save.keep={best: 1, last: 1, total: 600 kB}"  # three saves and a bit
+    push = "stages.pretrain.save.push={{to: ./there, every: {}}}"
+    training = training_of(planned(keep, "stages.pretrain.save.every=2 steps", prepare=True))
+    assert (training.time.saves, training.disk.pushed, training.disk.commits) == (6, 0, 2)
+    for every, pushed in (("1 save", 6), ("3 saves", 4), ("6 steps", 4), ("2 saves, stays: false", 0)):
+        training = training_of(planned(keep, "stages.pretrain.save.every=2 steps", push.format(every), prepare=True))
+        assert training.disk.pushed == pushed
+        assert training.disk.commits == min(6, 2 + pushed)
+        warned = [each for each in training.warnings if "are pushed and stay here" in each]
+        assert len(warned) == (pushed > 0), training.warnings
+
+
 def test_memory_is_what_the_run_takes(tiny, home, polyana_process):
     """A model that is large enough to tell from what libraries take. The benchmark holds it to more (bench-plan)."""
     big = ["--set", "stages.pretrain.model={architecture: gpt2, layers: 4, width: 256, heads: 4, context: 256}",
