@@ -135,7 +135,12 @@ def test_the_best_is_picked_by_a_suite_and_the_log_shows_it(trained, polyana, ho
     assert repository.evaluations(repository.resolve(f"step-{steps[0]}"))["perplexity"]["time"] == kept
     shown = polyana("models", "log", trained).stdout
     assert "perplexity/loss" in shown
-    assert f"{losses[steps[0]]:.4g}" in shown
+    found = repository.evaluations(repository.resolve(f"step-{steps[0]}"))["perplexity"]["metrics"]["loss"]
+    assert f"{losses[steps[0]]:.4g} [{found['low']:.4g}, {found['high']:.4g}]" in shown
+    assert (
+        f"evaluated    perplexity/loss {losses[steps[0]]:.4g} ["
+        in polyana("models", "show", f"{trained}@step-{steps[0]}").stdout
+    )
     told = polyana("models", "pick", trained, "--by", "eval/loss", "--suite", "perplexity", check=2).stderr
     assert told == "perplexity has no metric `eval/loss`; it has: loss, perplexity, bits_per_byte\n"
     told = polyana("models", "pick", trained, "--by", "length", "--suite", "generation", check=2).stderr

@@ -57,7 +57,7 @@ def list_models(context: typer.Context, as_json: AsJson = False) -> None:
 
 @models.command()
 def log(run: RunName, as_json: AsJson = False) -> None:
-    """The commits of a run, with metrics, also those of `polyana evaluate`, refs and a small curve."""
+    """The commits of a run, with metrics, refs and a small curve; those of `polyana evaluate` with 95 % intervals."""
     from polyana.registry.describe import list_commits
     from polyana.registry.evaluations import evaluated_metrics
     from polyana.registry.find import find_repository
@@ -83,7 +83,7 @@ def log(run: RunName, as_json: AsJson = False) -> None:
             row["id"][:8],
             f"{row['epoch']:.2f}",
             *(_figure(row["metrics"].get(name)) for name in metrics),
-            *(_figure(found.get(name)) for name in suites),
+            *(found.get(name, "") for name in suites),
             show_bytes(row["alone"]),
             time.strftime("%Y-%m-%d %H:%M", time.localtime(row["time"])),
             " ".join(name for name in [*row["refs"], *row["pins"]] if not name.startswith(("step-", "tag:"))),
@@ -98,6 +98,7 @@ def log(run: RunName, as_json: AsJson = False) -> None:
 def show(model: RevisionName, as_json: AsJson = False) -> None:
     """What a commit is: files, sizes, adapter and base, metrics, who keeps it."""
     from polyana.registry.describe import describe_commit
+    from polyana.registry.evaluations import evaluated_metrics
     from polyana.registry.find import find_commit
 
     about = describe_commit(*find_commit(home_directory() / "hub", model))
@@ -126,8 +127,8 @@ def show(model: RevisionName, as_json: AsJson = False) -> None:
         line("base", " ".join(str(adapter[key]) for key in ("base_model_name_or_path", "revision") if key in adapter))
     for name, value in about["metrics"].items():
         line("metric", f"{name} {_figure(value)}")
-    for suite in about["evaluations"]:
-        line("evaluated", suite)
+    for name, value in evaluated_metrics(about["evaluations"]).items():
+        line("evaluated", f"{name} {value}")
     line("recipe", about["recipe"])
     line("environment", about["environment"] or "not known")
     line("directory", about["directory"])

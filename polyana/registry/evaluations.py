@@ -29,13 +29,19 @@ _DIGEST = "items_sha256"
 _FILE = re.compile(r"[^/\0.][^/\0]*\.(json|items\.gz)")  # names of what comes from elsewhere become names here
 
 
-def evaluated_metrics(results: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
-    """The values alone, as SUITE/METRIC; `results` by the suites' names."""
+def evaluated_metrics(results: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
+    """What was found, as SUITE/METRIC, each with its 95 % interval if it has one; `results` by the suites' names."""
     return {
-        f"{suite}/{name}": float(metric["value"])
+        f"{suite}/{name}": _with_interval(metric)
         for suite, result in results.items()
         for name, metric in result.get("metrics", {}).items()
     }
+
+
+def _with_interval(metric: Mapping[str, Any]) -> str:
+    if metric.get("low") is None or metric.get("high") is None:
+        return f"{metric['value']:.4g}"
+    return f"{metric['value']:.4g} [{metric['low']:.4g}, {metric['high']:.4g}]"
 
 
 class Evaluations:
