@@ -184,7 +184,7 @@ def test_a_run_that_never_gets_better_than_it_began_runs_out_of_patience(train):
 
 
 def test_a_model_that_does_not_fit_is_refused_before_it_is_made(tiny, load, home, quiet, monkeypatch):
-    monkeypatch.setattr("polyana.pipeline.available_bytes", lambda _: 400_000)
+    monkeypatch.setattr("polyana.pipeline.training.available_bytes", lambda _: 400_000)
     with pytest.raises(
         UserError, match=r"need [0-9]+ kB, and 400 kB of memory are available; `polyana plan` says"
     ) as caught:
