@@ -135,9 +135,7 @@ async def watch_from_here(
 ) -> Lost:
     """Three real browsers draw on the same cores, at the lowest priority."""
     wrapper = work / "chromium-nice"
-    # Linux weighs sessions first (sched_autogroup), so the browsers' session is made nice, too, where it is their own.
-    own = '[ "$(ps -o sid= -p $$)" -eq $$ ] && echo 19 > /proc/$$/autogroup'
-    wrapper.write_text(f'#!/bin/sh\n{own}\nexec nice -n 19 {CHROMIUM} "$@"\n')
+    wrapper.write_text(f'#!/bin/sh\nexec nice -n 19 {CHROMIUM} "$@"\n')
     wrapper.chmod(0o755)
     async with async_playwright() as playwright:
         browser = await playwright.chromium.launch(executable_path=str(wrapper), args=["--no-sandbox"])
