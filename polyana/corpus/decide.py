@@ -215,7 +215,7 @@ def _meet(step: CorpusWide, directory: Path, names: list[str], number: int, buck
         records = _load(directory / f"emitted-{name}")
         start = int(np.searchsorted(records["key"], np.uint64(low)))
         end = int(np.searchsorted(records["key"], np.uint64(high))) if number + 1 < buckets else len(records["key"])
-        parts.append({each: np.asarray(values[start:end]) for each, values in records.items()})
+        parts.append({each: np.array(values[start:end]) for each, values in records.items()})  # the file is let go
     target = f"met-{number:05d}-of-{buckets:05d}"
     return target, _save(directory / target, step.meet(joined(parts)))
 
@@ -226,7 +226,7 @@ def _settle(step: CorpusWide, met: list[Path], rows: tuple[int, int], target: Pa
     for directory in met:
         records = _load(directory)
         low, high = np.searchsorted(records["row"], rows)
-        parts.append({name: np.asarray(values[low:high]) for name, values in records.items()})
+        parts.append({name: np.array(values[low:high]) for name, values in records.items()})
     np.savez(target, **step.settle(parts, rows[1]))  # type: ignore[arg-type]
     return None, [target]
 

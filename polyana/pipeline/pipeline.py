@@ -11,7 +11,7 @@ from polyana.errors import UserError
 from polyana.evaluate import EvaluateConfig
 from polyana.pipeline.evaluating import evaluation_step
 from polyana.pipeline.rewards import synthesis_step
-from polyana.pipeline.texts import classifier_step, corpus_step, ngrams_step, quality_step, tokenizer_step
+from polyana.pipeline.texts import corpus_step, judge_step, tokenizer_step
 from polyana.pipeline.training import steps_before, task_of, training_step
 from polyana.recipe import Recipe
 from polyana.runs import Runs
@@ -49,14 +49,10 @@ class Pipeline:
     def step(self, name: str) -> Step:
         """A stage by its name. Raises UserError when files or packages that it reads are not there."""
         match self.recipe.stages[name]:
-            case ClassifierConfig() as config:
-                return classifier_step(self, name, config)
+            case ClassifierConfig() | NgramsConfig() | QualityConfig() as config:
+                return judge_step(self, name, config)
             case CorpusConfig() as config:
                 return corpus_step(self, name, config)
-            case NgramsConfig() as config:
-                return ngrams_step(self, name, config)
-            case QualityConfig() as config:
-                return quality_step(self, name, config)
             case TokenizerConfig() as config:
                 return tokenizer_step(self, name, config)
             case EvaluateConfig() as config:

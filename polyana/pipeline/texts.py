@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from polyana import corpus, data, tokenizer
 from polyana.corpus import ClassifierConfig, Corpus, CorpusConfig, NgramsConfig, QualityConfig
@@ -19,17 +20,34 @@ if TYPE_CHECKING:
     from polyana.pipeline.pipeline import Pipeline
 
 
-def classifier_step(pipeline: Pipeline, name: str, config: ClassifierConfig) -> Step:
-    inputs = corpus.classifier_inputs(
-        config, pipeline.recipe.base, pipeline.digests, partial(pipeline.recipe.where, name)
-    )
+class _Judge(NamedTuple):
+    """How a stage is made that learns what a corpus's steps judge text by."""
+
+    version: int
+    inputs: Callable[..., dict[str, Any]]
+    build: Callable[..., dict[str, Any]]
+    lines: Callable[[dict[str, Any]], list[str]]
+
+
+_JUDGES = {
+    "classifier": _Judge(
+        corpus.CLASSIFIER_VERSION, corpus.classifier_inputs, corpus.build_classifier, corpus.classifier_report_lines
+    ),
+    "ngrams": _Judge(corpus.NGRAMS_VERSION, corpus.ngrams_inputs, corpus.build_ngrams, corpus.ngrams_report_lines),
+    "quality": _Judge(corpus.QUALITY_VERSION, corpus.quality_inputs, corpus.build_quality, corpus.quality_report_lines),
+}
+
+
+def judge_step(pipeline: Pipeline, name: str, config: ClassifierConfig | NgramsConfig | QualityConfig) -> Step:
+    """What documents are judged by: domains, likeness to good text, perplexity."""
+    judge, base = _JUDGES[config.kind], pipeline.recipe.base
+    inputs = judge.inputs(config, base, pipeline.digests, partial(pipeline.recipe.where, name))
     pipeline.digests.save()
 
     def fill(directory: Path) -> None:
-        report = corpus.build_classifier(config, pipeline.recipe.base, directory, pipeline.console)
-        pipeline.tell(corpus.classifier_report_lines(report))
+        pipeline.tell(judge.lines(judge.build(config, base, directory, pipeline.console)))
 
-    return pipeline.artifact(name, Making("classifier", corpus.CLASSIFIER_VERSION, config.identity(), inputs), fill)
+    return pipeline.artifact(name, Making(config.kind, judge.version, config.identity(), inputs), fill)
 
 
 def corpus_step(pipeline: Pipeline, name: str, config: CorpusConfig) -> Step:
@@ -59,28 +77,6 @@ def corpus_step(pipeline: Pipeline, name: str, config: CorpusConfig) -> Step:
 
     making = Making("corpus", corpus.VERSION, config.identity(), inputs)
     return pipeline.artifact(name, making, fill)
-
-
-def ngrams_step(pipeline: Pipeline, name: str, config: NgramsConfig) -> Step:
-    inputs = corpus.ngrams_inputs(config, pipeline.recipe.base, pipeline.digests, partial(pipeline.recipe.where, name))
-    pipeline.digests.save()
-
-    def fill(directory: Path) -> None:
-        report = corpus.build_ngrams(config, pipeline.recipe.base, directory, pipeline.console)
-        pipeline.tell(corpus.ngrams_report_lines(report))
-
-    return pipeline.artifact(name, Making("ngrams", corpus.NGRAMS_VERSION, config.identity(), inputs), fill)
-
-
-def quality_step(pipeline: Pipeline, name: str, config: QualityConfig) -> Step:
-    inputs = corpus.quality_inputs(config, pipeline.recipe.base, pipeline.digests, partial(pipeline.recipe.where, name))
-    pipeline.digests.save()
-
-    def fill(directory: Path) -> None:
-        report = corpus.build_quality(config, pipeline.recipe.base, directory, pipeline.console)
-        pipeline.tell(corpus.quality_report_lines(report))
-
-    return pipeline.artifact(name, Making("quality", corpus.QUALITY_VERSION, config.identity(), inputs), fill)
 
 
 def tokenizer_step(pipeline: Pipeline, name: str, config: TokenizerConfig) -> Step:
