@@ -150,6 +150,24 @@ def make_run(home: Path):
     return lambda *arguments, **about: write_run(home, *arguments, **about)
 
 
+@pytest.fixture(scope="module")
+def s3_server():
+    """A real S3 client's server on this machine (moto), which its environment leads to."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("ACCESS_KEY_ID", "SECRET_ACCESS_KEY"):
+            patch.setenv(f"AWS_{name}", "testing")
+        for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy"):
+            patch.delenv(name, raising=False)
+        from moto.server import ThreadedMotoServer
+
+        moto = ThreadedMotoServer("127.0.0.1", port=0, verbose=False)
+        moto.start()
+        patch.setenv("AWS_ENDPOINT_URL", "http://{}:{}".format(*moto.get_host_and_port()))
+        patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+        yield
+        moto.stop()
+
+
 @pytest.fixture
 def small_disk(tmp_path):
     """A real file system of 4 MB."""

@@ -53,26 +53,8 @@ def inputs(path, tmp_path):
 # ---- S3
 
 
-@pytest.fixture(scope="module")
-def server():
-    with pytest.MonkeyPatch.context() as patch:
-        for name in ("ACCESS_KEY_ID", "SECRET_ACCESS_KEY"):
-            patch.setenv(f"AWS_{name}", "testing")
-        for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy"):
-            patch.delenv(name, raising=False)
-        from moto.server import ThreadedMotoServer
-
-        moto = ThreadedMotoServer("127.0.0.1", port=0, verbose=False)
-        moto.start()
-        address = "http://{}:{}".format(*moto.get_host_and_port())
-        patch.setenv("AWS_ENDPOINT_URL", address)
-        patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-        yield address
-        moto.stop()
-
-
 @pytest.fixture
-def bucket(server, tmp_path):
+def bucket(s3_server, tmp_path):
     import s3fs
 
     s3fs.S3FileSystem.clear_instance_cache()

@@ -25,25 +25,8 @@ S3 = "s3://shared/registry"
 TESTS = str(Path(__file__).parent.parent)  # where saves.py is
 
 
-@pytest.fixture(scope="module")
-def server():
-    with pytest.MonkeyPatch.context() as patch:
-        for name in ("ACCESS_KEY_ID", "SECRET_ACCESS_KEY"):
-            patch.setenv(f"AWS_{name}", "testing")
-        for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy"):
-            patch.delenv(name, raising=False)
-        from moto.server import ThreadedMotoServer
-
-        moto = ThreadedMotoServer("127.0.0.1", port=0, verbose=False)
-        moto.start()
-        patch.setenv("AWS_ENDPOINT_URL", "http://{}:{}".format(*moto.get_host_and_port()))
-        patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-        yield moto
-        moto.stop()
-
-
 @pytest.fixture
-def bucket(server):
+def bucket(s3_server):
     import s3fs
 
     s3fs.S3FileSystem.clear_instance_cache()
@@ -337,7 +320,7 @@ push(run, parse_target(sys.argv[4]))
 
 
 @pytest.mark.parametrize("rounds", [4, pytest.param(40, marks=pytest.mark.slow)])
-def test_killed_at_any_moment_readers_find_whole_commits(bucket, server, tmp_path, rounds):
+def test_killed_at_any_moment_readers_find_whole_commits(bucket, tmp_path, rounds):
     run = make_run(tmp_path / "hub", steps=range(100, 1300, 100))
     stored = StoredRepository(parse_target(S3), RUN, Patience(5, print))
     for number in range(rounds):
