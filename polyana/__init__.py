@@ -9,11 +9,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from polyana.heap import bound_kernels
+
 if TYPE_CHECKING:
     from polyana.recipe import Recipe, load_recipe
     from polyana.run import run_recipe
 
 __all__ = ["Recipe", "load_recipe", "run_recipe"]
+
+bound_kernels()  # torch reads it once
 
 
 def __getattr__(name: str) -> Any:

