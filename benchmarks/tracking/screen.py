@@ -20,6 +20,7 @@ from playwright.async_api import Page, async_playwright
 CHROMIUM = "/usr/bin/chromium"
 SIZE = {"width": 1280, "height": 800}
 COLUMNS = 0.6  # of a box's width that a curve has to reach over: less than the plot's share of a chart
+SETTLE = 2.0
 QUALITY = 90  # of the frames' JPEG; at 60 thin lines lose their colour
 
 _COUNT = """async ([frame, box, before]) => {
@@ -138,6 +139,7 @@ async def screen() -> AsyncIterator[Screen]:
         session.on("Page.screencastFrame", keep)
         await session.send("Page.startScreencast", {"format": "jpeg", "quality": QUALITY})
         await made.page.bring_to_front()
+        await asyncio.sleep(SETTLE)
         yield made
         await session.send("Page.stopScreencast")
         await asyncio.gather(*answers, return_exceptions=True)

@@ -8,5 +8,6 @@ import { render } from "preact";
 import { App } from "./app";
 import { startRuns } from "./state/runs";
 
-startRuns();
-render(<App />, document.getElementById("page")!);
+const SOON = 150; // ms for the runs to come before the page is drawn, so that it is drawn once; guess
+
+void Promise.race([startRuns(), new Promise((resolve) => setTimeout(resolve, SOON))]).then(() => render(<App />, document.getElementById("page")!));

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
+import mimetypes
 import os
 import sqlite3
 import tempfile
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -16,7 +18,7 @@ import msgspec
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import FileResponse, HTMLResponse, PlainTextResponse, Response, StreamingResponse
+from starlette.responses import HTMLResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
@@ -26,7 +28,7 @@ from polyana.dashboard.generate import Writer
 from polyana.dashboard.live import Live
 from polyana.dashboard.reports import all_reports
 from polyana.dashboard.runs import Catalogue
-from polyana.dashboard.security import Guard
+from polyana.dashboard.security import Guard, policy_of
 from polyana.dashboard.series import draw_series
 from polyana.dashboard.sharing import Shared
 from polyana.errors import PolyanaError
@@ -38,6 +40,7 @@ STATIC = Path(__file__).parent / "static"
 """The page as `make ui` builds it from frontend/; in the wheel, not in git."""
 
 _LARGEST_BODY = 1 << 20  # bytes; guess
+_PATIENCE = 1.0  # seconds that a run's page waits for curves that were asked for before it; guess
 _NOT_BUILT = """<!doctype html><html lang="en"><meta charset="utf-8"><title>Polyana</title>
 <h1>The page is not built yet</h1>
 <p>This is a git checkout. Build the page once with <code>make ui</code> (it needs Node and npm) and load this again; a
@@ -94,6 +97,8 @@ class _Answers:
         self._catalogue = Catalogue(home, Index(place / "index.sqlite"))
         self._live, self._writer, self._static = Live(self._catalogue), Writer(self._catalogue), static
         self._shared = Shared(self._catalogue)
+        self._ahead: asyncio.Future[None] | None = None
+        self._drawing = 0  # answers with curves that are being made
 
     @asynccontextmanager
     async def lifespan(self, _: Starlette) -> AsyncIterator[None]:
@@ -104,8 +109,12 @@ class _Answers:
     async def _aside(self, work: Callable[[], T]) -> T:
         return await asyncio.to_thread(self._catalogue.index.use, work)
 
-    async def runs(self, _: Request) -> Response:
+    async def runs(self, request: Request) -> Response:
+        """`read`: a run whose curves will be asked for next, so that the index begins with it; "": the newest ones."""
         await asyncio.to_thread(self._catalogue.look)
+        read = request.query_params.get("read")
+        if read is not None:
+            self._ahead = asyncio.ensure_future(self._aside(lambda: self._catalogue.read_ahead(read)))
         cursor = self._live.cursor()  # first: what changes meanwhile is told again rather than not at all
         return _json({"runs": self._catalogue.summaries(), "cursor": cursor, "troubles": self._catalogue.troubles()})
 
@@ -116,7 +125,11 @@ class _Answers:
     async def series(self, request: Request) -> Response:
         text = await _text(request)
         body = _parsed(text)
-        drawn, _ = await self._shared.get(text, lambda: draw_series(self._catalogue, body), lambda each: each[1])
+        self._drawing += 1
+        try:
+            drawn, _ = await self._shared.get(text, lambda: draw_series(self._catalogue, body), lambda each: each[1])
+        finally:
+            self._drawing -= 1
         return Response(drawn, media_type="application/octet-stream")
 
     async def diff(self, request: Request) -> Response:
@@ -126,7 +139,9 @@ class _Answers:
         return _json([{"key": key, "a": a.get(key), "b": b.get(key)} for key in keys])
 
     async def run(self, request: Request) -> Response:
-        name, index = _name(request), self._catalogue.index
+        name, index, patience = _name(request), self._catalogue.index, time.monotonic() + _PATIENCE
+        while self._drawing and time.monotonic() < patience:  # advice takes the interpreter from who draws a first chart
+            await asyncio.sleep(_PATIENCE / 50)
         return _json(await self._shared.get(("run", name), lambda: index.use(lambda: self._catalogue.detail(name))))
 
     async def note(self, request: Request) -> Response:
@@ -197,11 +212,16 @@ class _Answers:
         found = (self._static / path).resolve()
         if found.is_relative_to(self._static.resolve()) and found.is_file():
             lasting = {"cache-control": "max-age=31536000, immutable"}  # its name carries a hash of its content
-            return FileResponse(found, headers=lasting if path.startswith("assets/") else None)
+            kind, _ = mimetypes.guess_type(path)
+            # Read here: the first chart waits for it, and each change of threads waits for one that reads metrics.
+            return Response(found.read_bytes(), headers=lasting if path.startswith("assets/") else None, media_type=kind)
         if path.startswith(("api/", "files/", "reports/", "assets/")):
             raise Refused(404, f"there is nothing at /{path}")
         index = self._static / "index.html"  # any other address is a view of the page
-        return FileResponse(index) if index.is_file() else HTMLResponse(_NOT_BUILT)
+        if not index.is_file():
+            return HTMLResponse(_NOT_BUILT)
+        page = index.read_bytes()
+        return HTMLResponse(page, headers={"content-security-policy": policy_of(page)})
 
 
 def _name(request: Request) -> str:

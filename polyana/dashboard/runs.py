@@ -35,6 +35,7 @@ _OVER = ("finished", "failed")
 _SELDOM = 5  # looks of which one is for a run that has come to an end: 500 of them take 2 ms then; guess
 _NOTED: dict[str, type] = {"tags": list, "notes": str, "group": str}
 _BLANK: dict[str, Any] = {"tags": [], "notes": "", "group": ""}
+_FIRST_SHOWN = 4  # runs that the page shows when nobody has said which: frontend/src/state/runs.ts
 _MOST_HISTOGRAMS = 200  # steps: as many columns as a heat map shows
 
 
@@ -267,6 +268,13 @@ class Catalogue:
         if long is None:
             self._read_on[name] = began
         return long
+
+    def read_ahead(self, name: str) -> None:
+        """Begin with what a page that has just been opened asks for next: one run, or where `name` is "" the newest."""
+        names = [name] if name else [row["name"] for row in self.summaries()[:_FIRST_SHOWN]]
+        for each in names:
+            with suppress(Refused):
+                self.read_on(each)
 
     def _has_just_been_read(self, name: str) -> bool:
         """Browsers that hear of a change at once ask at once: while any is listening, the index is read on once for

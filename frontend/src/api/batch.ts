@@ -2,7 +2,6 @@
 import { fetchSeries } from "./client";
 import type { Line, SeriesData, SeriesQuery } from "./contract";
 
-const WAIT = 12; // ms in which other charts may join in: less than a frame; guess
 const MOST = 64; // series in a request, so that the first charts need not wait for the last; guess
 
 interface Waiting {
@@ -31,7 +30,7 @@ function join(key: string, line: Line, query: SeriesQuery): Promise<SeriesData> 
       return;
     }
     waiting.set(key, { query, asked: [{ line, resolve, reject }] });
-    setTimeout(() => send(key), WAIT);
+    setTimeout(() => send(key)); // charts that are drawn together ask in one go
   });
 }
 

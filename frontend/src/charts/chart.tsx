@@ -1,5 +1,5 @@
 /** One chart: it loads what its window needs, draws it, and answers to mouse and keyboard. */
-import { useEffect, useMemo, useRef, useState } from "preact/hooks";
+import { useEffect, useLayoutEffect, useMemo, useRef, useState } from "preact/hooks";
 import type uPlot from "uplot";
 import type { Line, SeriesQuery } from "../api/contract";
 import { setZoom, useAxes } from "../state/axes";
@@ -39,34 +39,37 @@ function useSettled<T>(value: T, key: string): T {
   return settled.value;
 }
 
-/** Whether an element is, or has been, near what is seen; what nobody scrolls to is not loaded. */
-function useSeen(host: { current: HTMLElement | null }): boolean {
-  const [seen, setSeen] = useState(false);
-  useEffect(() => {
-    const observer = new IntersectionObserver((entries) => setSeen(entries.some((entry) => entry.isIntersecting)), { rootMargin: "240px" });
-    observer.observe(host.current!);
-    return () => observer.disconnect();
-  }, []);
-  return seen;
-}
+const NEAR = 240; // CSS pixels beyond what is seen within which a chart is loaded already; guess
 
-interface Size {
+interface Place {
   width: number;
   height: number;
+  seen: boolean;
 }
 
-/** How large the style sheet lets the plot be. */
-function useSize(host: { current: HTMLElement | null }): Size {
-  const [size, setSize] = useState<Size>({ width: 0, height: 0 });
-  useEffect(() => {
-    const observer = new ResizeObserver((entries) => {
-      const { width, height } = entries[0]!.contentRect;
-      setSize({ width: Math.floor(width), height: Math.floor(height) });
+/** How large the style sheet lets the plot be, and whether the chart is near what is seen: what nobody scrolls to is not loaded. Known at once, so that the first points are asked for before the first frame. */
+function usePlace(figure: { current: HTMLElement | null }, host: { current: HTMLElement | null }): Place {
+  const [place, set] = useState<Place>({ width: 0, height: 0, seen: false });
+  useLayoutEffect(() => {
+    const { top, bottom } = figure.current!.getBoundingClientRect();
+    const { width, height } = host.current!.getBoundingClientRect();
+    set({ width: Math.floor(width), height: Math.floor(height), seen: top < innerHeight + NEAR && bottom > -NEAR });
+    const sight = new IntersectionObserver((entries) => {
+      const now = entries.at(-1)!.isIntersecting;
+      set((before) => (before.seen === now ? before : { ...before, seen: now }));
+    }, { rootMargin: `${NEAR}px` });
+    const size = new ResizeObserver((entries) => {
+      const now = { width: Math.floor(entries[0]!.contentRect.width), height: Math.floor(entries[0]!.contentRect.height) };
+      set((before) => (before.width === now.width && before.height === now.height ? before : { ...before, ...now }));
     });
-    observer.observe(host.current!);
-    return () => observer.disconnect();
+    sight.observe(figure.current!);
+    size.observe(host.current!);
+    return () => {
+      sight.disconnect();
+      size.disconnect();
+    };
   }, []);
-  return size;
+  return place;
 }
 
 function windowOf(scene: Scene, zoom: readonly [number, number] | null, logX: boolean): [number, number] {
@@ -92,8 +95,7 @@ export function Chart({ panel, runs, alone, onAlone }: ChartProps) {
   const [yZoom, setYZoom] = useState<readonly [number, number] | null>(null);
   const [ownLog, setOwnLog] = useState<boolean | null>(null);
   const logY = ownLog ?? axes.logY;
-  const seen = useSeen(figure);
-  const { width, height } = useSize(host);
+  const { width, height, seen } = usePlace(figure, host);
   const dark = useStore(scheme, (state) => state.dark);
   const details = useDetails(runs);
   const summaries = useStore(runsStore, (state) => state.byName);
@@ -129,13 +131,17 @@ export function Chart({ panel, runs, alone, onAlone }: ChartProps) {
   const latest = useRef(shown);
   latest.current = shown;
 
+  // Axes come with the first points: drawn before, they would be drawn twice.
+  const begun = useRef(false);
+  begun.current ||= width > 0 && seen && (series.size > 0 || error !== "" || !lines.length);
+
   const choose = (x: readonly [number, number] | null, y: readonly [number, number] | null): void => {
     setYZoom(y);
     setZoom(x);
   };
 
-  useEffect(() => {
-    if (!width) return undefined;
+  useLayoutEffect(() => {
+    if (!begun.current || !width) return undefined;
     const made = makeFrame(host.current!, {
       width, height, xAxis: axes.x, metric: panel.metrics[0]!, logX: axes.logX, logY, choose,
       shown: () => latest.current,
@@ -154,12 +160,12 @@ export function Chart({ panel, runs, alone, onAlone }: ChartProps) {
       made.destroy();
       plot.current = null;
     };
-  }, [width > 0, axes.x, axes.logX, logY, dark, panel.id]);
+  }, [begun.current, width > 0, axes.x, axes.logX, logY, dark, panel.id]);
 
-  useEffect(() => {
+  useLayoutEffect(() => {
     if (plot.current && width) plot.current.setSize({ width, height });
   }, [width, height]);
-  useEffect(() => {
+  useLayoutEffect(() => {
     plot.current?.setData(dataOf(shown), true);
   }, [shown]);
 

@@ -25,7 +25,12 @@ export function ChartMenu({ panel, plot, shown, logY, xAxis, alone, onAlone, onL
     const { panel: background, text, faint, grid } = readColours();
     return { title: panel.title, panel: background, text, faint, grid };
   };
-  const png = async (): Promise<void> => save(`${file}.png`, await toPng(plot.current!, shown.current.scene, look()));
+  const png = async (): Promise<void> => {
+    if (plot.current) save(`${file}.png`, await toPng(plot.current, shown.current.scene, look()));
+  };
+  const svg = (): void => {
+    if (plot.current) save(`${file}.svg`, new Blob([toSvg(plot.current, shown.current.scene, look())], { type: "image/svg+xml" }));
+  };
   return (
     <Menu
       label={`Menu of ${panel.title}`}
@@ -37,7 +42,7 @@ export function ChartMenu({ panel, plot, shown, logY, xAxis, alone, onAlone, onL
         { text: "Show all", key: "0", run: () => onZoom(0) },
         "line",
         { text: "Save as PNG", run: () => void png() },
-        { text: "Save as SVG", run: () => save(`${file}.svg`, new Blob([toSvg(plot.current!, shown.current.scene, look())], { type: "image/svg+xml" })) },
+        { text: "Save as SVG", run: svg },
         { text: "Save as CSV", run: () => save(`${file}.csv`, new Blob([toCsv(shown.current.scene, xAxis)], { type: "text/csv" })) },
       ]}
     />

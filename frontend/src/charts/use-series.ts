@@ -1,14 +1,12 @@
 /** The points that a chart needs: loaded for a window, then only the tails of runs that moved. */
-import { useEffect, useMemo, useReducer, useRef } from "preact/hooks";
+import { useEffect, useLayoutEffect, useMemo, useReducer, useRef } from "preact/hooks";
 import { loadLine, loadTail } from "../api/batch";
 import type { Line, SeriesData, SeriesQuery } from "../api/contract";
 import { appendTail } from "../api/series";
+import { measureChange, SELDOM } from "../state/pace";
 import { runsStore } from "../state/runs";
 import { keyOf } from "./scene";
 
-const LIVE_PAUSE = 700; // ms between two tails of one chart; the first comes at once. Guess
-const REST = 20; // times as long as the frame with the last tails took, at least: drawing takes a twentieth of a processor
-const LONGEST = 3000; // ms; later than that it would not be live. Guess
 const THIN_AGAIN = 3; // a curve that has grown to this many points a bucket is loaded anew
 
 const SKETCHED = 600; // ms until a run that the server still reads is asked for again; guess
@@ -20,19 +18,13 @@ interface Loaded {
   error: string;
 }
 
-/** How long, in ms, until what has just changed is painted: longer where other work has the processors. */
-function frame(): Promise<number> {
-  const began = performance.now();
-  return new Promise((resolve) => requestAnimationFrame(() => requestAnimationFrame(() => resolve(performance.now() - began))));
-}
-
 export function useSeries(lines: readonly Line[], query: SeriesQuery, enabled: boolean): Loaded {
   const [, draw] = useReducer((count: number) => count + 1, 0);
-  const held = useRef({ query: "", series: new Map<string, SeriesData>(), loading: false, error: "", turn: 0, moment: 0, took: 0, frame: 0 });
+  const held = useRef({ query: "", series: new Map<string, SeriesData>(), loading: false, error: "", turn: 0, drawn: 0, took: 0 });
   const linesKey = lines.map(keyOf).join("\r");
   const queryKey = JSON.stringify(query);
 
-  useEffect(() => {
+  useLayoutEffect(() => {
     if (!enabled) return undefined;
     const state = held.current;
     const turn = ++state.turn;
@@ -61,23 +53,31 @@ export function useSeries(lines: readonly Line[], query: SeriesQuery, enabled: b
 
   useEffect(() => {
     if (!enabled) return undefined;
-    const seen = new Map<string, string>();
-    const stamp = (name: string): string => {
-      const run = runsStore.get().byName.get(name);
-      return run ? `${run.attempts}:${run.step}:${run.updated}` : "";
-    };
+    interface Stamp {
+      attempts: number;
+      step: number;
+      updated: number;
+    }
+    const stamp = (name: string): Stamp => runsStore.get().byName.get(name) ?? { attempts: 0, step: 0, updated: 0 };
     const names = [...new Set(lines.map(({ run }) => run))];
-    for (const name of names) seen.set(name, stamp(name));
+    const seen = new Map(names.map((name) => [name, stamp(name)]));
+    const before = (name: string): Stamp => seen.get(name)!;
+    const hasMoved = (name: string): boolean => before(name).step !== stamp(name).step || before(name).updated !== stamp(name).updated || hasBegunAnew(name);
+    const hasBegunAnew = (name: string): boolean => before(name).attempts !== stamp(name).attempts;
+    /** Whether what is new is a pixel of the whole curve, or more. */
+    const shows = (name: string): boolean => hasBegunAnew(name) || (stamp(name).step - before(name).step) * query.width >= stamp(name).step;
     let timer: ReturnType<typeof setTimeout> | undefined;
+    let busy = false;
     const fetchTails = async (): Promise<void> => {
       timer = undefined;
       const state = held.current;
       const turn = state.turn;
-      state.moment = Date.now();
-      const moved = names.filter((name) => seen.get(name) !== stamp(name));
-      const again = new Set(moved.filter((name) => stamp(name).split(":")[0] !== seen.get(name)!.split(":")[0]));
+      state.drawn = Date.now();
+      const moved = names.filter(hasMoved);
+      const again = new Set(moved.filter(hasBegunAnew));
       for (const name of moved) seen.set(name, stamp(name));
       const wanted = lines.filter(({ run }) => moved.includes(run));
+      busy = true;
       const loaded = await Promise.allSettled(
         wanted.map(async (line) => {
           const have = state.series.get(keyOf(line));
@@ -87,15 +87,24 @@ export function useSeries(lines: readonly Line[], query: SeriesQuery, enabled: b
           return whole ? loadLine(line, query) : appendTail(have, await loadTail(line, query, last));
         }),
       );
+      busy = false;
       if (turn !== state.turn) return;
-      state.series = new Map(state.series);
-      for (const result of loaded) if (result.status === "fulfilled") state.series.set(keyOf(result.value), result.value);
-      draw(0);
-      void frame().then((took) => (state.frame = took));
+      const series = new Map(state.series);
+      for (const result of loaded) if (result.status === "fulfilled") series.set(keyOf(result.value), result.value);
+      if ([...series].some(([key, data]) => state.series.get(key) !== data)) {
+        state.series = series;
+        draw(0);
+        measureChange();
+      }
+      look();
     };
     const look = (): void => {
-      if (timer || !names.some((name) => seen.get(name) !== stamp(name))) return;
-      timer = setTimeout(() => void fetchTails(), Math.max(0, held.current.moment + Math.min(LONGEST, Math.max(LIVE_PAUSE, REST * held.current.frame)) - Date.now()));
+      if (busy || !names.some(hasMoved)) return;
+      const wait = names.some(shows) ? 0 : held.current.drawn + SELDOM - Date.now();
+      clearTimeout(timer);
+      timer = undefined;
+      if (wait <= 0) void fetchTails();
+      else timer = setTimeout(() => void fetchTails(), wait);
     };
     const end = runsStore.subscribe(look);
     return () => {

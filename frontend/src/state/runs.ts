@@ -2,6 +2,7 @@
 import { fetchRun, fetchRuns } from "../api/client";
 import type { RunChange, RunDetail, RunSummary } from "../api/contract";
 import { follow, type LinkState } from "../api/live";
+import { noteChange, restLeft } from "./pace";
 import { assignColours, colourAt } from "./palette";
 import { scheme, settings, useSettings } from "./settings";
 import { createStore, useStore } from "./store";
@@ -37,9 +38,13 @@ function setRuns(list: readonly RunSummary[]): void {
   runsStore.set({ runs, byName: new Map(runs.map((run) => [run.name, run])) });
 }
 
+const untold = new Map<string, RunChange>(); // what has changed and is not shown yet
+let telling: ReturnType<typeof setTimeout> | undefined;
+
 async function reload(): Promise<string> {
   try {
     const { runs, cursor, troubles = [] } = await fetchRuns();
+    untold.clear();
     setRuns(runs);
     runsStore.set({ loaded: true, error: "", troubles });
     return String(cursor);
@@ -49,16 +54,25 @@ async function reload(): Promise<string> {
   }
 }
 
+/** Show what has changed, in time. */
 function update(changes: RunChange[]): void {
+  for (const change of changes) untold.set(change.name, { ...untold.get(change.name), ...change });
+  telling ??= setTimeout(tell, restLeft());
+}
+
+function tell(): void {
+  telling = undefined;
+  noteChange();
   const byName = new Map(runsStore.get().byName);
   let unknown = false;
-  for (const change of changes) {
+  for (const change of untold.values()) {
     const run = byName.get(change.name);
     if (run && runsStore.get().details.has(run.name)) refreshDetail(run.name, tellsMore(run, change) ? SOON : LATER);
     if (run) byName.set(change.name, { ...run, ...change });
     else if ("started" in change && "config" in change) byName.set(change.name, change as RunSummary);
     else unknown = true;
   }
+  untold.clear();
   setRuns([...byName.values()]);
   if (unknown) void reload().catch(() => undefined);
 }
@@ -79,22 +93,21 @@ function reading(run: string, share: number): void {
 }
 
 function gone(run: string): void {
+  untold.delete(run);
   const byName = new Map(runsStore.get().byName);
   byName.delete(run);
   runsStore.set({ gone: new Set([...runsStore.get().gone, run]) });
   setRuns([...byName.values()]);
 }
 
-/** Read the runs and follow them for as long as the page is open. */
-export function startRuns(): void {
+/** Read the runs and follow them for as long as the page is open; done when there is a first answer, or none. */
+export function startRuns(): Promise<void> {
   const begin = (cursor: string): void => {
     follow(cursor, { update, gone, reading, lost: reload, state: (link) => runsStore.set({ link }) });
   };
   const PAUSE = 2000; // ms before a server that does not answer is asked again; guess
-  const attempt = (): void => {
-    reload().then(begin, () => setTimeout(attempt, PAUSE));
-  };
-  attempt();
+  const attempt = (): Promise<void> => reload().then(begin, () => void setTimeout(() => void attempt(), PAUSE));
+  return attempt();
 }
 
 const SOON = 1_000; // ms between two readings of a run's details after a save or an evaluation; guess
