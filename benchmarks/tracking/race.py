@@ -31,7 +31,7 @@ import psutil
 import training
 from ours import make_run
 from screen import screen
-from sides import HERE, MILLION, OURS, SIDES, STEPS, WORK, Side, filled, fresh, module, serving, work
+from sides import HERE, MILLION, OURS, SIDES, STEPS, WORK, Side, cpu_seconds, filled, fresh, module, serving, work
 from values import METRICS
 
 from polyana.tracking import MetricLog
@@ -253,15 +253,6 @@ def measure_live(sides: list[Side], quick: bool, results: Results) -> None:
             results.bar("live-delay-s", statistics.median(late), LIVE)
 
 
-def _cpu(process: psutil.Process) -> float:
-    """CPU seconds of a process and all that it has started."""
-    used = 0.0
-    for one in [process, *process.children(recursive=True)]:
-        with contextlib.suppress(psutil.Error):
-            used += sum(one.cpu_times()[:2])
-    return used
-
-
 async def _idle(side: Side, seconds: float) -> tuple[float, float]:
     """Shares of one core that the server and the browser take while a page is open and nothing happens."""
     with serving(side, filled(side)) as (address, server):
@@ -270,10 +261,10 @@ async def _idle(side: Side, seconds: float) -> tuple[float, float]:
             await seen.first_paint(address, side.chart)
             await asyncio.sleep(5)
             (driver,) = [one for one in psutil.Process().children() if one.pid not in before and one.pid != server.pid]
-            began, served, drawn = time.monotonic(), _cpu(server), _cpu(driver)
+            began, served, drawn = time.monotonic(), cpu_seconds(server), cpu_seconds(driver)
             await asyncio.sleep(seconds)
             passed = time.monotonic() - began
-            return (_cpu(server) - served) / passed, (_cpu(driver) - drawn) / passed
+            return (cpu_seconds(server) - served) / passed, (cpu_seconds(driver) - drawn) / passed
 
 
 def measure_idle(sides: list[Side], quick: bool, results: Results) -> None:
@@ -325,20 +316,23 @@ def measure_training(_: list[Side], quick: bool, results: Results) -> None:
             trainings.append(training.start(WORK, home, number))
         with serving(OURS, home) as (address, server):
             base = address.partition("#")[0]
-            windows, seconds = (16, 3.0) if quick else (64, 4.0)
-            elsewhere = asyncio.run(training.watch_from_elsewhere(trainings, base, server, windows, seconds))
-            windows, seconds = (8, 3.0) if quick else (32, 4.0)
+            # Three pages are told of changes each 15 s while all cores are taken: windows of some such turns.
+            windows, seconds = (8, 13.0) if quick else (32, 16.0)
             here = asyncio.run(training.watch_from_here(trainings, base, server, windows, seconds, WORK))
+            lost = {"on the trainings' two cores": here}
+            if not quick:  # a part of the same cost
+                from_elsewhere = training.watch_from_elsewhere(trainings, base, server, windows, seconds)
+                lost["on other machines"] = asyncio.run(from_elsewhere)
     finally:
         for one in trainings:
             one.process.kill()
             one.process.wait()
-    for where, lost in (("on other machines", elsewhere), ("on the trainings' two cores", here)):
+    for where, each in lost.items():
         print(
-            f"ours         two trainings, three who look, {where}: {lost.share:+.2%} time a step (standard error "
-            f"{lost.error:.2%}); the server took {lost.server:.2%} of a core"
+            f"ours         two trainings, three who look, {where}: {each.share:+.2%} time a step (standard error "
+            f"{each.error:.2%}); the server took {each.server:.2%} of a core, browsers {each.browsers:.2%}"
         )
-    results.bar("training-loss", elsewhere.share, TRAINING)
+    results.bar("training-loss", here.share, TRAINING)
 
 
 PARTS: dict[str, Callable[[list[Side], bool, Results], None]] = {

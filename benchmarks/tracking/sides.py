@@ -164,3 +164,12 @@ def _answers(port: int) -> bool:
             return True
     except OSError:
         return False
+
+
+def cpu_seconds(process: psutil.Process) -> float:
+    """CPU seconds of a process and all that it has started."""
+    used = 0.0
+    for one in [process, *process.children(recursive=True)]:
+        with contextlib.suppress(psutil.Error):
+            used += sum(one.cpu_times()[:2])
+    return used

@@ -23,9 +23,10 @@ from typing import Any
 import psutil
 from playwright.async_api import async_playwright
 from screen import CHROMIUM, SIZE
+from sides import cpu_seconds
 
 BROWSERS = 3
-SETTLE = 1.0  # seconds after browsers come or go that belong to no window
+SETTLE = 6.0  # seconds after browsers come or go that belong to no window: pages that open are not pages that are open
 
 
 @dataclass
@@ -94,11 +95,12 @@ def start(work: Path, home: Path, number: int) -> Training:
 @dataclass(frozen=True)
 class Lost:
     """What trainings lose while somebody looks: a share of their speed, its standard error over the turns, and the
-    share of one core that the server took meanwhile."""
+    shares of one core that the server and those who look took meanwhile."""
 
     share: float
     error: float
     server: float
+    browsers: float
 
 
 class Onlookers:
@@ -114,6 +116,10 @@ class Onlookers:
         self._process.stdin.write("look\n" if looks else "leave\n")
         self._process.stdin.flush()
 
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
     def end(self) -> None:
         self._process.kill()
         self._process.wait()
@@ -125,7 +131,8 @@ async def watch_from_elsewhere(
     """Three look on, but draw on no core of the trainings'."""
     onlookers = Onlookers(address)
     try:
-        return await _in_turns(trainings, server, windows, seconds, onlookers.turn)
+        looking = psutil.Process(onlookers.pid)
+        return await _in_turns(trainings, server, looking, windows, seconds, onlookers.turn)
     finally:
         onlookers.end()
 
@@ -137,7 +144,9 @@ async def watch_from_here(
     wrapper = work / "chromium-nice"
     wrapper.write_text(f'#!/bin/sh\nexec nice -n 19 {CHROMIUM} "$@"\n')
     wrapper.chmod(0o755)
+    before = psutil.Process().children()
     async with async_playwright() as playwright:
+        (driver,) = [child for child in psutil.Process().children() if child not in before]
         browser = await playwright.chromium.launch(executable_path=str(wrapper), args=["--no-sandbox"])
         pages = [await (await browser.new_context(viewport=SIZE)).new_page() for _ in range(BROWSERS)]
 
@@ -145,7 +154,7 @@ async def watch_from_here(
             for page in pages:
                 await page.goto(f"{address}#/charts" if looks else "about:blank")
 
-        lost = await _in_turns(trainings, server, windows, seconds, turn)
+        lost = await _in_turns(trainings, server, driver, windows, seconds, turn)
         await browser.close()
         return lost
 
@@ -153,6 +162,7 @@ async def watch_from_here(
 async def _in_turns(
     trainings: list[Training],
     server: psutil.Process,
+    looking: psutil.Process,
     windows: int,
     seconds: float,
     turn: Callable[[bool], Awaitable[None]],
@@ -160,19 +170,21 @@ async def _in_turns(
     """In turns ABBA nobody looks and somebody does; within two neighbours what else changes on the machine changes
     little."""
     spans: list[tuple[float, float]] = []
-    served = 0.0
+    served = drawn = 0.0
     for window in range(windows):
         looks = window % 4 in (1, 2)
         if looks != ((window - 1) % 4 in (1, 2)):
             await turn(looks)
-        await asyncio.sleep(SETTLE)
-        began, used = time.time(), sum(server.cpu_times()[:2])
+            await asyncio.sleep(SETTLE)
+        began, used = time.time(), (cpu_seconds(server), cpu_seconds(looking))
         await asyncio.sleep(seconds)
         spans.append((began, time.time()))
-        served += looks * (sum(server.cpu_times()[:2]) - used)
+        served += looks * (cpu_seconds(server) - used[0])
+        drawn += looks * (cpu_seconds(looking) - used[1])
     each = [statistics.geometric_mean(one.seconds_a_step(*span) for one in trainings) for span in spans]
     ratios = [
         math.log(each[place] / each[place + 1]) * (1 if place % 4 == 2 else -1) for place in range(0, windows - 1, 2)
     ]
     error = statistics.stdev(ratios) / math.sqrt(len(ratios))
-    return Lost(math.expm1(statistics.mean(ratios)), error, served / (seconds * windows / 2))
+    looked = seconds * windows / 2
+    return Lost(math.expm1(statistics.mean(ratios)), error, served / looked, drawn / looked)

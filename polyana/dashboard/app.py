@@ -140,7 +140,9 @@ class _Answers:
 
     async def run(self, request: Request) -> Response:
         name, index, patience = _name(request), self._catalogue.index, time.monotonic() + _PATIENCE
-        while self._drawing and time.monotonic() < patience:  # advice takes the interpreter from who draws a first chart
+        while (
+            self._drawing and time.monotonic() < patience
+        ):  # advice takes the interpreter from who draws a first chart
             await asyncio.sleep(_PATIENCE / 50)
         return _json(await self._shared.get(("run", name), lambda: index.use(lambda: self._catalogue.detail(name))))
 
@@ -214,7 +216,9 @@ class _Answers:
             lasting = {"cache-control": "max-age=31536000, immutable"}  # its name carries a hash of its content
             kind, _ = mimetypes.guess_type(path)
             # Read here: the first chart waits for it, and each change of threads waits for one that reads metrics.
-            return Response(found.read_bytes(), headers=lasting if path.startswith("assets/") else None, media_type=kind)
+            return Response(
+                found.read_bytes(), headers=lasting if path.startswith("assets/") else None, media_type=kind
+            )
         if path.startswith(("api/", "files/", "reports/", "assets/")):
             raise Refused(404, f"there is nothing at /{path}")
         index = self._static / "index.html"  # any other address is a view of the page

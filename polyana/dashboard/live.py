@@ -1,5 +1,8 @@
 """GET /api/live: what has changed, as server-sent events. Nothing is looked at while no browser is connected.
 
+While a training needs every core of this machine, all is looked at and told more seldom: what the server and browsers
+beside it take for a change, the training loses.
+
 event update   {"runs": [{"name", "step", "last", "status", and what else has changed}], "cursor"}
 event reading  {"run", "share"}: the index is reading a long run for the first time
 event gone     {"run"}
@@ -14,6 +17,7 @@ from collections.abc import AsyncIterator
 from contextlib import suppress
 
 import msgspec
+import psutil
 
 from polyana.dashboard.runs import Catalogue
 
@@ -22,6 +26,11 @@ __all__ = ["Live"]
 _LOOK = 1.0  # seconds between two looks at all runs
 _GLANCE = 0.2  # seconds between two looks at those in training: a new point is on its way so soon
 _REST = 0.5  # and between two when nothing is in training
+_FULL = 0.9  # share of this machine's processors that are busy, from which on none is to spare; guess
+_MEMORY = 0.5  # of what was known of that share a look earlier; guess
+_SPARING = (
+    5.0  # times as seldom, for each page: one of five charts takes some 40 ms of a processor for a change (docs/log.md)
+)
 _HEARTBEAT = 15.0  # seconds without an event after which a comment keeps the connection open
 
 
@@ -32,6 +41,8 @@ class Live:
         self._catalogue = catalogue
         self._start = secrets.token_hex(4)  # of this server: another one has counted other changes
         self._looked = -_LOOK
+        self._busy = 0.0  # share of the machine's processors
+        psutil.cpu_percent()  # from here on
         self._listeners: set[asyncio.Event] = set()  # set when there is news
         self._looking: asyncio.Future[None] | None = None
         self._advising: asyncio.Future[None] | None = None
@@ -95,7 +106,8 @@ class Live:
                         told = now
                         self._wake()
                     with suppress(TimeoutError):
-                        await asyncio.wait_for(woken.wait(), _GLANCE if self._catalogue.is_moving() else _REST)
+                        glance = _GLANCE * self._patience() if self._catalogue.is_moving() else _REST
+                        await asyncio.wait_for(woken.wait(), glance)
                     woken.clear()
         finally:
             self._wake()
@@ -106,14 +118,19 @@ class Live:
 
     async def _look(self) -> None:
         """At all runs once a second, at those in training as soon as they may have something new to tell."""
-        if time.monotonic() - self._looked >= _LOOK:
-            await asyncio.to_thread(self._catalogue.look, seldom_over=True)
+        if time.monotonic() - self._looked >= _LOOK * self._patience():
+            self._busy = _MEMORY * self._busy + (1 - _MEMORY) * psutil.cpu_percent() / 100  # since the last look
+            await asyncio.to_thread(self._catalogue.look, patience=self._patience())
             self._looked = time.monotonic()
             if self._advising is None or self._advising.done():  # beside: a long run takes a while to read
                 index = self._catalogue.index
                 self._advising = asyncio.ensure_future(asyncio.to_thread(index.use, self._catalogue.advise_one))
-        elif self._catalogue.is_due():
-            await asyncio.to_thread(self._catalogue.look, True)
+        elif self._catalogue.is_due(self._patience()):
+            await asyncio.to_thread(self._catalogue.look, True, self._patience())
+
+    def _patience(self) -> float:
+        """How many times longer than usual it is between two looks."""
+        return _SPARING * len(self._listeners) if self._busy >= _FULL and self._listeners else 1.0
 
 
 def _event(kind: str, data: object) -> bytes:

@@ -64,6 +64,14 @@ class _Known:
     summary: dict[str, Any]
     versions: dict[str, int] = field(default_factory=dict)
 
+    @property
+    def is_training(self) -> bool:
+        return bool(self.summary["status"] == "training")
+
+    def tells_more(self, signature: _Signature) -> bool:
+        """Whether more has happened than another row in the newest attempt's file."""
+        return not self.is_training or signature._replace(newest=self.signature.newest) != self.signature
+
 
 class Catalogue:
     """The runs below HOME/runs; every change of what is said of one gets a number, so that a page can ask for news."""
@@ -84,14 +92,14 @@ class Catalogue:
 
     # The table
 
-    def look(self, only_training: bool = False, seldom_over: bool = False) -> None:
-        """See what has changed; `only_training`: of the runs that were being trained at the last look and have not
-        changed within this second, so that one which takes a hundred steps a second is told once. `seldom_over`: of
-        those that have come to an end only each fifth, another one each time."""
+    def look(self, only_training: bool = False, patience: float = 0.0) -> None:
+        """See what has changed; `only_training`: of the runs that were being trained at the last look. `patience`:
+        how many times longer than usual the last change of one in training is to be ago, so that one which takes a
+        hundred steps a second is told once; of those that have come to an end only each fifth is looked at then,
+        another one each time."""
         with self._lock:
-            if only_training:
-                names = self._due()
-            else:
+            due = names = self._due(patience)
+            if not only_training:
                 names = self._listed()
                 for name in self._known.keys() - set(names):
                     del self._known[name]
@@ -100,25 +108,25 @@ class Catalogue:
                     self._gone[name] = self.version
             self._turn += 1
             for name in names:
-                if (
-                    not seldom_over
-                    or not self._is_over(name)
-                    or (self._turn + zlib.crc32(name.encode())) % _SELDOM == 0
-                ):
-                    self._look_at(name)
+                if not patience or not self._is_over(name) or (self._turn + zlib.crc32(name.encode())) % _SELDOM == 0:
+                    self._look_at(name, not patience or name in due)
 
-    def is_due(self) -> bool:
+    def is_due(self, patience: float) -> bool:
         """Whether `look` at those in training would look at any."""
-        return bool(self._due())
+        return bool(self._due(patience))
 
-    def _due(self) -> list[str]:
-        before, known = time.monotonic() - _TELLING, list(self._known.items())
-        return [name for name, one in known if one.summary["status"] == "training" and one.looked < before]
+    def _due(self, patience: float) -> list[str]:
+        """Runs in training that have not been told for long enough; with them those that nearly are, so that soon all
+        are told in one go."""
+        now, telling = time.monotonic(), _TELLING * patience
+        rested = {name: now - one.looked for name, one in list(self._known.items()) if one.is_training}
+        if max(rested.values(), default=0.0) < telling:
+            return []
+        return [name for name in rested if rested[name] >= telling / 2]
 
     def is_moving(self) -> bool:
         """Whether any run is being trained or read."""
-        statuses = (known.summary["status"] for known in list(self._known.values()))
-        return bool(self.reader.shares()) or "training" in statuses
+        return bool(self.reader.shares()) or any(known.is_training for known in list(self._known.values()))
 
     def look_at(self, name: str) -> None:
         """See what has changed of one run."""
@@ -173,11 +181,12 @@ class Catalogue:
             del self._damaged[name]
         return names
 
-    def _look_at(self, name: str) -> None:
+    def _look_at(self, name: str, goes_on: bool = True) -> None:
+        """See what has changed of one run; `goes_on`: also when it has just taken another step."""
         run, known = RunDirectory(self.home / "runs" / name), self._known.get(name)
         try:
             signature, attempts = self._signature(run.path, known)
-            if known is not None and known.signature == signature:
+            if known is not None and (known.signature == signature or not (goes_on or known.tells_more(signature))):
                 return
             summary = self._summary(run, attempts, signature.is_training)
         except FileNotFoundError:

@@ -39,6 +39,13 @@ function useSettled<T>(value: T, key: string): T {
   return settled.value;
 }
 
+/** A list, the one of before while its members are the same. */
+function useSame<T>(list: readonly T[]): readonly T[] {
+  const held = useRef(list);
+  if (list.length !== held.current.length || list.some((each, index) => each !== held.current[index])) held.current = list;
+  return held.current;
+}
+
 const NEAR = 240; // CSS pixels beyond what is seen within which a chart is loaded already; guess
 
 interface Place {
@@ -120,7 +127,7 @@ export function Chart({ panel, runs, alone, onAlone }: ChartProps) {
 
   const scene = useMemo(
     () => compose({ panel, runs, series, details, summaries, colour, x: axes.x, smoothing: axes.smoothing, ghosts: axes.ghosts }),
-    [panel, runs.join("\n"), series, details, panel.kind === "schedule" ? summaries : null, dark, axes.x, axes.smoothing, axes.ghosts],
+    [panel, runs.join("\n"), series, useSame(panel.kind === "plain" ? [] : runs.flatMap((run) => [details.get(run)?.checkpoints, details.get(run)?.schedule])), panel.kind === "schedule" ? summaries : null, dark, axes.x, axes.smoothing, axes.ghosts],
   );
   const shown = useMemo<Shown>(() => {
     const x = windowOf(scene, axes.zoom, axes.logX);

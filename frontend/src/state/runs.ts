@@ -115,11 +115,17 @@ const LATER = 15_000; // and while it only goes on: there may be warnings among 
 const asked = new Map<string, number>();
 const pending = new Map<string, ReturnType<typeof setTimeout>>();
 
+/** What was read again, but what is the same as before is the old object, so that nobody draws it again. */
+function keepSame(detail: RunDetail, before: RunDetail | undefined): RunDetail {
+  const kept = Object.entries(before ?? {}).filter(([key, old]) => JSON.stringify(old) === JSON.stringify(detail[key as keyof RunDetail]));
+  return { ...detail, ...Object.fromEntries(kept) };
+}
+
 async function readDetail(name: string): Promise<void> {
   asked.set(name, Date.now());
   try {
     const detail = await fetchRun(name);
-    runsStore.set({ details: new Map(runsStore.get().details).set(name, detail) });
+    runsStore.set({ details: new Map(runsStore.get().details).set(name, keepSame(detail, runsStore.get().details.get(name))) });
     if (detail.read < 1) refreshDetail(name, SOON);
   } catch {
     asked.delete(name); // deleted, or the server is on its way out: what is shown stays, and is asked for again
