@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import math
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -12,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 
-from polyana.dashboard import open_server
+from polyana.dashboard import live, open_server
 from polyana.tracking import MetricLog, RunDirectory
 
 
@@ -93,7 +95,8 @@ class Browser:
 
 @contextmanager
 def servers(home: Path) -> Iterator[Callable[..., Browser]]:
-    """Starts servers of a home as `polyana ui` does, and stops them in the end."""
+    """Starts servers of a home as `polyana ui` does, and stops them in the end. They spare no core, though tests may
+    take all."""
     started = []
 
     def start(host: str = "127.0.0.1") -> Browser:
@@ -105,7 +108,9 @@ def servers(home: Path) -> Iterator[Callable[..., Browser]]:
         return Browser(address.port, address.token)
 
     try:
-        yield start
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(live, "FULL", math.inf)
+            yield start
     finally:
         for server, thread in started:
             server.should_exit = True

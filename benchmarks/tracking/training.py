@@ -94,9 +94,11 @@ def start(work: Path, home: Path, number: int) -> Training:
 
 @dataclass(frozen=True)
 class Lost:
-    """What trainings lose while somebody looks: a share of their speed, its standard error over the turns, and the
-    shares of one core that the server and those who look took meanwhile."""
+    """What trainings lose while somebody looks. taken: the share of the processor time of all that the server and those
+    who look used, which can be told to a hundredth of a percent; share: by how much longer a step took, error: its
+    standard error over the turns, of some percent within minutes; server, browsers: shares of one core."""
 
+    taken: float
     share: float
     error: float
     server: float
@@ -170,21 +172,26 @@ async def _in_turns(
     """In turns ABBA nobody looks and somebody does; within two neighbours what else changes on the machine changes
     little."""
     spans: list[tuple[float, float]] = []
-    served = drawn = 0.0
+    served = drawn = trained = 0.0
     for window in range(windows):
         looks = window % 4 in (1, 2)
         if looks != ((window - 1) % 4 in (1, 2)):
             await turn(looks)
             await asyncio.sleep(SETTLE)
-        began, used = time.time(), (cpu_seconds(server), cpu_seconds(looking))
+        began, used = time.time(), (cpu_seconds(server), cpu_seconds(looking), _trained(trainings))
         await asyncio.sleep(seconds)
         spans.append((began, time.time()))
         served += looks * (cpu_seconds(server) - used[0])
         drawn += looks * (cpu_seconds(looking) - used[1])
+        trained += looks * (_trained(trainings) - used[2])
     each = [statistics.geometric_mean(one.seconds_a_step(*span) for one in trainings) for span in spans]
     ratios = [
         math.log(each[place] / each[place + 1]) * (1 if place % 4 == 2 else -1) for place in range(0, windows - 1, 2)
     ]
     error = statistics.stdev(ratios) / math.sqrt(len(ratios))
-    looked = seconds * windows / 2
-    return Lost(math.expm1(statistics.mean(ratios)), error, served / looked, drawn / looked)
+    looked, taken = seconds * windows / 2, (served + drawn) / (served + drawn + trained)
+    return Lost(taken, math.expm1(statistics.mean(ratios)), error, served / looked, drawn / looked)
+
+
+def _trained(trainings: list[Training]) -> float:
+    return sum(cpu_seconds(psutil.Process(one.process.pid)) for one in trainings)

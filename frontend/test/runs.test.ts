@@ -7,7 +7,7 @@ import { axisOf, passes } from "../src/runs/parallel-model";
 
 const run = (name: string, more: Partial<RunSummary> = {}): RunSummary => ({
   name, recipe: "r", stage: "pretrain", status: "finished", started: 0, updated: 0, step: 10, steps: 10, tokens: 100, attempts: 1,
-  last: {}, best: null, config: {}, tags: [], notes: "", group: "", ...more,
+  last: {}, best: null, saved: null, config: {}, tags: [], notes: "", group: "", ...more,
 });
 
 const runs = [

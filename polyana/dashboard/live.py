@@ -21,12 +21,13 @@ import psutil
 
 from polyana.dashboard.runs import Catalogue
 
-__all__ = ["Live"]
+__all__ = ["FULL", "Live"]
 
 _LOOK = 1.0  # seconds between two looks at all runs
 _GLANCE = 0.2  # seconds between two looks at those in training: a new point is on its way so soon
 _REST = 0.5  # and between two when nothing is in training
-_FULL = 0.9  # share of this machine's processors that are busy, from which on none is to spare; guess
+FULL = 0.9
+"""Share of this machine's processors that are busy, from which on none is to spare. Guess."""
 _MEMORY = 0.5  # of what was known of that share a look earlier; guess
 _SPARING = (
     5.0  # times as seldom, for each page: one of five charts takes some 40 ms of a processor for a change (docs/log.md)
@@ -130,7 +131,7 @@ class Live:
 
     def _patience(self) -> float:
         """How many times longer than usual it is between two looks."""
-        return _SPARING * len(self._listeners) if self._busy >= _FULL and self._listeners else 1.0
+        return _SPARING * len(self._listeners) if self._busy >= FULL and self._listeners else 1.0
 
 
 def _event(kind: str, data: object) -> bytes:

@@ -188,7 +188,7 @@ class Catalogue:
             signature, attempts = self._signature(run.path, known)
             if known is not None and (known.signature == signature or not (goes_on or known.tells_more(signature))):
                 return
-            summary = self._summary(run, attempts, signature.is_training)
+            summary = self._summary(run, attempts, signature)
         except FileNotFoundError:
             return  # half-made or deleted this very moment
         except Damaged as error:
@@ -226,7 +226,7 @@ class Catalogue:
         is_training = not over and is_held(RunDirectory(path).lock_path)
         return _Signature(about, metrics, newest, notes, refs, is_training), attempts
 
-    def _summary(self, run: RunDirectory, attempts: list[Path], is_training: bool) -> dict[str, Any]:
+    def _summary(self, run: RunDirectory, attempts: list[Path], signature: _Signature) -> dict[str, Any]:
         about = run.about()
         last = last_rows(attempts)
         moved = [path.stat().st_mtime for path in attempts[-1:]]
@@ -235,7 +235,7 @@ class Catalogue:
             "name": run.name,
             "recipe": str(about["recipe"]),
             "stage": str(about["stage"]),
-            "status": "training" if is_training else str(about.get("outcome", "interrupted")),
+            "status": "training" if signature.is_training else str(about.get("outcome", "interrupted")),
             "started": float(about["started"]),
             "updated": max([float(about.get("finished") or about["started"]), *moved]),
             "step": int(last.pop("step", 0)),
@@ -244,6 +244,7 @@ class Catalogue:
             "attempts": len(attempts),
             "last": last,
             "best": self._best(run.name),
+            "saved": signature.refs[0] / 1e9 if signature.refs else None,
             "config": flat(settings if isinstance(settings, dict) else {}),
             "why": str(about.get("why", "")),
             "advice": self._adviser.mark(run.name),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import threading
 from collections.abc import Callable, Iterator
@@ -13,7 +14,7 @@ from urllib.parse import quote
 import pytest
 
 from browser.watched import Watched, make_watched
-from polyana.dashboard import open_server
+from polyana.dashboard import live, open_server
 from polyana.dashboard.app import STATIC
 
 CHROMIUM = Path("/usr/bin/chromium")  # Debian's; Playwright's own download is not needed
@@ -50,11 +51,13 @@ def watched(chromium: Any, tmp_path_factory: pytest.TempPathFactory) -> Watched:
 
 @pytest.fixture(scope="session")
 def address(watched: Watched) -> Iterator[str]:
-    """Where the dashboard of the home is."""
+    """Where the dashboard of the home is; it spares no core, also where the tests take all of them."""
     where, server = open_server(watched.home, "127.0.0.1", 0)
     thread = threading.Thread(target=server.serve_until_stopped)
     thread.start()
-    yield where.url
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(live, "FULL", math.inf)
+        yield where.url
     server.should_exit = True
     thread.join(10)
 

@@ -50,6 +50,16 @@ def test_points_come_by_themselves(visit, training):
     assert "7:31" in page.locator(".facts-line").inner_text()  # 880 steps of 512 tokens at 1,000 a second
 
 
+def test_nothing_on_the_page_moves_of_itself(visit, training):
+    """An animation without an end has the page composed 60 times a second, on the cores of whoever trains here."""
+    run, _ = training
+    made = visit()
+    for view in ("charts", "runs", f"run/{run.name}"):
+        page = made.go(view)
+        page.get_by_text("1 training").wait_for()
+        assert page.evaluate("document.getAnimations().length") == 0
+
+
 def test_all_charts_ask_for_their_new_points_at_once(visit, training):
     run, log = training
     made = visit()

@@ -7,12 +7,13 @@ import threading
 import time
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 
 import psutil
 import pytest
 
-from polyana.dashboard import app
-from polyana.tracking import MetricLog
+from polyana.dashboard import app, live
+from polyana.tracking import Index, MetricLog
 
 
 def until(events, wanted, seconds=10):
@@ -80,6 +81,65 @@ def test_browsers_that_ask_the_same_at_once_get_one_answer(make_run, serve, monk
         log.close()
     events.close()
     ask(13)
+
+
+def test_where_a_training_needs_all_cores_pages_are_told_more_seldom(make_run, serve, monkeypatch):
+    """The more pages there are, the more seldom; but that a run has ended is not a step that it goes on by."""
+    run, browser = make_run(), serve()
+    monkeypatch.setattr(live, "FULL", 0.0)
+    monkeypatch.setattr(live, "_SPARING", 1.0)  # of which there are two pages
+
+    def write(log):
+        for step in range(11, 61):
+            log.log(step, {"train/loss": float(step)})
+            time.sleep(0.1)
+
+    with run.lock():
+        cursor = browser.get("/api/runs")["cursor"]
+        log = MetricLog(run.metrics, 10, "", print)
+        writing = threading.Thread(target=write, args=(log,))
+        streams = [browser.events(f"/api/live?cursor={cursor}", 20) for _ in range(2)]
+        following = ThreadPoolExecutor(2)
+        seen = following.submit(next, streams[1])  # the other page listens, too
+        writing.start()
+        moments = []
+        while not moments or moments[-1] - moments[0] < 4:
+            _, moment = until(streams[0], lambda kind, data: kind == "update" and run.name in names(data))
+            moments.append(moment)
+        writing.join()
+        log.close()
+        seen.result(10)
+    gaps = [later - earlier for earlier, later in pairwise(moments[1:])]
+    assert min(gaps) > 1.5
+    for each in streams:
+        each.close()
+    following.shutdown()
+
+
+def test_the_runs_that_a_page_shows_first_are_read_before_they_are_asked_for(make_run, serve, home):
+    run, other, browser = make_run(10, "first"), make_run(20, "second"), serve()
+
+    def read_to(name):
+        index = Index(home / "index.sqlite")
+        try:
+            return index.read_to(name)
+        finally:
+            index.close()
+
+    def wait_for(name):
+        end = time.monotonic() + 10
+        while not read_to(name):
+            assert time.monotonic() < end
+            time.sleep(0.05)
+
+    browser.get("/api/runs")
+    assert read_to(run.name) == {}
+    browser.get(f"/api/runs?read={run.name}")
+    wait_for(run.name)
+    assert read_to(other.name) == {}
+    browser.get("/api/runs?read=")
+    wait_for(other.name)
+    assert browser.get("/api/runs?read=nothing")["runs"]
 
 
 def test_runs_that_come_and_go(make_run, serve):

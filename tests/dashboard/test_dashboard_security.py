@@ -6,6 +6,7 @@ import socket
 import pytest
 
 from polyana.dashboard import Guard
+from polyana.dashboard.security import PAGE_POLICY, policy_of
 from polyana.tracking import MetricLog
 
 
@@ -118,3 +119,12 @@ def test_text_from_runs_is_json_never_html(serve, make_run):
     assert headers["content-type"] == "application/json"
     (run.path / "recipe.yaml").write_text("<script>")
     assert browser.ask("GET", f"/api/runs/{run.name}/recipe")[1]["content-type"].startswith("text/plain")
+
+
+def test_a_page_runs_no_script_but_those_it_was_built_with():
+    """The hash is what `openssl dgst -sha256 -binary | base64` says of it."""
+    policy = policy_of(b"<html><script>doSomething();</script><script src='x.js'></script></html>")
+    assert policy.startswith(PAGE_POLICY)
+    assert policy.endswith("; script-src 'self' 'sha256-RFWPLDbv2BY+rCkDzsE+0fr8ylGr2R2faWMhq4lfEQc='")
+    assert "unsafe" not in policy
+    assert policy_of(b"<p>none</p>").endswith("; script-src 'self'")

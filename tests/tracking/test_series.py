@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from polyana.tracking import AXES, Curves, Index, MetricLog, View
-from polyana.tracking.series import pick_extremes, smooth
+from polyana.tracking.thinning import pick_extremes, smooth
 
 
 @pytest.fixture

@@ -18,6 +18,8 @@ export interface RunSummary {
   /** The newest value of each metric; null: not finite. */
   last: Record<string, number | null>;
   best: ({ step: number } & Record<string, number | null>) | null;
+  /** When the newest save was made, or a name given to one; null: none is there. */
+  saved: number | null;
   config: Record<string, Value>;
   tags: string[];
   notes: string;

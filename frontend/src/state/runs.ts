@@ -111,7 +111,7 @@ export function startRuns(): Promise<void> {
 }
 
 const SOON = 1_000; // ms between two readings of a run's details after a save or an evaluation; guess
-const LATER = 15_000; // and while it only goes on: there may be warnings among its events; guess
+const LATER = 60_000; // and while it only goes on: there may be warnings among its events; guess
 const asked = new Map<string, number>();
 const pending = new Map<string, ReturnType<typeof setTimeout>>();
 
