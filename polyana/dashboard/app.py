@@ -115,6 +115,7 @@ class _Answers:
         read = request.query_params.get("read")
         if read is not None:
             self._ahead = asyncio.ensure_future(self._aside(lambda: self._catalogue.read_ahead(read)))
+            self._ahead.add_done_callback(lambda done: done.cancelled() or done.exception())  # asked again, it is told
         cursor = self._live.cursor()  # first: what changes meanwhile is told again rather than not at all
         return _json({"runs": self._catalogue.summaries(), "cursor": cursor, "troubles": self._catalogue.troubles()})
 
