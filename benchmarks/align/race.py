@@ -41,6 +41,7 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help="one round of few steps; less than 10 minutes")
     parser.add_argument("--race", action="append", choices=list(RACES), help="only this one")
     parser.add_argument("--steps", type=int, help="measured ones, instead of what a race has")
+    parser.add_argument("--fp32", action="store_true", help="both sides in fp32: are the losses equal?")
     parser.add_argument("--threads", type=int, default=min(os.cpu_count() or 1, 2))
     options = parser.parse_args()
     os.environ["POLYANA_HOME"] = str(WORK / "home")
@@ -54,6 +55,8 @@ def main() -> int:
         steps, rounds = (quick_steps, quick_rounds) if options.quick else whole
         steps = WARM + (options.steps or steps)
         work = prepare(size, method, steps, WORK / race) | {"threads": options.threads, "race": race}
+        if options.fp32:
+            work |= {"fp32": True, "set": ["stages.align.train.precision=fp32"]}
         shutil.rmtree(WORK / "home", ignore_errors=True)  # so that our side computes the reference, too
         results: dict[str, list[dict[str, Any]]] = {"ours": [], "defaults": [], "best": []}
         for _ in range(rounds):

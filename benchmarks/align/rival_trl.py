@@ -55,6 +55,8 @@ if best:
     more["gradient_checkpointing"] = False
     if method != "reward":
         more["precompute_ref_log_probs"] = True
+if job.get("fp32"):
+    more["bf16"] = False
 arguments = config(
     output_dir=tempfile.mkdtemp(), max_steps=job["steps"], learning_rate=job["lr"], lr_scheduler_type="constant",
     per_device_train_batch_size=job["batch"], use_cpu=True, report_to=[], save_strategy="no", logging_steps=1,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +12,7 @@ from polyana.config import KeyPath
 from polyana.errors import Problem, UserError, blaming
 from polyana.examples import prompt_inputs, with_stages
 from polyana.pipeline.models import base_step, read_only_step
-from polyana.rewards import PartConfig, Reward, open_reward
+from polyana.rewards import HumanPartConfig, PartConfig, Reward, open_reward
 from polyana.storage import Making, Step, fingerprints, locked
 from polyana.synthesis import SynthesizeConfig
 from polyana.tasks import GOLD_VERSION, PreferenceConfig, asked_in, write_gold
@@ -36,6 +36,9 @@ def synthesis_step(pipeline: Pipeline, name: str, config: SynthesizeConfig) -> S
     inputs |= {f"of.{place}": step.making.fingerprint for place, step in enumerate(revisions.values())}
     models = reward_models(pipeline, name, ("reward",), config.reward)
     inputs |= {f"reward.{part}": fingerprints(steps) for part, steps in models.items() if steps}
+    judged = {part.called: {path.name: pipeline.digests.of(path) for path in part.files(pipeline.recipe.base)}
+              for part in config.reward if isinstance(part, HumanPartConfig)}  # fmt: skip
+    inputs |= {f"judged.{part}": files for part, files in judged.items()}
 
     def fill(directory: Path) -> None:
         workshop = pipeline.home / "synthesis" / f"{pipeline.recipe.name}-{name}"
@@ -44,7 +47,8 @@ def synthesis_step(pipeline: Pipeline, name: str, config: SynthesizeConfig) -> S
         with locked(workshop.with_suffix(".lock"), busy), blaming(where()):
             answering = {each: (pipeline.store.get(step).directory, step.making.fingerprint)
                          for each, step in revisions.items()}  # fmt: skip
-            reward = _reward(pipeline, config.reward, models, next(place for place, _ in answering.values()))
+            answers = next(place for place, _ in answering.values())
+            reward = _reward(pipeline, config.reward, models, judged, answers)
             report = synthesis.build_synthesis(
                 config,
                 pipeline.recipe.base,
@@ -79,15 +83,17 @@ def reward_models(pipeline: Pipeline, name: str, setting: KeyPath, parts: Sequen
 
 
 def _reward(
-    pipeline: Pipeline, parts: Sequence[PartConfig], models: dict[str, dict[str, Step]], answering: Path
-) -> Reward:
-    """The reward, ready to score. `answering`: the directory of the model whose tokens an answer's length is in."""
+    pipeline: Pipeline, parts: Sequence[PartConfig], models: dict[str, dict[str, Step]],
+    judged: Mapping[str, Mapping[str, str]], answering: Path,
+) -> Reward:  # fmt: skip
+    """The reward, ready to score. judged: by part, what its files of judgements hold. `answering`: the directory of the
+    model whose tokens an answer's length is in."""
     from transformers import AutoTokenizer
 
     tokenizer: Any = AutoTokenizer.from_pretrained(answering, local_files_only=True)
     count = lambda text: len(tokenizer.encode(text, add_special_tokens=False))  # noqa: E731
     places = {part: pipeline.directories(steps) for part, steps in models.items()}
-    contents = {part: fingerprints(steps) for part, steps in models.items()}
+    contents = {part: fingerprints(steps) | dict(judged.get(part, {})) for part, steps in models.items()}
     return open_reward(parts, places, count, pipeline.recipe.base, contents)
 
 

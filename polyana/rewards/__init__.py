@@ -1,5 +1,6 @@
 """What an answer is worth: rewards made of named parts, from a pattern to a judge, each of whose scores is kept."""
 
+from polyana.rewards.human import HumanPartConfig
 from polyana.rewards.judge import JudgeDown, JudgePartConfig
 from polyana.rewards.learned import log_probs_of
 from polyana.rewards.part import Answered, Needs, Part, PartConfig, Surroundings, stage_in
@@ -17,6 +18,7 @@ from polyana.rewards.text import final_number
 
 __all__ = [
     "Answered",
+    "HumanPartConfig",
     "JudgeDown",
     "JudgePartConfig",
     "Needs",

@@ -17,6 +17,7 @@ from pydantic import Field
 
 from polyana.config import KeyPath, of_kind
 from polyana.errors import PolyanaError
+from polyana.rewards.human import HumanPartConfig
 from polyana.rewards.judge import JudgeDown, JudgePartConfig, Unfinished
 from polyana.rewards.learned import (
     ClassifierPartConfig,
@@ -39,6 +40,7 @@ RewardPart = Annotated[
     | SimilarityPartConfig
     | RewardModelPartConfig
     | ImplicitPartConfig
+    | HumanPartConfig
     | JudgePartConfig,
     Field(discriminator="kind"),
     of_kind(""),
