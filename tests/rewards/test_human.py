@@ -72,7 +72,7 @@ stages:
     adapter: full
     train: {{duration: 4 steps, batch: 4 sequences, lr: 2e-3, schedule: constant, warmup: 0%, precision: fp32}}
     eval: {{every: 2 steps}}
-    save: {{every: 1 step, keep: {{best: 1, last: 9}}}}
+    save: {{every: 2 steps, keep: {{best: 1, last: 9}}}}
     gold:
       reward: [{{kind: human, path: judged.jsonl}}]
       proxy: [length]
@@ -89,7 +89,7 @@ def test_people_are_the_gold_of_a_training(tmp_path, shared_data, home):
     (tmp_path / "held.jsonl").write_text("".join(json.dumps({"prompt": f"Once {n}"}) + "\n" for n in range(16)))
     (tmp_path / "people.yaml").write_text(RECIPE.format(model=shared_data / "stories260k" / "hf"))
     asked = []
-    for _ in range(5):
+    for _ in range(6):  # steps 0, 2 and 4 are looked at
         try:
             summary = run_recipe(load_recipe(tmp_path / "people.yaml"), console=Console(io.StringIO()))["align"]
             break
