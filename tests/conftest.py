@@ -89,6 +89,7 @@ def polyana(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
         with monkeypatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
             patch.chdir(tmp_path)
             patch.setattr(os, "nice", lambda _: 0)  # this process has more to do
+            patch.setattr("polyana.tracking.aside.step_aside", lambda _: None)
             patch.setattr(sys, "argv", ["polyana", *map(str, arguments)])
             try:
                 main()

@@ -29,7 +29,7 @@ import torch
 from transformers import AutoModelForCausalLM, LlamaConfig
 from transformers.utils import logging
 
-from polyana.models import save_settings, weights_to_store, write_tensors
+from polyana.models import names_to_store, save_settings, weights_to_store, write_tensors
 from polyana.registry import Repository
 from polyana.storage import disk_used, flush_to_disk
 from polyana.train.lending import Lent
@@ -54,82 +54,111 @@ def model_of(quick: bool) -> torch.nn.Module:
     )  # fmt: skip
 
 
-def race_commits(place: Path, rounds: int, quick: bool) -> dict[str, float]:
-    """Medians of seconds, all at `place`: `plain` of save_pretrained, `durable` of one with fsync, `commit`, `waiting`
-    of training for a commit, and `disk`, the same bytes from memory to the disk and nothing else."""
-    model = model_of(quick)
-    repository, settings = Repository(place / "hub", RUN), place / "settings"
-    save_settings(model, settings)
-    weights = {name: each.detach() for name, each in model.state_dict(keep_vars=True).items()}
-    left = torch.randn(2048, 2048)
-    taken: dict[str, list[float]] = {name: [] for name in ("plain", "durable", "commit", "waiting", "disk")}
+class Model:
+    """What is saved, and into which repository."""
 
-    def commit(step: int, lent: Lent, stored: dict[str, torch.Tensor]) -> None:
-        files = repository.arriving(step)
-        known = {"model.safetensors": write_tensors(files / "model.safetensors", stored, lent.copy)}
-        lent.give_back(stored.values())
-        for path in settings.iterdir():
+    def __init__(self, place: Path, quick: bool) -> None:
+        self.model = model_of(quick)
+        self.repository, self._settings = Repository(place / "hub", RUN), place / "settings"
+        save_settings(self.model, self._settings)
+        weights = {name: each.detach() for name, each in self.model.state_dict(keep_vars=True).items()}
+        names = names_to_store(weights, weights_to_store(self.model, weights))
+        assert names is not None
+        self.stored = {name: weights[own] for name, own in names.items()}
+        self._step = 0
+
+    def change(self) -> None:
+        """A step of training; else the content would be there already."""
+        with torch.no_grad():
+            next(self.model.parameters()).add_(1.0)
+
+    def lend(self) -> Lent:
+        return Lent(self.stored.values(), lambda: 10**12)
+
+    def commit(self, lent: Lent) -> None:
+        self._step += 1
+        files = self.repository.arriving(self._step)
+        known = {"model.safetensors": write_tensors(files / "model.safetensors", self.stored, lent.copy)}
+        lent.give_back(self.stored.values())
+        for path in self._settings.iterdir():
             shutil.copy(path, files)
-        repository.commit(files, step, step, 0.0, "", {}, "r", known=known)
+        self.repository.commit(files, self._step, self._step, 0.0, "", {}, "r", known=known)
 
-    def plain(target: Path) -> None:
-        model.save_pretrained(target)  # type: ignore[operator]
+    def clean(self, *more: Path) -> None:
+        """Forget all commits, and what else was written; the disk has nothing left to do."""
+        for path in more:
+            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+        for each in self.repository.commits():
+            self.repository.remove(each)
+        self.repository.collect()
+        os.sync()
 
-    def durable(target: Path) -> None:
-        plain(target)
+
+def race_commits(place: Path, rounds: int, quick: bool) -> dict[str, float]:
+    """Medians of seconds, all at `place`: `plain` of save_pretrained, `durable` of one with fsync, `commit`, and
+    `disk`, the same bytes from memory to the disk and nothing else. Each begins with a disk that has nothing to do, and
+    each is the first of a round as often as any other.
+
+    Before `plain` and `durable` one is made that is not measured: memory that a virtual machine has given back to its
+    host costs up to half a second to get again, and save_pretrained alone asks for that much.
+    """
+    saved, target = Model(place, quick), place / "saved"
+    size = sum(each.nbytes for each in saved.stored.values())
+    content = mmap.mmap(-1, size)
+    content[:] = os.urandom(1 << 20) * (size >> 20) + bytes(size % (1 << 20))
+
+    def plain() -> None:
+        saved.model.save_pretrained(target)  # type: ignore[operator]
+
+    def durable() -> None:
+        plain()
         flush_to_disk(*target.iterdir(), target)
 
+    works = {
+        "plain": plain, "durable": durable, "disk": lambda: write_directly(target, content),
+        "commit": lambda: saved.commit(saved.lend()),
+    }  # fmt: skip
+    taken: dict[str, list[float]] = {name: [] for name in works}
+    for turn in range(rounds):
+        names = list(works)[turn % len(works) :] + list(works)[: turn % len(works)]
+        for name in names:
+            saved.change()
+            if name in ("plain", "durable"):
+                plain()
+                saved.clean(target)
+            taken[name].append(timed(works[name]))
+            saved.clean(target)
+    return {name: median(seconds) for name, seconds in taken.items()}
+
+
+def waiting(place: Path, rounds: int, quick: bool) -> float:
+    """Median of the seconds that training stands still for a commit, beside a step's worth of matrix products: lending
+    the weights and taking them back."""
+    saved, left, taken = Model(place, quick), torch.randn(2048, 2048), []
     with ThreadPoolExecutor(1) as thread:
-        for step in range(1, rounds + 1):
-            with torch.no_grad():
-                next(model.parameters()).add_(1.0)  # or the content would be there already
-            pair = (plain, durable)
-            for how in pair if step % 2 else pair[::-1]:
-                target = place / f"{how.__name__}-{step}"
-                taken[how.__name__].append(timed(lambda how=how, target=target: how(target)))
-                shutil.rmtree(target)
-                os.sync()
-            stored = weights_to_store(model, weights)
-            taken["disk"].append(write_directly(place / "bytes", sum(each.nbytes for each in stored.values())))
-            os.sync()
-            lent = Lent(stored.values(), lambda: 10**12)
-            taken["commit"].append(timed(lambda lent=lent, stored=stored, step=step: commit(step, lent, stored)))
-            os.sync()
-            # Once more, beside a training step of some seconds: lend, compute, take back.
-            with torch.no_grad():
-                next(model.parameters()).add_(1.0)
+        for _ in range(rounds):
+            saved.change()
             began = time.perf_counter()
-            stored = weights_to_store(model, weights)
-            lent = Lent(stored.values(), lambda: 10**12)
-            pending = thread.submit(commit, 1000 + step, lent, stored)
+            lent = saved.lend()
+            pending = thread.submit(saved.commit, lent)
             lending = time.perf_counter() - began
             until = time.perf_counter() + (1.5 if quick else 3.0)
             while time.perf_counter() < until:
                 left @ left
-            taken["waiting"].append(lending + timed(lent.take_back))
+            taken.append(lending + timed(lent.take_back))
             pending.result()
-            for each in repository.commits()[:-1]:
-                repository.remove(each)
-            repository.collect()
-    return {name: median(seconds) for name, seconds in taken.items()}
+            saved.clean()
+    return median(taken)
 
 
-def write_directly(path: Path, count: int) -> float:
-    """Seconds in which the disk takes so many bytes: past the cache, in large pieces, nothing else to do."""
-    piece = mmap.mmap(-1, 16 << 20)
-    piece[:] = os.urandom(1 << 20) * 16
+def write_directly(path: Path, content: mmap.mmap) -> None:
+    """Hand all of `content` to the disk, past the cache, nothing else to do."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_DIRECT)
-
-    def write() -> None:
-        for _ in range(count // len(piece)):
-            os.write(descriptor, piece)
-        os.fsync(descriptor)
-
-    try:
-        return timed(write) * count / (count // len(piece) * len(piece))
-    finally:
-        os.close(descriptor)
-        path.unlink()
+    whole = memoryview(content)[: len(content) // 4096 * 4096]
+    while whole:
+        whole = whole[os.write(descriptor, whole[: 1 << 20]) :]
+    os.fsync(descriptor)
+    os.close(descriptor)
 
 
 def log_of_many(place: Path, commits: int, rounds: int, *, real: bool) -> tuple[float, float]:
@@ -173,7 +202,7 @@ def bar(name: str, ratio: float, target: float, *, met: bool | None = None) -> b
 
 def main() -> None:
     quick = "--quick" in sys.argv
-    rounds = 3 if quick else 7
+    rounds = 4 if quick else 8  # each of the four begins as often
     logging.disable_progress_bar()
     met = []
     with tempfile.TemporaryDirectory(dir="/dev/shm") as memory:
@@ -186,10 +215,11 @@ def main() -> None:
         print("on a disk:", *(f"{name} {seconds:.3f} s" for name, seconds in disk.items()), flush=True)
         met.append(bar("commit_against_save_pretrained_on_disk", disk["commit"] / disk["durable"], 1.2))
         cached, floor = disk["commit"] / disk["plain"], disk["disk"] / disk["plain"]
+        waited = waiting(place / "waiting", rounds, quick)
         print(
             f"of a save_pretrained that is not on the disk yet a commit takes {cached:.2f}; the disk alone {floor:.2f}"
         )
-        met.append(bar("waiting_share_of_save_pretrained", disk["waiting"] / disk["plain"], 0.05))
+        met.append(bar("waiting_share_of_save_pretrained", waited / disk["plain"], 0.05))
         commits = 60 if quick else 300
         seconds, exact = log_of_many(place / "many", commits, 5, real="--sparse" not in sys.argv)
         met.append(bar(f"log_of_{commits}_commits_seconds", seconds, 0.3))

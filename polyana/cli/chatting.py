@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 from collections.abc import Iterator
 from contextlib import suppress
@@ -54,8 +53,9 @@ def chat(
     --json an answer is one line, {"role": "assistant", "content": ...}.
     """
     from polyana.revisions import held_revision
-    from polyana.tracking import Console
+    from polyana.tracking import Console, aside
 
+    aside.step_aside(home_directory())
     revision = context.with_resource(held_revision(model, home_directory()))
     from polyana.evaluate import Dialog, GenerationConfig, load_for_generation
 
@@ -67,7 +67,6 @@ def chat(
         if below is None:
             raise UserError(f"{revision} is a whole model, which stands on no base; leave --base out")
         directory, below = below, None
-    os.nice(10)  # a training on this machine goes before whoever talks
     try:
         dialog = Dialog(*load_for_generation(directory, below), settings, system)
     except UserError as error:

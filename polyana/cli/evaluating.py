@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -53,11 +52,10 @@ def evaluate(
     read lies in the run's directory and on its page of `polyana ui`.
     """
     from polyana.revisions import find_revision
-    from polyana.tracking import Console
+    from polyana.tracking import Console, aside
 
-    if hasattr(os, "nice"):
-        os.nice(19)  # a training on this machine goes before
     home, console = home_directory(), Console()
+    aside.step_aside(home)
     revisions = [find_revision(each, home) for each in (model, *([against] if against else []))]
     from polyana.scores import compare_evaluated, evaluate_saved, lines_of, read_suites, write_report
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -215,11 +214,10 @@ def pick(
 def _pick_by_suite(repository: Repository, suite: str, by: str, lowest: bool | None, as_json: bool) -> None:
     from polyana.revisions import find_revision
     from polyana.scores import pick_by_suite
-    from polyana.tracking import Console
+    from polyana.tracking import Console, aside
 
-    if hasattr(os, "nice"):
-        os.nice(19)  # a training on this machine goes before
     console, home = Console(), home_directory()
+    aside.step_aside(home)
     saves = [find_revision(f"{repository.run}@{commit.id}", home).saved(console) for commit in repository.commits()]
     if not saves:
         raise UserError(f"{repository.run} has no commits to evaluate")

@@ -41,9 +41,10 @@ def generate(
     A model with a chat template is asked, and its answer printed; any other goes on with the text.
     """
     from polyana.revisions import held_revision
-    from polyana.tracking import Console
+    from polyana.tracking import Console, aside
 
     home, wanted = home_directory(), (model, *(beside or []))
+    aside.step_aside(home)
     revisions = [context.with_resource(held_revision(each, home)) for each in wanted]
     from polyana.evaluate import GenerationConfig, as_question, load_in_turn
     from polyana.evaluate import generate as write_text
@@ -88,8 +89,9 @@ def translate(
     """
     from polyana.corpus import decode
     from polyana.revisions import held_revision
-    from polyana.tracking import Console
+    from polyana.tracking import Console, aside
 
+    aside.step_aside(home_directory())
     text = decode(file.read_bytes())
     revision = context.with_resource(held_revision(model, home_directory()))
     from polyana.evaluate import BeamConfig, GreedyConfig, MbrConfig, load_for_generation

@@ -21,10 +21,10 @@ from typing import Any
 from polyana.dashboard.errors import Refused
 from polyana.dashboard.runs import Catalogue
 from polyana.errors import PolyanaError
+from polyana.tracking import aside
 
 __all__ = ["Writer"]
 
-_LEAST = 19  # the priority that everything else goes before
 _WARM = 60.0  # seconds that the process waits for another request, with the memory of its libraries, 0.5 GB; guess
 _DEFAULTS: dict[str, Any] = {"max_tokens": 100, "temperature": 0.8, "top_p": 1.0, "seed": 0}  # as `polyana generate`
 
@@ -117,6 +117,7 @@ class _Process:
             await asyncio.create_subprocess_exec(
                 sys.executable, "-m", "polyana.dashboard.generate", stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+                start_new_session=True,  # a priority counts among those of one session alone
                 env=os.environ | {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}, limit=1 << 20,
             )
         )  # fmt: skip
@@ -188,8 +189,7 @@ def _write(request: dict[str, Any], tell: Callable[[str, dict[str, Any]], None])
 
 def main() -> None:
     """The process that writes; ends when nobody can ask any more."""
-    if hasattr(os, "nice"):
-        os.nice(_LEAST)
+    aside.lower_priority(aside.LEAST)
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     out, sys.stdout = sys.stdout, sys.stderr  # libraries that print must not be taken for the model
 

@@ -52,7 +52,7 @@ from polyana.models.load import load_base
 from polyana.models.packed_attention import attention_on, packed_causal_attention
 from polyana.models.reward import load_classifier, load_reward_model, outline_reward_model, padding_token
 from polyana.models.self_test import check_packing
-from polyana.models.stored import copy_bytes, save_settings, weights_to_store, write_tensors
+from polyana.models.stored import copy_bytes, names_to_store, save_settings, weights_to_store, write_tensors
 from polyana.models.vocabulary import add_rows, extend_vocabulary
 
 __all__ = [
@@ -96,6 +96,7 @@ __all__ = [
     "longest_text",
     "merge_adapter",
     "model_commit",
+    "names_to_store",
     "numbers_in",
     "outline_reward_model",
     "packed_causal_attention",

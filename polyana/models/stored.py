@@ -19,7 +19,7 @@ from polyana.models.adapter import has_adapter, stored_weights
 from polyana.models.build import quiet_transformers
 from polyana.storage import HashedFile
 
-__all__ = ["copy_bytes", "save_settings", "weights_to_store", "write_tensors"]
+__all__ = ["copy_bytes", "names_to_store", "save_settings", "weights_to_store", "write_tensors"]
 
 # By the order in which safetensors sorts: tensors of the last types come first.
 _TYPES = {
@@ -51,6 +51,15 @@ def weights_to_store(model: Any, weights: Mapping[str, torch.Tensor]) -> dict[st
     left_out = set(model._keys_to_ignore_on_save or ())
     stored = {name: tensor for name, tensor in weights.items() if name not in left_out}
     return dict(revert_weight_conversion(model, remove_tied_weights_from_state_dict(stored, model)))
+
+
+def names_to_store(weights: Mapping[str, torch.Tensor], stored: Mapping[str, torch.Tensor]) -> dict[str, str] | None:
+    """Under which names `stored`, made of `weights` by `weights_to_store`, has them: {stored: own}. It is the same for
+    every save of a model, and costs milliseconds to find out. None where some of `stored` were computed."""
+    own = {id(tensor): name for name, tensor in weights.items()}
+    if all(id(tensor) in own for tensor in stored.values()):
+        return {name: own[id(tensor)] for name, tensor in stored.items()}
+    return None
 
 
 def copy_bytes(tensor: torch.Tensor, first: int, into: memoryview) -> None:

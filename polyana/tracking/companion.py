@@ -17,6 +17,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, TextIO
 
+from polyana.tracking.aside import lower_priority
+
 __all__ = ["Companion", "Order", "take_order", "wait_for_all"]
 
 _MORE = 5.0  # seconds of patience beyond those that training has; guess
@@ -128,6 +130,5 @@ def take_order() -> Order:
         os.killpg(0, signal.SIGKILL)
 
     threading.Thread(target=wait_for_the_end, daemon=True).start()
-    if hasattr(os, "nice"):
-        os.nice(10)  # training goes before its companions
+    lower_priority(10)  # training goes before its companions
     return order

@@ -20,7 +20,7 @@ from pathlib import Path
 import torch
 
 from polyana.errors import UserError
-from polyana.models import weights_file, weights_to_store, write_tensors
+from polyana.models import names_to_store, weights_file, weights_to_store, write_tensors
 from polyana.registry import Commit, KeepConfig, Repository, apply_retention, bytes_of_commits
 from polyana.storage import checksum_of, flush_to_disk, retry_when_full, show_bytes, wait_for_room
 from polyana.tracking import RunDirectory
@@ -81,6 +81,7 @@ class Saving:
         self._pending: Future[Saved] | None = None
         self._lent = Lent((), lambda: 0)
         self._settings: dict[str, tuple[str, bytes]] = {}  # a save's files that are always the same: checksum, content
+        self._names: dict[str, str] | None = None  # of the weights in a save, and in the model
         self.paused = False
         """Whether it waits for room on the disk."""
 
@@ -90,7 +91,11 @@ class Saving:
         began = time.perf_counter()
         if not self._settings:
             self._settings = self._read_settings()
-        stored = weights_to_store(self._task.model, save.weights)
+        if self._names is not None:
+            stored = {name: save.weights[own] for name, own in self._names.items()}
+        else:
+            stored = weights_to_store(self._task.model, save.weights)
+            self._names = names_to_store(save.weights, stored)
         weights = {name: tensor.detach().cpu().contiguous() for name, tensor in stored.items()}
         device = torch.device("cpu")
         room = lambda: int(_SHARE * available_bytes(device))  # noqa: E731

@@ -6,7 +6,7 @@ from blake3 import blake3
 from safetensors.torch import save_file
 from transformers import AutoModelForCausalLM, GPT2Config, LlamaConfig
 
-from polyana.models import save_settings, weights_to_store, write_tensors
+from polyana.models import names_to_store, save_settings, weights_to_store, write_tensors
 
 KINDS = [
     torch.bool, torch.uint8, torch.int8, torch.float8_e5m2, torch.float8_e4m3fn, torch.int16, torch.uint16,
@@ -40,7 +40,12 @@ def test_a_model_is_stored_as_save_pretrained_does(architecture, tied, tmp_path)
     model.save_pretrained(tmp_path / "theirs")
     ours = tmp_path / "ours"
     save_settings(model, ours)
-    stored = weights_to_store(model, {name: each.detach() for name, each in model.state_dict(keep_vars=True).items()})
+    weights = {name: each.detach() for name, each in model.state_dict(keep_vars=True).items()}
+    stored = weights_to_store(model, weights)
+    names = names_to_store(weights, stored)
+    assert list(names) == list(stored)
+    assert all(weights[names[name]] is tensor for name, tensor in stored.items())
+    assert names_to_store(weights, stored | {"computed": torch.zeros(1)}) is None
     write_tensors(ours / "model.safetensors", stored)
     assert sorted(path.name for path in ours.iterdir()) == sorted(path.name for path in (tmp_path / "theirs").iterdir())
     for path in ours.iterdir():
