@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help demo finetune install ui check-ui test test-all bench-train bench-corpus bench-plan bench-tracking bench-align bench-registry lint typecheck format clean
+.PHONY: help demo finetune install ui check-ui test test-all bench-train bench-corpus bench-plan bench-tracking bench-align bench-registry bench-beside lint typecheck format clean
 
 help:
 	@echo "make demo       install, train a small language model on real text, show what it writes (< 8 minutes)"
@@ -17,6 +17,7 @@ help:
 	@echo "make bench-tracking [ARGS=--quick]  race trackio, TensorBoard, wandb and MLflow (docs/performance.md; 1.4 GB of environments)"
 	@echo "make bench-align [ARGS=--quick]   race trl's DPO, KTO and reward trainers (docs/alignment.md; 1.3 GB of environment)"
 	@echo "make bench-registry [ARGS=--quick]  what a commit, a log and a collection cost, against save_pretrained (docs/registry.md)"
+	@echo "make bench-beside [ARGS=--quick]  what a training loses while its saves are evaluated and write on the same cores"
 	@echo "make lint typecheck format"
 
 .venv/pip:
@@ -115,6 +116,9 @@ bench-align: .venv/dev .venv-rivals/trl/made
 
 bench-registry: .venv/dev
 	$(BIN)/python benchmarks/registry/race.py $(ARGS)
+
+bench-beside: .venv/dev
+	$(BIN)/python benchmarks/registry/beside.py $(ARGS)
 
 lint: .venv/dev
 	$(BIN)/ruff check .
