@@ -13,13 +13,14 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import metrics_of, newest_run
+from safetensors.torch import load_file
 
 from polyana.errors import TrainingFailed, UserError
 from polyana.models import writing
 from polyana.pipeline import Pipeline
 from polyana.registry import Repository
 from polyana.run import run_recipe
-from polyana.storage import home_directory
+from polyana.storage import home_directory, sha256_of
 from polyana.tasks import LanguageModelTask
 from polyana.tracking import Console, read_events
 
@@ -300,6 +301,38 @@ def test_a_finished_run_whose_result_was_lost_is_not_trained_again(tiny, home, l
         summary.pop("disk_bytes")  # one attempt more is written down
     assert after == before
     assert len(list((home / "runs").iterdir())) == 1
+
+
+def test_a_state_of_an_earlier_version_is_gone_on_from(tiny, home, load, quiet, monkeypatch, tmp_path):
+    """Which kept the optimizer's tensors in optimizer.pt, and knew files by their SHA-256."""
+    tiny.write_text(tiny.read_text().replace("sample: {every: 6 steps", "sample: {every: 10 steps"))
+    with monkeypatch.context() as patch:
+        patch.setenv("POLYANA_HOME", str(tmp_path / "whole"))
+        run_recipe(load(tiny), console=quiet)
+        whole = metrics_of(newest_run(tmp_path / "whole"))
+    with monkeypatch.context() as patch:
+        patch.setattr(LanguageModelTask, "sample", lambda _: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            run_recipe(load(tiny), console=quiet)
+    run = newest_run(home)
+    states = sorted(run.glob("state/step-*"))
+    assert states, "it was interrupted before its first state"
+    for state in states:
+        content = torch.load(state / "optimizer.pt", weights_only=True)
+        assert all(value is None for each in content["optimizer"]["state"].values() for value in each.values())
+        for place, tensor in load_file(state / "optimizer.safetensors").items():
+            index, _, name = place.partition(".")
+            content["optimizer"]["state"][int(index)][name] = tensor
+        torch.save(content, state / "optimizer.pt")
+        (state / "optimizer.safetensors").unlink()
+        about = json.loads((state / "state.json").read_text())
+        names = [name for name in about["files"] if name != "optimizer.safetensors"]
+        about["files"] = {name: sha256_of(state / name) for name in names}
+        (state / "state.json").write_text(json.dumps(about))
+    run_recipe(load(tiny), console=quiet)
+    assert newest_run(home) == run
+    for name in ("train/loss", "train/grad_norm", "eval/loss"):
+        assert metrics_of(run)[name] == whole[name]
 
 
 def test_a_run_interrupted_with_other_settings_is_named(tiny, home, load, monkeypatch):
