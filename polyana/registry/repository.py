@@ -25,7 +25,6 @@ import hashlib
 import json
 import os
 import shutil
-import stat
 import threading
 import time
 from collections import defaultdict
@@ -42,6 +41,7 @@ from polyana.storage import (
     alone,
     building,
     checksum_of,
+    delete,
     flush_to_disk,
     has_checksum,
     json_text,
@@ -381,7 +381,7 @@ class Repository:
                 if not free:
                     return None
                 names = [name for name, identifier in self.refs().items() if identifier == commit.id]
-                freed = sum(_delete(self._refs / name) for name in names)
+                freed = sum(delete(self._refs / name) for name in names)
                 if commit.id in (pins := self._written_pins()):
                     before = self._pins.stat().st_size
                     self._write_pins({key: names for key, names in pins.items() if key != commit.id})
@@ -391,7 +391,7 @@ class Repository:
                 (self._snapshots / commit.id).rename(doomed)  # all of it at once, for those who read
                 (self._held / commit.id).unlink()
             there = {path.name for path in self._snapshots.glob("*")}
-            return freed + _delete(doomed) + self._evaluations.collect(there)
+            return freed + delete(doomed) + self._evaluations.collect(there)
 
     def remove_unheld(self, commits: list[Commit]) -> list[Commit]:
         """Forget those of the commits that no process is `holding`, and free what only they used; those that went."""
@@ -411,7 +411,7 @@ class Repository:
         with self.changing():
             if self.commits() or any(self._scratch.glob("*")):
                 return 0
-            freed = sum(_delete(path) for path in self.path.iterdir() if not path.name.startswith(".lock"))
+            freed = sum(delete(path) for path in self.path.iterdir() if not path.name.startswith(".lock"))
             for path in self.path.glob(".lock*"):  # last: those who wait for it see that it is gone, and begin anew
                 path.unlink()
             self.path.rmdir()
@@ -428,9 +428,9 @@ class Repository:
             for directory in (self._refs, self._snapshots):
                 if directory.is_dir():
                     flush_to_disk(directory)  # that they went, before what they name goes
-            freed = sum(_delete(blob) for blob in self._blobs.glob("*") if blob.name not in used)
-            freed += sum(_delete(path) for path in self._snapshots.glob("*") if path.name not in there)
-            freed += sum(_delete(path) for path in self._missing.glob("*") if path.name not in there)
+            freed = sum(delete(blob) for blob in self._blobs.glob("*") if blob.name not in used)
+            freed += sum(delete(path) for path in self._snapshots.glob("*") if path.name not in there)
+            freed += sum(delete(path) for path in self._missing.glob("*") if path.name not in there)
             freed += self._evaluations.collect(there)
             for name in [path.name for path in self._held.glob("*") if path.name not in there]:
                 with alone(self._held / name) as free:
@@ -438,23 +438,11 @@ class Repository:
                         (self._held / name).unlink()
             for path in self._scratch.glob("*"):
                 with alone(path) as free:
-                    freed += _delete(path) if free else 0
+                    freed += delete(path) if free else 0
             return freed
 
     def _known(self) -> str:
         return ", ".join(sorted(self.refs(), key=_natural)) or "none yet"
-
-
-def _delete(path: Path) -> int:
-    """Delete a file, or a directory with all in it; the bytes that are free now, which those of a file with another
-    name elsewhere are not."""
-    if path.is_dir() and not path.is_symlink():
-        freed = sum(_delete(inside) for inside in path.iterdir())
-        path.rmdir()
-        return freed
-    status = path.lstat()
-    path.unlink()
-    return status.st_size if status.st_nlink == 1 and not stat.S_ISLNK(status.st_mode) else 0
 
 
 def _natural(name: str) -> tuple[bool, int, str]:

@@ -3,7 +3,7 @@
 from polyana.storage.artifact import Artifact, ArtifactStore, Making, Step, changes, fingerprint, fingerprints
 from polyana.storage.checksum import Checksum, checksum_of, has_checksum, is_checksum, sha256_if_whole, sha256_of
 from polyana.storage.digest import ContentDigests
-from polyana.storage.disk import disk_used, free_bytes, is_disk_full, retry_when_full, show_bytes, wait_for_room
+from polyana.storage.disk import delete, disk_used, free_bytes, is_disk_full, retry_when_full, show_bytes, wait_for_room
 from polyana.storage.durable import (
     building,
     flush_to_disk,
@@ -30,6 +30,7 @@ __all__ = [
     "building",
     "changes",
     "checksum_of",
+    "delete",
     "disk_used",
     "fingerprint",
     "fingerprints",

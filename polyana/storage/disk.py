@@ -6,12 +6,13 @@ import errno
 import os
 import re
 import shutil
+import stat
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
-__all__ = ["disk_used", "free_bytes", "retry_when_full", "show_bytes", "wait_for_room"]
+__all__ = ["delete", "disk_used", "free_bytes", "retry_when_full", "show_bytes", "wait_for_room"]
 
 T = TypeVar("T")
 
@@ -43,6 +44,18 @@ def free_bytes(place: Path) -> int:
     """Bytes free on the disk where `place` is or will be."""
     there = next(path for path in (place, *place.parents) if path.is_dir())
     return shutil.disk_usage(there).free
+
+
+def delete(path: Path) -> int:
+    """Delete a file, or a directory with all in it; the bytes that are free now, which those of a file with another
+    name elsewhere are not."""
+    if path.is_dir() and not path.is_symlink():
+        freed = sum(delete(inside) for inside in path.iterdir())
+        path.rmdir()
+        return freed
+    status = path.lstat()
+    path.unlink()
+    return status.st_size if status.st_nlink == 1 and not stat.S_ISLNK(status.st_mode) else 0
 
 
 def wait_for_room(
