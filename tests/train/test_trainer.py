@@ -310,8 +310,16 @@ def test_a_state_of_an_earlier_version_is_gone_on_from(tiny, home, load, quiet, 
         patch.setenv("POLYANA_HOME", str(tmp_path / "whole"))
         run_recipe(load(tiny), console=quiet)
         whole = metrics_of(newest_run(tmp_path / "whole"))
+    written, sample = [], LanguageModelTask.sample
+
+    def interrupt(task):
+        written.append(task)
+        if len(written) == 2:  # at step 10, behind the save of step 8
+            raise KeyboardInterrupt
+        return sample(task)
+
     with monkeypatch.context() as patch:
-        patch.setattr(LanguageModelTask, "sample", lambda _: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr(LanguageModelTask, "sample", interrupt)
         with pytest.raises(KeyboardInterrupt):
             run_recipe(load(tiny), console=quiet)
     run = newest_run(home)
