@@ -22,6 +22,8 @@ os.environ["TOKENIZERS_PARALLELISM"] = "false"
 PROJECT = Path(__file__).parent.parent
 SHARED = PROJECT.parent / "shared" / "data"
 
+os.environ["POLYANA_NICE"] = "0"  # beside other tests, who steps aside would starve
+
 TINY = """\
 name: tiny
 seed: 7

@@ -29,14 +29,18 @@ def step_aside(home: Path) -> None:
     """Give this process, and what it starts, the lowest priority; where a run of `home` is being trained, one thread,
     too: two that wait for each other cost a training more than one that works.
 
-    To be called first of all, before torch is imported and while there is one thread. What comes after it may go on in
-    a child, which signals reach and whose end is this process's end.
+    `POLYANA_NICE` is another priority than the lowest, 1 to 19; with 0 nothing is done. To be called first of all,
+    before torch is imported and while there is one thread. What comes after it may go on in a child, which signals
+    reach and whose end is this process's end.
     """
+    nice = int(os.environ.get("POLYANA_NICE") or LEAST)
+    if not nice:
+        return
     if is_training_here(home):
         os.environ.setdefault("OMP_NUM_THREADS", "1")
     if _GROUP.exists() and os.getsid(0) != os.getpid():
         _go_on_in_a_child()
-    lower_priority(LEAST)
+    lower_priority(nice)
 
 
 def lower_priority(nice: int) -> None:

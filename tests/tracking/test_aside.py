@@ -31,7 +31,7 @@ exec(sys.argv[2])
 def start(tmp_path):
     """start(code, new session?): a process that has stepped aside and goes on with `code`; what it said first."""
     processes = []
-    environment = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
+    environment = {name: value for name, value in os.environ.items() if name not in ("OMP_NUM_THREADS", "POLYANA_NICE")}
 
     def begin(code, apart=False):
         process = subprocess.Popen(
