@@ -21,7 +21,7 @@ body { font: 15px/1.5 system-ui, sans-serif; max-width: 68rem; margin: 2rem auto
 table { border-collapse: collapse; width: 100%; } td, th { vertical-align: top; text-align: left; padding: .4rem .6rem;
 border-top: 1px solid #ddd; } td.number { text-align: right; white-space: nowrap; } pre { white-space: pre-wrap;
 font: inherit; margin: 0; } .alarm { border-left: 4px solid #b3261e; padding: .4rem .8rem; background: #fbeceb; }
-svg { background: #fafafa; margin-right: 1rem; } text { font-size: 11px; fill: #555; }
+svg { background: #fafafa; margin-right: 1rem; max-width: 100%; height: auto; } text { font-size: 11px; fill: #555; }
 """
 
 
@@ -99,7 +99,8 @@ def _chart(
         return x, 12 + (high - value) / (high - low) * (_HEIGHT - _BELOW - 20)
 
     colour = _COLOURS[name]
-    drawn = [f'<svg width="{_WIDTH}" height="{_HEIGHT}" role="img" aria-label="{name} over KL">']
+    box = f'width="{_WIDTH}" height="{_HEIGHT}" viewBox="0 0 {_WIDTH} {_HEIGHT}"'
+    drawn = [f'<svg {box} role="img" aria-label="{name} over KL">']
     drawn += [f'<text x="6" y="16">{high:.3g}</text><text x="6" y="{_HEIGHT - _BELOW - 4}">{low:.3g}</text>']
     drawn += [f'<text x="{_LEFT}" y="{_HEIGHT - 8}">{name}: over KL, 0 to {far**2:.3g} nats, as its root</text>']
     if line:
