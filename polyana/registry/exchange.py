@@ -158,7 +158,7 @@ class Source(Protocol):
 
     def resolve(self, revision: str) -> Commit: ...
     def before(self, commit: Commit) -> list[Commit]: ...
-    def names(self, commit: Commit) -> list[str]: ...
+    def names(self, commits: Sequence[Commit]) -> dict[str, str]: ...
     def knows(self, identifier: str) -> bool: ...
     def fetch(self, commit: Commit, name: str, target: Path) -> None: ...
     def evaluations(self, commit: Commit) -> Mapping[str, bytes]: ...
@@ -174,8 +174,9 @@ class _Here:
     def before(self, commit: Commit) -> list[Commit]:
         return [other for other in self._repository.commits() if other.step < commit.step]
 
-    def names(self, commit: Commit) -> list[str]:
-        return [name for name, identifier in self._repository.refs().items() if identifier == commit.id]
+    def names(self, commits: Sequence[Commit]) -> dict[str, str]:
+        wanted = {commit.id for commit in commits}
+        return {name: identifier for name, identifier in self._repository.refs().items() if identifier in wanted}
 
     def knows(self, identifier: str) -> bool:
         return any(commit.id == identifier for commit in self._repository.commits())
@@ -215,10 +216,9 @@ def pull(hub: Path, text: str, *, name: str | None = None, history: bool = False
     moved = []
     with repository.changing():
         here = repository.refs()
-        names = [each for each in source.names(commit) if _NAME.fullmatch(each)]
-        named = dict.fromkeys([*names, *(() if "main" in here else ("main",))], commit.id)
-        for each in new if history else ():
-            named |= dict.fromkeys([f"step-{each.step}"], each.id)
+        named = dict.fromkeys(() if "main" in here else ("main",), commit.id)
+        named |= {f"step-{each.step}": each.id for each in (new if history else ())}
+        named |= {ref: identifier for ref, identifier in source.names(wanted).items() if _NAME.fullmatch(ref)}
         for ref, identifier in named.items():
             if here.get(ref) == identifier:
                 continue

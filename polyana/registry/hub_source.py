@@ -10,7 +10,7 @@ import fnmatch
 import hashlib
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -83,9 +83,10 @@ class HubSource:
         saves = [self._commit_at(at) for at, origin in reversed(history) if origin and at != self._at[commit.id]]
         return [save for save in saves if save.id != commit.id]
 
-    def names(self, commit: Commit) -> list[str]:
-        """The branches and tags that name a commit."""
-        return [name for name, at in self._names() if at == self._at[commit.id]]
+    def names(self, commits: Sequence[Commit]) -> dict[str, str]:
+        """The branches and tags that name one of the commits, with its id."""
+        ids = {self._at[commit.id]: commit.id for commit in commits}
+        return {name: ids[at] for name, at in self._names() if at in ids}
 
     def knows(self, identifier: str) -> bool:
         """Whether a commit of this id lies on the branch `main`."""

@@ -20,7 +20,7 @@ import contextlib
 import json
 import os
 import uuid
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -125,9 +125,10 @@ class StoredRepository:
         """The commits that lead up to it."""
         return [other for other in self.commits() if other.step < commit.step]
 
-    def names(self, commit: Commit) -> list[str]:
-        """The refs that name a commit."""
-        return [name for name, identifier in self.refs().items() if identifier == commit.id]
+    def names(self, commits: Sequence[Commit]) -> dict[str, str]:
+        """The refs that name one of the commits, with its id."""
+        wanted = {commit.id for commit in commits}
+        return {name: identifier for name, identifier in self.refs().items() if identifier in wanted}
 
     def knows(self, identifier: str) -> bool:
         """Whether there is a commit of this id."""

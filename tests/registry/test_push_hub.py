@@ -321,6 +321,16 @@ def test_what_was_pushed_comes_back_as_the_same_commit(hub, worker, run, tmp_pat
     assert worker.push(there, TARGET)["new"] == []  # and it knows itself again
 
 
+def test_a_tag_of_an_earlier_save_comes_with_the_history(hub, worker, run, tmp_path):
+    run.set_ref("for-the-paper", run.resolve("step-100").id)
+    worker.push(run, TARGET)
+    assert worker.pull(tmp_path / "other", f"{TARGET}@best")["error"] is None
+    there = Repository(tmp_path / "other", run.run)
+    assert "for-the-paper" not in there.refs()
+    assert worker.pull(tmp_path / "other", f"{TARGET}@best", history=True)["new"] == [100]
+    assert there.refs()["for-the-paper"] == run.resolve("step-100").id
+
+
 def test_a_foreign_model_gets_the_hubs_own_id(hub, worker, run, tmp_path):
     worker.push(run, TARGET)
     theirs = hub.repositories[NAME].add("main", {"README.md": b"# better words", "notes.py": b"1"}, "Update README.md")
