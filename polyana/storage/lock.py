@@ -41,16 +41,18 @@ def locked(path: Path, doing: str, wait: float = 1.0) -> Iterator[None]:
 
 def is_held(path: Path) -> bool:
     """Whether some process holds the lock file `path` now."""
-    if not path.exists():
-        return False
-    lock = FileLock(path)
     try:
-        lock.acquire(blocking=False)
-    except Timeout:
-        return True
-    except OSError:  # a home that cannot be written to: nobody trains there
+        descriptor = os.open(path, os.O_RDONLY)  # never made: a directory that is being deleted must become empty
+    except OSError:
         return False
-    lock.release()
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:  # a file system without locks: nobody trains there
+        return False
+    finally:
+        os.close(descriptor)
     return False
 
 

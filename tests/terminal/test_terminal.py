@@ -95,8 +95,8 @@ def test_watch_once_into_a_pipe(two, polyana):
 def test_watch_grows_resizes_and_leaves_the_training_alone(home):
     """In a real terminal: a run that goes on, a window that becomes smaller, Ctrl-C."""
     code = (
-        "import time\nfrom polyana import track\nrun = track.init('letters', steps=1000)\n"
-        "for step in range(1, 1001):\n    track.log({'train/loss': 10 / step}, step=step)\n    time.sleep(0.05)\n"
+        "import time\nfrom polyana import track\nrun = track.init('letters', steps=9000)\n"
+        "for step in range(1, 9001):\n    track.log({'train/loss': 10 / step}, step=step)\n    time.sleep(0.05)\n"
     )
     fixed = ("COLUMNS", "LINES")  # which readline sets in this process, and which would be the size for good
     environment = {name: value for name, value in os.environ.items() if name not in fixed}
@@ -112,8 +112,8 @@ def test_watch_grows_resizes_and_leaves_the_training_alone(home):
             stderr=theirs, start_new_session=True,
         )  # fmt: skip
         os.close(theirs)
-        seen = read_until(ours, lambda text: len(set(re.findall(r"step (\d+) of 1,000", text))) >= 3)
-        steps = [int(step) for step in re.findall(r"step (\d+) of 1,000", seen)]
+        seen = read_until(ours, lambda text: len(set(re.findall(r"step (\d+) of 9,000", text))) >= 3)
+        steps = [int(step) for step in re.findall(r"step (\d+) of 9,000", seen)]
         assert steps == sorted(steps)
         assert "\x1b[?1049h" in seen  # on the other screen
         fcntl.ioctl(ours, termios.TIOCSWINSZ, struct.pack("HHHH", 20, 50, 0, 0))

@@ -15,7 +15,8 @@ from polyana.tracking.aside import is_training_here
 
 GROUPED = Path("/proc/self/autogroup").exists()
 SCRIPT = """
-import json, os, sys, time
+import json, os, signal, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # tests in the background ignore it, and what they start
 from pathlib import Path
 from polyana.tracking.aside import step_aside
 step_aside(Path(sys.argv[1]))
