@@ -316,9 +316,7 @@ def measure_training(_: list[Side], quick: bool, results: Results) -> None:
             trainings.append(training.start(WORK, home, number))
         with serving(OURS, home) as (address, server):
             base = address.partition("#")[0]
-            windows, seconds = (
-                (4, 24.0) if quick else (16, 24.0)
-            )  # 24: between two changes that three pages are told of
+            windows, seconds = 4 if quick else 16, 24.0  # between two changes that three pages are told of
             here = asyncio.run(training.watch_from_here(trainings, base, server, windows, seconds, WORK))
             lost = {"on the trainings' two cores": here}
             if not quick:  # a part of the same cost

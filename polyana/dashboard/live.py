@@ -29,9 +29,8 @@ _REST = 0.5  # and between two when nothing is in training
 FULL = 0.9
 """Share of this machine's processors that are busy, from which on none is to spare. Guess."""
 _MEMORY = 0.5  # of what was known of that share a look earlier; guess
-_SPARING = (
-    5.0  # times as seldom, for each page: one of five charts takes some 40 ms of a processor for a change (docs/log.md)
-)
+_SPARING = 5.0
+"""Times as seldom, for each page: one of five charts takes some 40 ms of a processor for a change (docs/log.md)."""
 _HEARTBEAT = 15.0  # seconds without an event after which a comment keeps the connection open
 
 

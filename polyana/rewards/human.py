@@ -60,7 +60,7 @@ class _HumanPart:
         judged, known = _means([self._path, _open(self._path)])
         asked = {(each.prompt, each.answer): None for each in answers if (each.prompt, each.answer) not in judged}
         if asked:
-            open_rows = _lines(_open(self._path)) if _open(self._path).is_file() else []
+            open_rows = [line for line in _lines(_open(self._path)) if line.strip()]
             more = [{"prompt": prompt, "answer": answer, "score": None} for prompt, answer in asked
                     if (prompt, answer) not in known]  # fmt: skip
             lines = [*open_rows, *(json.dumps(row, ensure_ascii=False) for row in more)]
@@ -77,7 +77,13 @@ def _open(path: Path) -> Path:
 
 
 def _lines(path: Path) -> list[str]:
-    return [line for line in path.read_text(encoding="utf-8").split("\n") if line.strip()]
+    """None of a file that is not there. Raises UserError where it is no UTF-8."""
+    if not path.is_file():
+        return []
+    try:
+        return path.read_text(encoding="utf-8").split("\n")
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path} is not in UTF-8 (byte {error.start:,}); save it in that encoding") from None
 
 
 def _means(paths: Iterable[Path]) -> tuple[Mapping[tuple[str, str], float], set[tuple[str, str]]]:
@@ -86,7 +92,9 @@ def _means(paths: Iterable[Path]) -> tuple[Mapping[tuple[str, str], float], set[
     scores: dict[tuple[str, str], list[float]] = {}
     named, problems = set[tuple[str, str]](), list[Problem]()
     for path in paths:
-        for number, line in enumerate(_lines(path) if path.is_file() else [], 1):
+        for number, line in enumerate(_lines(path), 1):
+            if not line.strip():
+                continue
             try:
                 row = json.loads(line)
                 key, score = (str(row["prompt"]), str(row["answer"])), row["score"]

@@ -16,6 +16,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NoReturn
 
+from polyana.errors import UserError
 from polyana.storage import is_held
 
 __all__ = ["LEAST", "is_training_here", "lower_priority", "step_aside"]
@@ -31,9 +32,11 @@ def step_aside(home: Path) -> None:
 
     `POLYANA_NICE` is another priority than the lowest, 1 to 19; with 0 nothing is done. To be called first of all,
     before torch is imported and while there is one thread. What comes after it may go on in a child, which signals
-    reach and whose end is this process's end.
+    reach and whose end is this process's end. Raises UserError where POLYANA_NICE is none of these.
     """
-    nice = int(os.environ.get("POLYANA_NICE") or LEAST)
+    written = os.environ.get("POLYANA_NICE") or str(LEAST)
+    if not written.isdecimal() or not 0 <= (nice := int(written)) <= LEAST:
+        raise UserError(f"POLYANA_NICE is `{written}`; it is a number from 0 to {LEAST}, as POLYANA_NICE=10")
     if not nice:
         return
     if is_training_here(home):

@@ -55,7 +55,13 @@ def test_every_line_that_is_no_judgement_is_named(tmp_path):
     with pytest.raises(UserError) as caught:
         part(tmp_path).score([said("So.")])
     assert len(caught.value.problems) == 3
-    assert "judged.jsonl:1" in str(caught.value)
+    assert [problem.where.rpartition(":")[2] for problem in caught.value.problems] == ["1", "2", "4"]
+
+
+def test_a_file_in_another_encoding_is_told(tmp_path):
+    (tmp_path / "judged.jsonl").write_bytes("Ёлка".encode("cp1251"))
+    with pytest.raises(UserError, match="is not in UTF-8"):
+        part(tmp_path).score([said("So.")])
 
 
 RECIPE = """\

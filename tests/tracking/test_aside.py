@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from polyana.errors import UserError
 from polyana.storage import locked
-from polyana.tracking.aside import is_training_here
+from polyana.tracking.aside import is_training_here, step_aside
 
 GROUPED = Path("/proc/self/autogroup").exists()
 SCRIPT = """
@@ -58,6 +59,13 @@ def test_its_session_has_the_lowest_priority_and_ours_keeps_its_own(apart, start
         assert said["session"] == said["pid"] != os.getsid(0)
         assert (said["pid"] == process.pid) == apart
         assert Path("/proc/self/autogroup").read_text() == ours
+
+
+@pytest.mark.parametrize("written", ["ten", "-1", "20"])
+def test_a_priority_that_is_none_is_told(written, monkeypatch, tmp_path):
+    monkeypatch.setenv("POLYANA_NICE", written)
+    with pytest.raises(UserError, match="a number from 0 to 19"):
+        step_aside(tmp_path)
 
 
 def test_one_thread_while_a_run_trains(start, tmp_path):
