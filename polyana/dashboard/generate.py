@@ -1,9 +1,9 @@
 """POST /api/runs/NAME/generate: a save writes, as server-sent events, in a process of its own.
 
-The process runs at the lowest priority and on one thread, so training is not slowed; one at a time, and it ends when
-the browser goes. It stays for a minute after its last text, for its libraries take seconds to load; the model is let go
-of at once. `python -m polyana.dashboard.generate` is that process: JSON requests on stdin, one a line, on stdout a JSON
-line for each piece of text.
+The process runs at the lowest priority (or POLYANA_NICE's) and on one thread, so training is not slowed; one at a time,
+and it ends when the browser goes. It stays for a minute after its last text, for its libraries take seconds to load;
+the model is let go of at once. `python -m polyana.dashboard.generate` is that process: JSON requests on stdin, one a
+line, on stdout a JSON line for each piece of text.
 """
 
 from __future__ import annotations
@@ -189,7 +189,7 @@ def _write(request: dict[str, Any], tell: Callable[[str, dict[str, Any]], None])
 
 def main() -> None:
     """The process that writes; ends when nobody can ask any more."""
-    aside.lower_priority(aside.LEAST)
+    aside.lower_priority(aside.wanted_priority())
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     out, sys.stdout = sys.stdout, sys.stderr  # libraries that print must not be taken for the model
 

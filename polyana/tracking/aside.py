@@ -19,7 +19,7 @@ from typing import NoReturn
 from polyana.errors import UserError
 from polyana.storage import is_held
 
-__all__ = ["LEAST", "is_training_here", "lower_priority", "step_aside"]
+__all__ = ["LEAST", "is_training_here", "lower_priority", "step_aside", "wanted_priority"]
 
 LEAST = 19
 _GROUP = Path("/proc/self/autogroup")
@@ -30,14 +30,11 @@ def step_aside(home: Path) -> None:
     """Give this process, and what it starts, the lowest priority; where a run of `home` is being trained, one thread,
     too: two that wait for each other cost a training more than one that works.
 
-    `POLYANA_NICE` is another priority than the lowest, 1 to 19; with 0 nothing is done. To be called first of all,
-    before torch is imported and while there is one thread. What comes after it may go on in a child, which signals
-    reach and whose end is this process's end. Raises UserError where POLYANA_NICE is none of these.
+    `POLYANA_NICE` is another priority than the lowest (`wanted_priority`); with 0 nothing is done. To be called first
+    of all, before torch is imported and while there is one thread. What comes after it may go on in a child, which
+    signals reach and whose end is this process's end. Raises UserError where POLYANA_NICE is no priority.
     """
-    written = os.environ.get("POLYANA_NICE") or str(LEAST)
-    if not written.isdecimal() or not 0 <= (nice := int(written)) <= LEAST:
-        raise UserError(f"POLYANA_NICE is `{written}`; it is a number from 0 to {LEAST}, as POLYANA_NICE=10")
-    if not nice:
+    if not (nice := wanted_priority()):
         return
     if is_training_here(home):
         os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -46,9 +43,17 @@ def step_aside(home: Path) -> None:
     lower_priority(nice)
 
 
+def wanted_priority() -> int:
+    """POLYANA_NICE, from 0 to 19; 19 where it is not set. Raises UserError where it is none of these."""
+    written = os.environ.get("POLYANA_NICE") or str(LEAST)
+    if not written.isdecimal() or not 0 <= (nice := int(written)) <= LEAST:
+        raise UserError(f"POLYANA_NICE is `{written}`; it is a number from 0 to {LEAST}, as POLYANA_NICE=10")
+    return nice
+
+
 def lower_priority(nice: int) -> None:
-    """Give this process, and what it starts, a priority below the usual, from 1 to 19; its session, too, where it leads
-    one."""
+    """Give this process, and what it starts, a priority below the usual, from 1 to 19, or with 0 the usual one; its
+    session, too, where it leads one."""
     if hasattr(os, "nice"):
         os.nice(nice)
     if _GROUP.exists() and os.getsid(0) == os.getpid():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +19,7 @@ from polyana.dashboard import live, open_server
 from polyana.dashboard.app import STATIC
 
 CHROMIUM = Path("/usr/bin/chromium")  # Debian's; Playwright's own download is not needed
+PATIENCE = 30.0  # seconds until what should be on a page is missed
 
 
 def _lacks() -> str:
@@ -81,6 +83,20 @@ class Visit:
     def hash(self) -> str:
         return str(self.page.evaluate("location.hash"))
 
+    def until(self, read: Callable[[], Any], holds: Callable[[Any], object] = bool) -> Any:
+        """What `read` gives, once that holds: a page draws and fetches when it comes to it, later on busy cores."""
+        end = time.monotonic() + PATIENCE
+        while not holds(value := read()):
+            assert time.monotonic() < end, f"it stays {value!r}"
+            self.page.wait_for_timeout(50)
+        return value
+
+    def address_has(self, part: str) -> None:
+        self.until(lambda: self.hash, lambda address: part in address)
+
+    def address_lacks(self, part: str) -> None:
+        self.until(lambda: self.hash, lambda address: part not in address)
+
     def download(self, panel: str, kind: str) -> bytes:
         """A chart's file as its menu gives it: PNG, SVG or CSV."""
         chart = self.page.locator(f'[data-panel="{panel}"]')
@@ -119,7 +135,7 @@ def visit(chromium: Any, address: str) -> Iterator[Callable[..., Visit]]:
 
     def begin(width: int = 1280, height: int = 800, **options: Any) -> Visit:
         context = chromium.new_context(viewport={"width": width, "height": height}, **options)
-        context.set_default_timeout(10_000)
+        context.set_default_timeout(PATIENCE * 1000)
         page = context.new_page()
         made = Visit(page, address)
         page.on(

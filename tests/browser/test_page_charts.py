@@ -31,8 +31,9 @@ def test_the_loss_has_train_and_eval_the_ghost_and_what_was_not_finite(river, wa
     ]
     assert [step for step, _ in curves[watched.river, "eval/loss", "curve"]] == list(range(50, LAST + 1, 50))
     river.page.get_by_role("button", name="ghosts").click()
-    assert "ghosts=0" in river.hash
-    assert (watched.river, "train/loss", "ghost") not in river.points("loss")
+    river.address_has("ghosts=0")
+    ghost = (watched.river, "train/loss", "ghost")
+    river.until(lambda: river.points("loss"), lambda curves: ghost not in curves)
 
 
 def test_every_metric_has_a_chart_in_its_place(river):
@@ -42,7 +43,7 @@ def test_every_metric_has_a_chart_in_its_place(river):
     titles = [" ".join(text.split()) for text in sections.locator("h2 button").all_inner_texts()]
     assert titles == ["Training 6", "Eval 1", "System 1"]
     river.page.get_by_label("Find a metric").fill("cpu")
-    assert river.page.locator("[data-panel]").count() == 1
+    river.until(river.page.locator("[data-panel]").count, lambda panels: panels == 1)
     river.drawn("system/cpu")
 
 
@@ -59,28 +60,31 @@ def test_the_schedule_is_whole_from_the_start(river, watched):
 @pytest.mark.parametrize(("axis", "label", "last"), [("tokens", "tokens", LAST * 8192), ("epoch", "epoch", LAST / 90)])
 def test_x_may_be_tokens_and_epochs(river, watched, axis, label, last):
     river.page.get_by_role("button", name=label, exact=True).click()
-    assert f"x={axis}" in river.hash
-    river.page.wait_for_timeout(400)
-    curve = river.points("loss")[watched.river, "train/loss", "curve"]
-    assert (len(curve), curve[-1][0]) == (LAST, pytest.approx(last))
+    river.address_has(f"x={axis}")
+    curve = river.until(
+        lambda: river.points("loss")[watched.river, "train/loss", "curve"],
+        lambda points: points[-1][0] == pytest.approx(last),
+    )
+    assert len(curve) == LAST
 
 
 @pytest.mark.parametrize(("label", "axis"), [("elapsed", "relative"), ("clock", "time")])
 def test_x_may_be_time(river, watched, label, axis):
     river.page.get_by_role("button", name=label, exact=True).click()
-    river.page.wait_for_timeout(400)
-    at = [x for x, _ in river.points("loss")[watched.river, "train/loss", "curve"]]
-    assert f"x={axis}" in river.hash
+    river.address_has(f"x={axis}")
+    begun = watched.run(watched.river).about()["started"] if axis == "time" else 0
+    at = river.until(
+        lambda: [x for x, _ in river.points("loss")[watched.river, "train/loss", "curve"]],
+        lambda at: at[-1] != LAST and 0 <= at[-1] - begun < 600,
+    )
     assert len(at) == LAST
     assert at == sorted(at)
-    started = watched.run(watched.river).about()["started"]
-    assert (at[-1] - started if axis == "time" else at[-1]) < 600
 
 
 def test_smoothing_leaves_the_line_as_it_is(river, watched):
     river.page.keyboard.press("s")
     river.page.keyboard.press("s")
-    assert "smooth=0.8" in river.hash
+    river.address_has("smooth=0.8")
     river.drawn("loss", 800)
     curves = river.points("loss")
     raw = curves[watched.river, "train/loss", "raw"]
@@ -111,10 +115,11 @@ def test_a_drag_zooms_and_finer_points_are_fetched(visit, watched):
         page.mouse.up()
     request = answer.value.request.post_data_json
     assert 24_000 < request["from"] < 26_000
-    assert "zoom=" in made.hash
-    page.wait_for_timeout(300)
-    inside = [x for x, _ in made.points("loss")[run.name, "train/loss", "curve"]]
-    assert len(inside) == inside[-1] - inside[0] + 1  # every step now
+    made.address_has("zoom=")
+    made.until(
+        lambda: [x for x, _ in made.points("loss")[run.name, "train/loss", "curve"]],
+        lambda inside: len(inside) == inside[-1] - inside[0] + 1,  # every step now
+    )
     zoomed = made.hash
     with page.expect_response("**/api/series"):
         page.keyboard.down("Shift")
@@ -123,9 +128,9 @@ def test_a_drag_zooms_and_finer_points_are_fetched(visit, watched):
         page.mouse.move(box["x"] + 100, box["y"] + 60, steps=4)
         page.mouse.up()
         page.keyboard.up("Shift")
-    assert made.hash != zoomed  # panned
+    made.until(lambda: made.hash, lambda address: address != zoomed)  # panned
     page.mouse.dblclick(box["x"] + 300, box["y"] + 60)
-    assert "zoom=" not in made.hash
+    made.address_lacks("zoom=")
 
 
 def _long_run(watched, steps):
@@ -168,8 +173,8 @@ def test_axes_may_be_logarithmic(river):
     page = river.page
     page.get_by_role("button", name="log x").click()
     page.get_by_role("button", name="log y").click()
-    assert "logx=1" in river.hash
-    assert "logy=1" in river.hash
+    river.address_has("logx=1")
+    river.address_has("logy=1")
     river.drawn("loss", 300)
     svg = ElementTree.fromstring(river.download("loss", "SVG"))
     labels = [element.text for element in svg.iter("{http://www.w3.org/2000/svg}text")]
@@ -206,15 +211,16 @@ def test_keys_move_the_window_of_a_chart_that_has_the_focus(river):
     chart = river.page.locator('[data-panel="loss"]')
     chart.focus()
     river.page.keyboard.press("+")
+    river.address_has("zoom=")
     low, high = (float(value) for value in river.hash.partition("zoom=")[2].split("&")[0].split(":"))
     assert high - low == pytest.approx(0.6 * (LAST - 1), abs=1)
     river.page.keyboard.press("ArrowRight")
-    assert float(river.hash.partition("zoom=")[2].split(":")[0]) > low
+    river.until(lambda: float(river.hash.partition("zoom=")[2].split(":")[0]), lambda left: left > low)
     river.page.keyboard.press("Enter")
-    assert "chart=loss" in river.hash
-    assert river.page.locator("[data-panel]").count() == 1
+    river.address_has("chart=loss")
+    river.until(river.page.locator("[data-panel]").count, lambda panels: panels == 1)
     river.page.keyboard.press("0")
-    assert "zoom=" not in river.hash
+    river.address_lacks("zoom=")
 
 
 def test_several_runs_lie_over_each_other_and_the_link_says_which(visit, watched):
@@ -223,8 +229,7 @@ def test_several_runs_lie_over_each_other_and_the_link_says_which(visit, watched
     made.drawn("loss", 100)
     assert {run for run, _, _ in made.points("loss")} == {watched.river, watched.failed}
     made.page.locator(f'.rail-row[data-run="{watched.failed}"] .eye').click()
-    made.page.wait_for_timeout(300)
-    assert {run for run, _, _ in made.points("loss")} == {watched.river}
+    made.until(lambda: {run for run, _, _ in made.points("loss")}, lambda runs: runs == {watched.river})
     made.page.get_by_role("button", name="Copy a link").click()
     link = made.page.evaluate("navigator.clipboard.readText()")
     other = visit()
@@ -245,7 +250,7 @@ def test_a_click_on_a_save_opens_it(river, watched):
         page.evaluate("new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
     page.mouse.click(x, y)
     page.get_by_role("complementary").get_by_role("heading", name=f"Step {SAVES[-1]}").wait_for()
-    assert f"save={watched.river}@400" in river.hash
+    river.address_has(f"save={watched.river}@400")
 
 
 def test_two_fingers_zoom(visit, watched):
