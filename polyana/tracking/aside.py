@@ -19,9 +19,9 @@ from typing import NoReturn
 from polyana.errors import UserError
 from polyana.storage import is_held
 
-__all__ = ["LEAST", "is_training_here", "lower_priority", "step_aside", "wanted_priority"]
+__all__ = ["is_training_here", "lower_priority", "step_aside", "wanted_priority"]
 
-LEAST = 19
+_LEAST = 19
 _GROUP = Path("/proc/self/autogroup")
 _PARENT_DIED = 1  # PR_SET_PDEATHSIG, prctl(2)
 
@@ -45,9 +45,9 @@ def step_aside(home: Path) -> None:
 
 def wanted_priority() -> int:
     """POLYANA_NICE, from 0 to 19; 19 where it is not set. Raises UserError where it is none of these."""
-    written = os.environ.get("POLYANA_NICE") or str(LEAST)
-    if not written.isdecimal() or not 0 <= (nice := int(written)) <= LEAST:
-        raise UserError(f"POLYANA_NICE is `{written}`; it is a number from 0 to {LEAST}, as POLYANA_NICE=10")
+    written = os.environ.get("POLYANA_NICE") or str(_LEAST)
+    if not written.isdecimal() or not 0 <= (nice := int(written)) <= _LEAST:
+        raise UserError(f"POLYANA_NICE is `{written}`; it is a number from 0 to {_LEAST}, as POLYANA_NICE=10")
     return nice
 
 
