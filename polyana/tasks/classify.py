@@ -73,7 +73,7 @@ class ClassifyConfig(FineTuneConfig):
     data: list[LabelledSource] = Field(min_length=1, description="texts with their classes: `[{path: rows.csv}]`")
     loss: Literal["preference", "cross_entropy"] = Field(
         "preference",
-        description="`preference`: of any two classes the cheaper one should score higher, by as much as it saves; "
+        description="`preference`: each class should score higher than the others, by as much as it saves; "
         "`cross_entropy`: the class itself should be likely, whatever mistakes cost",
     )
     costs: Costs = Field(
@@ -292,9 +292,9 @@ class ClassifyTask(FineTuneTask):
 
     @property
     def _scale(self) -> float:
-        """What makes the gradient as large as cross entropy's about is, whatever unit costs are in: their mean."""
-        classes = len(self._costs_KK)
-        return float(self._costs_KK.sum() / classes)
+        """What makes the gradient as large as cross entropy's about is, whatever unit costs are in: the mean, over
+        classes, of what all answers save."""
+        return float((self._costs_KK.amax(1, keepdim=True) - self._costs_KK).sum(1).mean())
 
     def evaluate(self, sum_over: SumOver) -> dict[str, float]:
         """`eval/loss`, `eval/accuracy`, and `eval/cost`, of a text whose class with the highest score is said."""
