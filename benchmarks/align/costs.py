@@ -134,7 +134,7 @@ def write_data(base: Path, prompts: list[str]) -> dict[str, Any]:
 def demonstrations(base: Path, prompts: list[str]) -> list[dict[str, str]]:
     """What somebody would write: to each prompt the first of 16 stories that is as wanted, if there is one. The model
     plays the writer, so that nothing but the wish is learned."""
-    from polyana.evaluate import draw_answers, load_for_generation
+    from polyana.generation import draw_answers, load_for_generation
 
     model, tokenizer = load_for_generation(base)
     asked = [tokenizer(each)["input_ids"] for each in prompts]
@@ -201,7 +201,8 @@ def run(method: str, rate: float, seed: int, made: dict[str, Any], base: Path) -
 
 def measure(model: Path, base: Path, prompts: list[str], seed: int | None) -> dict[str, Any]:
     """Whether stories are as wanted, by prompt; how far the model has moved, and how it repeats itself."""
-    from polyana.evaluate import distinct_n, divergence, draw_answers, load_for_generation, repetition
+    from polyana.evaluate import distinct_n, divergence, repetition
+    from polyana.generation import draw_answers, load_for_generation
 
     now, tokenizer = load_for_generation(model)
     first, _ = load_for_generation(base)
@@ -228,7 +229,8 @@ def measure(model: Path, base: Path, prompts: list[str], seed: int | None) -> di
 
 def best_of(base: Path, prompts: list[str], n: int) -> dict[str, Any]:
     """No training: of n stories the best is given."""
-    from polyana.evaluate import draw_answers, kl_of_best_of, load_for_generation
+    from polyana.evaluate import kl_of_best_of
+    from polyana.generation import draw_answers, load_for_generation
 
     model, tokenizer = load_for_generation(base)
     asked = [tokenizer(each)["input_ids"] for each in prompts]

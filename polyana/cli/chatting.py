@@ -16,7 +16,7 @@ from polyana.errors import UserError
 from polyana.storage import home_directory
 
 if TYPE_CHECKING:
-    from polyana.evaluate import Dialog
+    from polyana.generation import Dialog
 
 __all__ = ["chat"]
 
@@ -57,7 +57,7 @@ def chat(
 
     aside.step_aside(home_directory())
     revision = context.with_resource(held_revision(model, home_directory()))
-    from polyana.evaluate import Dialog, GenerationConfig, load_for_generation
+    from polyana.generation import Dialog, GenerationConfig, load_for_generation
 
     settings = GenerationConfig(
         max_tokens=max_tokens, temperature=temperature, top_k=top_k or None, top_p=top_p, seed=seed

@@ -46,8 +46,8 @@ def generate(
     home, wanted = home_directory(), (model, *(beside or []))
     aside.step_aside(home)
     revisions = [context.with_resource(held_revision(each, home)) for each in wanted]
-    from polyana.evaluate import GenerationConfig, as_question, load_in_turn
-    from polyana.evaluate import generate as write_text
+    from polyana.generation import GenerationConfig, as_question, load_in_turn
+    from polyana.generation import generate as write_text
 
     settings = GenerationConfig(
         max_tokens=max_tokens, temperature=temperature, top_k=top_k or None, top_p=top_p, seed=seed
@@ -94,7 +94,8 @@ def translate(
     aside.step_aside(home_directory())
     text = decode(file.read_bytes())
     revision = context.with_resource(held_revision(model, home_directory()))
-    from polyana.evaluate import BeamConfig, GreedyConfig, MbrConfig, load_for_generation
+    from polyana.evaluate import BeamConfig, GreedyConfig, MbrConfig
+    from polyana.generation import load_for_generation
     from polyana.tasks import TranslationSettings, translate_lines
 
     kinds = {"greedy": GreedyConfig, "beam": BeamConfig, "mbr": MbrConfig}

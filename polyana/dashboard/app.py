@@ -28,11 +28,12 @@ from polyana.dashboard.generate import Writer
 from polyana.dashboard.live import Live
 from polyana.dashboard.reports import all_reports
 from polyana.dashboard.runs import Catalogue
-from polyana.dashboard.security import Guard, policy_of
+from polyana.dashboard.security import PageGuard, policy_of
 from polyana.dashboard.series import draw_series
 from polyana.dashboard.sharing import Shared
 from polyana.errors import PolyanaError
 from polyana.tracking import Index, flat
+from polyana.web import TooLong, read_body
 
 __all__ = ["STATIC", "make_app"]
 
@@ -51,7 +52,7 @@ _RUN = "/api/runs/{name}"
 T = TypeVar("T")
 
 
-def make_app(home: Path, guard: Guard, static: Path = STATIC) -> ASGIApp:
+def make_app(home: Path, guard: PageGuard, static: Path = STATIC) -> ASGIApp:
     """The dashboard of a home. `static`: the directory of the built page."""
     answers = _Answers(home, static)
     routes = [
@@ -248,12 +249,10 @@ async def _body(request: Request) -> Any:
 
 
 async def _text(request: Request) -> bytes:
-    body = b""
-    async for piece in request.stream():
-        body += piece
-        if len(body) > _LARGEST_BODY:
-            raise Refused(413, "the request is too long")
-    return body
+    try:
+        return await read_body(request, _LARGEST_BODY)
+    except TooLong:
+        raise Refused(413, "the request is too long") from None
 
 
 def _parsed(body: bytes) -> Any:

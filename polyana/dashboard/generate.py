@@ -154,7 +154,7 @@ def _load(name: str, home: Path) -> tuple[Any, Any]:
     """(model, tokenizer) of RUN@REV; again where a training has let go of the save while it was being read."""
     import transformers  # noqa: F401 (takes seconds, which should not lie between finding the save and reading it)
 
-    from polyana.evaluate import load_for_generation
+    from polyana.generation import load_for_generation
     from polyana.revisions import find_revision
     from polyana.tracking import Console
 
@@ -171,7 +171,7 @@ def _write(request: dict[str, Any], tell: Callable[[str, dict[str, Any]], None])
     try:
         from pydantic import ValidationError
 
-        from polyana.evaluate import GenerationConfig, as_question, generate
+        from polyana.generation import GenerationConfig, as_question, generate
 
         try:
             settings = GenerationConfig(**request["settings"])

@@ -1,31 +1,24 @@
-"""Who may ask: this machine's browser alone, or whoever has the token; and what a page may do.
-
-Another site that the browser has open could send requests to this server, and by a name that it resolves to 127.0.0.1
-(DNS rebinding) also read the answers. So the name in `Host` must be the server's, whatever may change something must
-come from a page of ours (`Origin`), and nothing from elsewhere is loaded.
-"""
+"""Who may ask (web/guard.py), and what a page may do: nothing from elsewhere is loaded."""
 
 from __future__ import annotations
 
-import hmac
-import ipaddress
 import re
-import socket
 from base64 import b64encode
 from collections.abc import MutableMapping
 from dataclasses import dataclass
 from hashlib import sha256
 from http.cookies import CookieError, SimpleCookie
 from typing import Any
-from urllib.parse import parse_qsl, urlencode, urlsplit
+from urllib.parse import parse_qsl, urlencode
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import RedirectResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from polyana.dashboard.errors import letter
+from polyana.web import Guard
 
-__all__ = ["PAGE_POLICY", "Guard", "is_loopback", "policy_of"]
+__all__ = ["PAGE_POLICY", "PageGuard", "policy_of"]
 
 PAGE_POLICY = (
     "default-src 'self'; img-src 'self' data: blob:; object-src 'none'; base-uri 'none'; form-action 'none'; "
@@ -33,8 +26,6 @@ PAGE_POLICY = (
 )
 _SCRIPT = re.compile(rb"<script>(.*?)</script>", re.DOTALL)
 _COOKIE = "polyana-token"
-_LOCAL = frozenset({"127.0.0.1", "localhost", "::1"})
-_READING = frozenset({"GET", "HEAD"})
 
 
 def policy_of(page: bytes) -> str:
@@ -44,52 +35,9 @@ def policy_of(page: bytes) -> str:
     return f"{PAGE_POLICY}; script-src 'self'{''.join(hashes)}"
 
 
-def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach the address."""
-    return host in _LOCAL or host.startswith("127.")
-
-
 @dataclass(frozen=True)
-class Guard:
-    """Which requests are answered. `host`: where the server listens. `token`: None where it needs none."""
-
-    host: str
-    token: str | None = None
-
-    def knows(self, name: str) -> bool:
-        """Whether `name` is this server's: a name of this machine, or of its networks an address, never a domain."""
-        if name in _LOCAL or name == self.host:
-            return True
-        if is_loopback(self.host):
-            return False
-        try:
-            ipaddress.ip_address(name)
-        except ValueError:
-            return name in (socket.gethostname(), socket.getfqdn())
-        return True  # no site can make a browser write an address that it did not connect to
-
-    def objection(self, method: str, headers: Headers) -> tuple[int, str] | None:
-        """(status, letter) when a request is refused."""
-        host = headers.get("host", "")
-        name = urlsplit(f"//{host}").hostname or ""
-        if not self.knows(name):
-            return (
-                403,
-                f"this server is not called {name or 'nothing'}; open it at the address that `polyana ui` printed",
-            )
-        origin = headers.get("origin")
-        if origin is not None and urlsplit(origin).netloc != host:
-            return 403, "this request came from another site's page"
-        if method not in _READING and origin is None and headers.get("sec-fetch-site", "same-origin") != "same-origin":
-            return 403, "this request came from another site's page"
-        return None
-
-    def admits(self, headers: Headers, asked: str | None) -> bool:
-        """Whether the token is there: in the address, in the cookie of an earlier visit, or as a bearer's."""
-        if self.token is None:
-            return True
-        given = [asked or "", _cookie(headers), headers.get("authorization", "").removeprefix("Bearer ")]
-        return any(hmac.compare_digest(each.encode(), self.token.encode()) for each in given)
+class PageGuard(Guard):
+    """Which requests for pages are answered: a token also comes with the link, and goes on in a cookie."""
 
     def around(self, app: ASGIApp) -> ASGIApp:
         """`app` behind this guard."""
@@ -103,10 +51,11 @@ class Guard:
             query = parse_qsl(scope["query_string"].decode("latin-1"))
             asked = next((value for name, value in query if name == "token"), None)
             objection = self.objection(scope["method"], headers)
-            if objection is None and not self.admits(headers, asked):
-                objection = 401, "open the link that `polyana ui` printed: it carries a token"
             if objection is not None:
-                await letter(*objection)(scope, receive, _sealed(send))
+                await letter(403, objection)(scope, receive, _sealed(send))
+            elif not self.admits(headers, asked or "", _cookie(headers)):
+                told = "open the link that `polyana ui` printed: it carries a token"
+                await letter(401, told)(scope, receive, _sealed(send))
             elif asked is not None and self.token is not None:
                 rest = urlencode([(name, value) for name, value in query if name != "token"])
                 answer = RedirectResponse(scope["path"] + (f"?{rest}" if rest else ""), 303)

@@ -14,23 +14,13 @@ from polyana.evaluate.decoding import (
     Translated,
     translate_documents,
 )
-from polyana.evaluate.dialog import Dialog
 from polyana.evaluate.difference import Difference, bits_per_byte_difference, mean_and_interval
 from polyana.evaluate.divergence import Divergence, divergence
-from polyana.evaluate.generation import (
-    GenerationConfig,
-    SampleConfig,
-    as_question,
-    generate,
-    load_for_generation,
-    load_in_turn,
-)
 from polyana.evaluate.items import Item, Metric, Paired, Scored, better_of, metrics_of, paired_tests
 from polyana.evaluate.likelihood import Subject, Wanted, log_likelihoods
 from polyana.evaluate.overoptimisation import PATIENCE, Alarm, Curve, Look, fit_curve, hacking, kl_of_best_of
 from polyana.evaluate.perplexity import evaluate_language_model
 from polyana.evaluate.realignment import realign
-from polyana.evaluate.sampling import Drawn, draw_answers
 from polyana.evaluate.suite import (
     TASK_KINDS,
     HeldOutExamples,
@@ -69,12 +59,9 @@ __all__ = [
     "Contamination",
     "Curve",
     "Decoding",
-    "Dialog",
     "Difference",
     "Divergence",
-    "Drawn",
     "EvaluateConfig",
-    "GenerationConfig",
     "GreedyConfig",
     "HeldOutExamples",
     "HeldOutText",
@@ -84,7 +71,6 @@ __all__ = [
     "Metric",
     "Paired",
     "Prompt",
-    "SampleConfig",
     "Score",
     "Scored",
     "Subject",
@@ -98,7 +84,6 @@ __all__ = [
     "TranslationSuiteConfig",
     "Wanted",
     "WrittenAnswer",
-    "as_question",
     "beside_length",
     "better_of",
     "bits_per_byte_difference",
@@ -108,15 +93,11 @@ __all__ = [
     "compare_translations",
     "distinct_n",
     "divergence",
-    "draw_answers",
     "evaluate_language_model",
     "find_contamination",
     "fit_curve",
-    "generate",
     "hacking",
     "kl_of_best_of",
-    "load_for_generation",
-    "load_in_turn",
     "log_likelihoods",
     "mean_and_interval",
     "metrics_of",

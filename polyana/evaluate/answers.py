@@ -12,10 +12,10 @@ from typing import Annotated, Any, Literal
 import torch
 from pydantic import AfterValidator, BeforeValidator, Field
 
-from polyana.evaluate.generation import ends_of, write_after
 from polyana.evaluate.items import Item, Scored
 from polyana.evaluate.likelihood import Subject
 from polyana.evaluate.questions import QuestionRow, QuestionsConfig, WrongRow, prompted, read_questions, rendered
+from polyana.generation import ends_of, write_after
 from polyana.models import writing
 
 __all__ = ["ExactMatchConfig", "ExactMatchTest", "Gsm8kConfig", "Gsm8kTest", "WrittenAnswer", "write_answers"]

@@ -14,7 +14,7 @@ from pydantic import Field
 
 from polyana.config import Config, of_kind
 from polyana.errors import UserError
-from polyana.evaluate.generation import ends_of, seeded, write_after
+from polyana.generation import ends_of, seeded, write_after
 from polyana.models import longest_text, writing
 
 __all__ = [

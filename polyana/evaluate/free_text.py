@@ -10,9 +10,9 @@ from pydantic import Field
 
 from polyana.config import KeyPath
 from polyana.evaluate.answers import write_answers
-from polyana.evaluate.generation import GenerationConfig, as_question, seeded
 from polyana.evaluate.items import Item, Scored
 from polyana.evaluate.likelihood import Subject
+from polyana.generation import GenerationConfig, as_question, seeded
 
 __all__ = ["FreeTextConfig", "FreeTextTest"]
 

@@ -10,8 +10,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from polyana.evaluate import draw_answers, load_for_generation
 from polyana.examples import Prompt, ask
+from polyana.generation import draw_answers, load_for_generation
 from polyana.storage import flush_to_disk
 from polyana.synthesis.config import SynthesizeConfig
 from polyana.train import choose_precision

@@ -11,8 +11,8 @@ from pydantic import Field
 from polyana.config import Config, KeyPath, StageReference, of_kind
 from polyana.data import TokenData
 from polyana.errors import UserError
-from polyana.evaluate import as_question
 from polyana.examples import ChatTemplate
+from polyana.generation import as_question
 from polyana.models import (
     AdapterConfig,
     attach_adapter,

@@ -23,18 +23,17 @@ from polyana.evaluate import (
     PATIENCE,
     Curve,
     Divergence,
-    Drawn,
     Look,
     beside_length,
     distinct_n,
     divergence,
-    draw_answers,
     fit_curve,
     hacking,
     refusals,
     repetition,
 )
 from polyana.examples import PreferencesConfig, Prompt, PromptSource, ask, read_prompts, read_rows
+from polyana.generation import Drawn, draw_answers
 from polyana.rewards import Answered, Reward, RewardParts, Scored, open_reward, part_problems
 from polyana.storage import read_json, write_file, write_json
 from polyana.tasks.gold_page import Kept, gold_page

@@ -13,7 +13,8 @@ from rich.text import Text
 
 from polyana.config import Config, Duration, KeyPath, Tokens
 from polyana.data import Batch, EvalSequences, TokenData, TrainSequences
-from polyana.evaluate import SampleConfig, evaluate_language_model, generate
+from polyana.evaluate import evaluate_language_model
+from polyana.generation import SampleConfig, generate
 from polyana.losses import head_bytes, linear_cross_entropy_and_z_sum
 from polyana.models import (
     Activations,

@@ -5,7 +5,7 @@ import socket
 
 import pytest
 
-from polyana.dashboard import Guard
+from polyana.dashboard import PageGuard
 from polyana.dashboard.security import PAGE_POLICY, policy_of
 from polyana.tracking import MetricLog
 
@@ -64,10 +64,10 @@ def test_other_machines_need_the_token(serve, make_run):
 
 
 def test_a_token_is_made_for_what_others_can_reach():
-    assert Guard("127.0.0.1").token is None
-    assert Guard("0.0.0.0", "t").knows("10.0.0.7")
-    assert not Guard("0.0.0.0", "t").knows("evil.example")
-    assert not Guard("127.0.0.1").knows("10.0.0.7")
+    assert PageGuard("127.0.0.1").token is None
+    assert PageGuard("0.0.0.0", "t").knows("10.0.0.7")
+    assert not PageGuard("0.0.0.0", "t").knows("evil.example")
+    assert not PageGuard("127.0.0.1").knows("10.0.0.7")
 
 
 @pytest.mark.parametrize(

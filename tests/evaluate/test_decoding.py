@@ -5,16 +5,9 @@ import pytest
 import torch
 
 from polyana.errors import UserError
-from polyana.evaluate import (
-    BeamConfig,
-    GenerationConfig,
-    GreedyConfig,
-    MbrConfig,
-    generate,
-    load_for_generation,
-    translate_documents,
-)
+from polyana.evaluate import BeamConfig, GreedyConfig, MbrConfig, translate_documents
 from polyana.evaluate.decoding import least_risk
+from polyana.generation import GenerationConfig, generate, load_for_generation
 
 SENTENCES = ["Tom had a dog.", "The big red ball", "Once upon a time there was a little girl who liked to", "Mom said"]
 

@@ -13,9 +13,9 @@ import torch
 from conftest import PROJECT, SHARED, TINY
 
 from polyana.errors import UserError
-from polyana.evaluate import GenerationConfig, as_question, generate
 from polyana.export import export_gguf
 from polyana.export.gguf_file import Origin, write_gguf
+from polyana.generation import GenerationConfig, as_question, generate
 from polyana.models import base_inputs, convert_base, parse_base
 from polyana.run import run_recipe
 from polyana.storage import ContentDigests

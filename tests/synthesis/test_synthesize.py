@@ -102,7 +102,7 @@ def test_answers_are_scored_and_paired_and_say_where_they_come_from(made, shared
 def test_what_was_drawn_can_be_drawn_again_from_its_row(made, shared_data):
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    from polyana.evaluate import draw_answers
+    from polyana.generation import draw_answers
     from polyana.train import choose_precision
 
     directory = made()

@@ -10,8 +10,8 @@ from typing import Any
 from jinja2 import TemplateError
 
 from polyana.errors import UserError
-from polyana.evaluate.generation import GenerationConfig, continue_ids
 from polyana.examples import question
+from polyana.generation.write import GenerationConfig, continue_ids
 from polyana.models import longest_text
 
 __all__ = ["Dialog"]

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from polyana.evaluate.generation import ends_of, seeded, write_after
+from polyana.generation.write import ends_of, seeded, write_after
 from polyana.models import longest_text, writing
 
 __all__ = ["Drawn", "draw_answers"]

@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from polyana.errors import UserError
-from polyana.evaluate import Dialog, GenerationConfig, generate
 from polyana.examples import question
 from polyana.examples.named_templates import NAMED
+from polyana.generation import Dialog, GenerationConfig, generate
 
 GREEDY = GenerationConfig(max_tokens=24, temperature=0, top_k=None)
 

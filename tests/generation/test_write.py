@@ -1,0 +1,59 @@
+import pytest
+import torch
+
+from polyana.generation import GenerationConfig, generate, load_for_generation
+
+
+@pytest.fixture(scope="module")
+def stories():
+    from conftest import SHARED
+
+    directory = SHARED / "stories260k" / "hf"
+    if not directory.is_dir():
+        pytest.skip("../shared/data is not beside the checkout")
+    return load_for_generation(directory)
+
+
+def test_writing_is_repeatable_streams_and_leaves_random_numbers_alone(stories):
+    model, tokenizer = stories
+    settings = GenerationConfig(max_tokens=30, temperature=1.0, seed=5)
+    before = torch.get_rng_state()
+    pieces: list[str] = []
+    text = generate(model, tokenizer, "Once upon a time", settings, pieces.append)
+    assert torch.equal(before, torch.get_rng_state())
+    assert "".join(pieces).strip() == text.strip()
+    assert len(pieces) > 10
+    assert text == generate(model, tokenizer, "Once upon a time", settings)
+    other = GenerationConfig(max_tokens=30, temperature=1.0, seed=6)
+    assert text != generate(model, tokenizer, "Once upon a time", other)
+
+
+def test_greedy_writing_is_transformers_own(stories):
+    model, tokenizer = stories
+    ids = tokenizer("Once upon a time", return_tensors="pt")
+    theirs = model.generate(**ids, max_new_tokens=20, do_sample=False, pad_token_id=tokenizer.eos_token_id)
+    expected = tokenizer.decode(theirs[0, ids["input_ids"].shape[1] :], skip_special_tokens=True)
+    assert generate(model, tokenizer, "Once upon a time", GenerationConfig(max_tokens=20, temperature=0)) == expected
+
+
+def test_each_setting_changes_what_is_written(stories):
+    model, tokenizer = stories
+    base = {"max_tokens": 40, "temperature": 1.5, "top_k": None, "top_p": None, "seed": 1}
+    texts = {generate(model, tokenizer, "Once", GenerationConfig(**base))}
+    for change in ({"temperature": 0.3}, {"top_k": 3}, {"top_p": 0.3}, {"seed": 2}, {"max_tokens": 9}):
+        texts.add(generate(model, tokenizer, "Once", GenerationConfig(**base | change)))
+    assert len(texts) == 6
+
+
+def test_the_prompt_counts_even_when_more_is_asked_for_than_fits(stories):
+    model, tokenizer = stories
+    settings = GenerationConfig(max_tokens=100_000, temperature=0)
+    texts = {generate(model, tokenizer, f"{name} went to the", settings) for name in ("Tom and the old dog", "Anna")}
+    assert len(texts) == 2
+
+
+def test_a_prompt_longer_than_the_context_keeps_its_end(stories):
+    model, tokenizer = stories
+    longest = model.config.max_position_embeddings
+    assert isinstance(generate(model, tokenizer, "a cat " * longest, GenerationConfig(max_tokens=5)), str)
+    assert isinstance(generate(model, tokenizer, "", GenerationConfig(max_tokens=5)), str)
