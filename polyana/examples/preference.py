@@ -71,6 +71,8 @@ def preferences_of(
     answers = values["answers"]
     if not isinstance(answers, list) or len(answers) < 2:
         raise BadRow(f"`{source.column('answers')}` is no list of two answers or more")
+    if form == "ranking" and source.form == "auto":
+        _refuse_numbers_unread(row, source, len(answers))
     prompt, said = conversations(values["prompt"], *answers)
     scores = _scores(values["scores"], len(answers)) if form == "scores" else [-float(n) for n in range(len(answers))]
     order = sorted(range(len(answers)), key=lambda place: -scores[place])
@@ -140,12 +142,23 @@ def _as_messages(given: Any, role: str) -> list[Any]:
     return [{"role": role, "content": given}]
 
 
+def _refuse_numbers_unread(row: dict[str, Any], source: PreferenceSource, count: int) -> None:
+    """Ranks or scores by another name: who reads past them takes the answers for the best first. Raises BadRow."""
+    for name, value in row.items():
+        numbers = value if isinstance(value, list) and len(value) == count else [None]
+        if name != source.column("answers") and all(type(each) in (int, float) for each in numbers):
+            raise BadRow(
+                f"has numbers beside its answers, `{name}`, that nothing would read",
+                f"; write `columns: {{scores: {name}}}` if higher is better, `form: ranking` if the best stand first",
+            )
+
+
 def _label(value: Any) -> bool:
     words = {"true": True, "false": False, "1": True, "0": False, "-1": False, "up": True, "down": False,
              "good": True, "bad": False, "yes": True, "no": False}  # fmt: skip
     found = words.get(str(value).strip().lower().removesuffix(".0"))
     if found is None:
-        raise BadRow("a label is neither true nor false", f": `{value}`")
+        raise BadRow("a label is neither true nor false", f": `{value}`; write true or false, 1 or 0, good or bad")
     return found
 
 

@@ -33,6 +33,9 @@ PREFERENCES_VERSION = 1
 _AT_ONCE = 256  # conversations given to the tokenizer at once, as with examples
 _HOPELESS = 100  # rows of a source, none of which can be used, before the rest is not read; guess
 
+_TIE, _FULL, _LONG = "its answers are a tie", "the prompt fills the context", "longer than the context"
+_SAME, _CUT_SAME = "the two answers are the same", "the two answers are the same within the context"
+
 Text = tuple[NDArray[np.uint32], NDArray[np.float32]]
 """Token ids, and 1 for each that is an answer's."""
 
@@ -77,7 +80,7 @@ def preference_items(
                     raise BadRow(row.problem)
                 made = preferences_of(row.values, source, config, single)
                 if not made:
-                    balance.leave_out("its answers are a tie")
+                    balance.leave_out(_TIE)
                 ids = [row.id] if len(made) == 1 else [f"{row.id}.{number}" for number in range(1, len(made) + 1)]
                 waiting += [(row, *each) for each in zip(ids, made, strict=True)]
             except BadRow as error:
@@ -96,8 +99,22 @@ def preference_items(
             "mend them, or allow more",
         )
     if not found:
-        _stop(report, "there is nothing to learn: " + (", ".join(total.left_out) or "the data hold no rows"))
+        _stop(report, _nothing_left(total, context, config))
     return _beside_others(found, template, context, report) if single else [item for item, _ in found]
+
+
+def _nothing_left(total: SourceReport, context: int, config: PreferencesConfig) -> str:
+    """Why there is nothing to learn, and what to do about it."""
+    advice = {
+        _TIE: f"lower `min_gap: {config.min_gap:g}`" if config.min_gap else "only scores that differ make pairs",
+        _FULL: f"raise `context` above {context:,}, or shorten the prompts",
+        _LONG: f"raise `context` above {context:,}, or write `truncate: right`",
+        _SAME: "each row needs a better answer and a worse one",
+        _CUT_SAME: f"raise `context` above {context:,}",
+    }  # fmt: skip
+    whys = [f"{count:,} times {why} ({advice[why]})" for why, count in total.left_out.items()]
+    left = f"there is nothing to learn in {total.rows:,} rows: " + "; ".join(whys)
+    return left if whys else "there is nothing to learn: the data hold no rows"
 
 
 def _stop(report: ExamplesReport, what: str) -> None:
@@ -154,13 +171,13 @@ def _cut(text: Text, context: int) -> Text:
 def _unusable(whole: list[Text], kept: list[Text], context: int, config: PreferencesConfig) -> str | None:
     """Why an item cannot be learned, counted under these words."""
     if not all(weights.any() for _, weights in kept):
-        return "the prompt fills the context"
+        return _FULL
     if config.truncate == "drop" and any(len(tokens) > context for tokens, _ in whole):
-        return "longer than the context"
+        return _LONG
     if len(whole) == 2 and np.array_equal(whole[0][0], whole[1][0]):
-        return "the two answers are the same"
+        return _SAME
     if len(kept) == 2 and np.array_equal(kept[0][0], kept[1][0]):
-        return "the two answers are the same within the context"
+        return _CUT_SAME
     return None
 
 

@@ -14,6 +14,7 @@ __all__ = ["auc", "preference_report", "preference_report_lines"]
 
 _FEW = 100  # answers of a class, or pairs, below which what is learned of them is mostly chance; guess
 _RARE = 0.01  # of all answers; kto is tried down to here
+_CONTRARY = 0.05  # of all items that contradict another, from which on a loss for noisy labels is named; guess
 _BY_LENGTH = 0.7  # of pairs that length alone decides rightly (or wrongly), from which on it is told; guess
 
 
@@ -111,6 +112,10 @@ def _warnings(found: dict[str, Any]) -> list[str]:
         rare = min(train, key=lambda name: train[name])
         if train[rare] < _RARE * whole:
             told.append(f"{rare} answers are {train[rare] / whole:.2%} of all; weights make up for 1 %, not for less")
+    items = sum(found["items"].values())
+    if (contrary := found["contradictions"]) > _CONTRARY * items:
+        robust = "; `loss: robust` reckons with labels that are wrong" if found["unit"] == "pairs" else ""
+        told.append(f"{contrary:,} of {items:,} {found['unit']} contradict others, so their labels are noisy{robust}")
     by_length = found.get("longer_is_chosen", found["length_auc"])
     if not 1 - _BY_LENGTH < by_length < _BY_LENGTH:
         kind = "long" if by_length > 0.5 else "short"

@@ -48,7 +48,8 @@ def synthesis_step(pipeline: Pipeline, name: str, config: SynthesizeConfig) -> S
             answering = {each: (pipeline.store.get(step).directory, step.making.fingerprint)
                          for each, step in revisions.items()}  # fmt: skip
             answers = next(place for place, _ in answering.values())
-            reward = _reward(pipeline, config.reward, models, judged, answers)
+            wheres = [where("reward", place) for place in range(len(config.reward))]
+            reward = _reward(pipeline, config.reward, models, judged, answers, wheres)
             report = synthesis.build_synthesis(
                 config,
                 pipeline.recipe.base,
@@ -84,17 +85,17 @@ def reward_models(pipeline: Pipeline, name: str, setting: KeyPath, parts: Sequen
 
 def _reward(
     pipeline: Pipeline, parts: Sequence[PartConfig], models: dict[str, dict[str, Step]],
-    judged: Mapping[str, Mapping[str, str]], answering: Path,
+    judged: Mapping[str, Mapping[str, str]], answering: Path, wheres: Sequence[str],
 ) -> Reward:  # fmt: skip
     """The reward, ready to score. judged: by part, what its files of judgements hold. `answering`: the directory of the
-    model whose tokens an answer's length is in."""
+    model whose tokens an answer's length is in. wheres: the parts' places in the recipe."""
     from transformers import AutoTokenizer
 
     tokenizer: Any = AutoTokenizer.from_pretrained(answering, local_files_only=True)
     count = lambda text: len(tokenizer.encode(text, add_special_tokens=False))  # noqa: E731
     places = {part: pipeline.directories(steps) for part, steps in models.items()}
     contents = {part: fingerprints(steps) | dict(judged.get(part, {})) for part, steps in models.items()}
-    return open_reward(parts, places, count, pipeline.recipe.base, contents)
+    return open_reward(parts, places, count, pipeline.recipe.base, contents, wheres)
 
 
 def gold_step(pipeline: Pipeline, name: str, config: PreferenceConfig) -> Step:

@@ -157,9 +157,13 @@ class _Judge:
                 low, high = self._config.scale.lowest, self._config.scale.highest
                 score = float(found[-1])
                 if not low <= score <= high:
-                    raise NoScore(f"the judge gave {score:g}, which is not from {low:g} to {high:g}")
+                    raise NoScore(
+                        f"the judge gave {score:g}, which is not from {low:g} to {high:g}; mend `scale` or `template`"
+                    )
                 return (score - low) / (high - low)
-        raise NoScore(f"the judge gave no score: {' '.join(said.split())[:200]!r}")
+        raise NoScore(
+            f"the judge gave no score: {' '.join(said.split())[:200]!r}; mend `template`, or `score`, which reads it"
+        )
 
     def _question(self, answered: Answered) -> str:
         fields = {
@@ -197,13 +201,22 @@ class _Judge:
                 else:
                     why = f"status {reply.status_code}: {' '.join(reply.text.split())[:160]}".removesuffix(": ")
                     if reply.status_code not in _AGAIN:
-                        raise JudgeDown(f"the judge at {config.url} refuses to answer: {why}")
+                        raise JudgeDown(
+                            f"the judge at {config.url} refuses to answer: {why}{_key_advice(reply, config)}"
+                        )
                     wait = _asked_to_wait(reply.headers, wait)
             if attempt < config.retries:
                 time.sleep(wait)
         raise JudgeDown(
             f"the judge at {config.url} did not answer, asked {config.retries + 1} times; the last time: {why}"
         )
+
+
+def _key_advice(reply: Any, config: JudgePartConfig) -> str:
+    if reply.status_code not in (401, 403):
+        return ""
+    unset = "" if os.environ.get(config.key) else ", which is not set"
+    return f"; the key is read from the environment variable {config.key}{unset}"
 
 
 def _said(reply: Any) -> str | None:

@@ -16,7 +16,7 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from polyana.config import KeyPath, of_kind
-from polyana.errors import PolyanaError
+from polyana.errors import PolyanaError, UserError, blaming
 from polyana.rewards.human import HumanPartConfig
 from polyana.rewards.judge import JudgeDown, JudgePartConfig, Unfinished
 from polyana.rewards.learned import (
@@ -54,13 +54,14 @@ _SHOWN = 300  # characters of a prompt or an answer in a letter
 @dataclass(frozen=True, slots=True)
 class Weighed:
     """A part that is ready. seconds: an answer may take at most. identity: what its scores follow from, beside the
-    answers."""
+    answers. where: its place in the recipe."""
 
     name: str
     weight: float
     part: Part
     seconds: float = math.inf
     identity: str = ""
+    where: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +151,7 @@ class Reward:
                     raise PolyanaError(_letter(weighed, missed, _why(error.why))) from None
                 kept = len(names) - len(waiting) + first + len(found)
                 raise JudgeDown(
-                    f"{error}. {kept:,} of {len(names):,} answers are judged by `{weighed.name}`"
+                    f"{_place(weighed)}{error}. {kept:,} of {len(names):,} answers are judged by `{weighed.name}`"
                     + (" and kept; the same command goes on from there" if ledger is not None else "")
                 ) from None
             known |= found
@@ -162,17 +163,32 @@ class Reward:
 
 def open_reward(
     configs: Sequence[Any], models: Mapping[str, Mapping[str, Path]], count_tokens: Callable[[str], int],
-    base: Path, fingerprints: Mapping[str, Mapping[str, Any]] | None = None,
+    base: Path, fingerprints: Mapping[str, Mapping[str, Any]] | None = None, wheres: Sequence[str] = (),
 ) -> Reward:  # fmt: skip
     """The reward that a recipe describes. `models`: by the parts' names, the directory of each model that they name;
-    `fingerprints`: what these were made of."""
+    `fingerprints`: what these were made of; `wheres`: the parts' places in the recipe. Raises UserError for a model
+    that cannot be opened."""
     parts = []
-    for config in configs:
+    for config, where in zip(configs, wheres or [""] * len(configs), strict=True):
         surroundings = Surroundings(models.get(config.called, {}), count_tokens, base)
         content = [config.scoring_identity(), (fingerprints or {}).get(config.called, {})]
-        part = config.open(surroundings)
-        parts.append(Weighed(config.called, config.weight, part, config.timeout.seconds, fingerprint(content)))
+        with blaming(where), _opening(config.called):
+            part = config.open(surroundings)
+        parts.append(Weighed(config.called, config.weight, part, config.timeout.seconds, fingerprint(content), where))
     return Reward(parts)
+
+
+@contextmanager
+def _opening(called: str) -> Iterator[None]:
+    """What a library raises where a model's files are torn or of another kind becomes a letter."""
+    try:
+        yield
+    except (PolyanaError, ImportError):
+        raise
+    except Exception as error:
+        raise UserError(
+            f"the reward's part `{called}` cannot be opened: {type(error).__name__}: {error}; is its model whole?"
+        ) from error
 
 
 def part_problems(name: str, parts: Sequence[Any]) -> Iterator[tuple[KeyPath, str]]:
@@ -205,13 +221,16 @@ def _checked(weighed: Weighed, batch: Sequence[Answered]) -> list[float]:
         raise ValueError(f"{len(scores)} scores for {len(batch)} answers")
     for answered, score in zip(batch, scores, strict=True):
         if not math.isfinite(score):
-            raise PolyanaError(_letter(weighed, answered, f"its score is {score}, which is no finite number"))
+            why = f"its score is {score}, which is no finite number; a model that gives one is broken"
+            raise PolyanaError(_letter(weighed, answered, why))
     return scores
 
 
 class _TooSlow(Exception):
     def __init__(self, seconds: float) -> None:
-        super().__init__(f"it took more than its `timeout: {seconds:g} seconds`")
+        super().__init__(
+            f"it took more than its `timeout: {seconds:g} seconds`; allow more, or take a part that is quicker"
+        )
 
 
 @contextmanager
@@ -243,9 +262,13 @@ def _deadline(seconds: float) -> Iterator[None]:
 
 def _letter(weighed: Weighed, answered: Answered, why: str) -> str:
     return (
-        f"the reward's part `{weighed.name}` cannot score an answer: {why}\n"
+        f"{_place(weighed)}the reward's part `{weighed.name}` cannot score an answer: {why}\n"
         f"  prompt  {_short(answered.prompt)}\n  answer  {_short(answered.answer)}"
     )
+
+
+def _place(weighed: Weighed) -> str:
+    return f"{weighed.where}  " if weighed.where else ""
 
 
 def _why(error: Exception) -> str:

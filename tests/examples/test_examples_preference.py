@@ -175,6 +175,48 @@ def test_what_cannot_be_compared_is_left_out_with_a_reason(tmp_path, template):
         make(tmp_path, template, [*rows(2), {"prompt": "x"}])
 
 
+@pytest.mark.parametrize(
+    ("row", "why"),
+    [
+        ({"chosen": "Yes", "rejected": "Yes"}, "4 times the two answers are the same (each row needs a better answer"),
+        ({"chosen": "Y" * 300, "rejected": "Y" * 301}, "the same within the context (raise `context` above 200)"),
+        ({"answers": ["Yes", "No"], "scores": [1, 1]}, "4 times its answers are a tie (only scores that differ"),
+        ({"answers": ["Yes", "No"], "scores": [1, 2], "min_gap": 3}, "a tie (lower `min_gap: 3`)"),
+        ({"prompt": "Long" * 100, "chosen": "Yes", "rejected": "No"}, "the context (raise `context` above 200, or sho"),
+        ({"chosen": "Y" * 300, "rejected": "No", "truncate": "drop"}, "above 200, or write `truncate: right`)"),
+    ],
+)  # fmt: skip
+def test_where_nothing_is_left_to_learn_the_letter_says_what_to_do(tmp_path, template, row, why):
+    settings = {name: row[name] for name in ("min_gap", "truncate") if name in row}
+    row = {"prompt": "Really?"} | {name: value for name, value in row.items() if name not in settings}
+    with pytest.raises(UserError) as caught:
+        make(tmp_path, template, [row] * 4, **settings)
+    assert "there is nothing to learn in 4 rows: 4 times" in str(caught.value)
+    assert why in str(caught.value)
+
+
+def test_numbers_beside_answers_that_nothing_would_read_are_refused():
+    """Else the answers would be taken for a ranking, the best first."""
+    row = {"prompt": "Which?", "answers": ["a", "b", "c"], "ranks": [3, 1, 2], "place": [1, 2]}
+    with pytest.raises(BadRow) as caught:
+        read(row)
+    assert "`ranks`, that nothing would read; write `columns: {scores: ranks}` if higher" in str(caught.value)
+    scores = SOURCE.model_copy(update={"columns": {"scores": "ranks"}})
+    assert (read(row, source=scores)[0].said(0), read(row, source=scores)[0].said(1)) == ("a", "b")
+    ranking = SOURCE.model_copy(update={"form": "ranking"})
+    assert (read(row, source=ranking)[0].said(0), read(row, source=ranking)[0].said(1)) == ("a", "c")
+
+
+def test_labels_that_contradict_each_other_are_told(tmp_path, template):
+    contrary = [row | {"chosen": row["rejected"], "rejected": row["chosen"]} for row in rows(9)]
+    for single, advice in ((False, "9 of 49 pairs contradict others, so their labels are noisy; `loss: robust`"),
+                           (True, "18 of 98 answers contradict others, so their labels are noisy")):  # fmt: skip
+        found = preference_report(make(tmp_path, template, [*rows(), *contrary], single=single)[0], single)
+        assert f"look at it: {advice}" in "\n".join(preference_report_lines(found))
+    assert "noisy" not in "\n".join(preference_report_lines(preference_report(
+        make(tmp_path, template, [*rows(), contrary[0]])[0], single=False)))  # fmt: skip
+
+
 def test_a_prompt_falls_to_one_split_with_all_its_answers(tmp_path, template):
     given = [row | {"rejected": f"{row['rejected']} {n}"} for row in rows() for n in range(3)]
     items, _ = make(tmp_path, template, given)

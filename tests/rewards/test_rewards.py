@@ -4,6 +4,7 @@ import io
 import json
 import math
 import re
+import shutil
 import time
 from types import SimpleNamespace
 
@@ -164,6 +165,16 @@ def test_a_reward_model_gives_what_transformers_computes(story_model, tmp_path):
         scores({"kind": "reward_model", "model": "./x"}, "x", models={"reward_model": {"model": story_model}})
 
 
+def test_a_torn_model_is_a_letter_at_its_place_in_the_recipe(story_model, tmp_path):
+    torn = shutil.copytree(story_model, tmp_path / "torn")
+    weights = torn / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:5000])
+    part = {"kind": "reward_model", "model": "./torn"}
+    with pytest.raises(UserError) as caught:
+        open_reward(Recipe([part]), {"reward_model": {"model": torn}}, len, tmp_path, wheres=["r.yaml:7"])
+    assert str(caught.value).startswith("r.yaml:7  the reward's part `reward_model` cannot be opened: SafetensorError")
+
+
 def test_the_implicit_reward_is_the_log_ratio_that_transformers_computes(story_model, tmp_path):
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -233,11 +244,11 @@ def crash():
      (lambda: time.sleep(30), "it took more than its `timeout: 0.2 seconds`")],
 )  # fmt: skip
 def test_what_goes_wrong_in_a_part_is_told_with_the_answer(trouble, why):
-    broken = Reward([Weighed("mine", 1.0, Broken(trouble), 0.2)])
+    broken = Reward([Weighed("mine", 1.0, Broken(trouble), 0.2, where="r.yaml:9")])
     with pytest.raises(PolyanaError) as error:
         broken.score([said("good"), said("fine"), said("bad", "Why on earth?"), said("nice")])
     letter = str(error.value)
-    assert "the reward's part `mine` cannot score an answer" in letter
+    assert letter.startswith("r.yaml:9  the reward's part `mine` cannot score an answer")
     assert why in letter
     assert '"Why on earth?"' in letter
     assert '"bad"' in letter
