@@ -30,17 +30,19 @@ def test_every_command_of_the_readme_runs(tiny, home, polyana):
             command = command.replace(theirs, ours)  # noqa: PLW2901
         arguments = [quoted or plain for quoted, plain in re.findall(r'"([^"]*)"|(\S+)', command)]
         if arguments[0] == "ui":
-            opens_the_dashboard(arguments)
+            opens_a_server([*arguments, "--no-browser"])
+        elif arguments[0] == "serve":
+            opens_a_server(arguments, "/models")
         else:
             polyana(*[argument for argument in arguments if argument != "--watch"])  # which would never end
 
 
-def opens_the_dashboard(arguments):
+def opens_a_server(arguments, path=""):
     """It prints an address, answers there, and ends well at Ctrl-C."""
-    command = [sys.executable, "-m", "polyana", *arguments, "--no-browser", "--port", "0"]
+    command = [sys.executable, "-m", "polyana", *arguments, "--port", "0"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
         try:
-            with urllib.request.urlopen(server.stdout.readline().strip(), timeout=60) as answer:
+            with urllib.request.urlopen(server.stdout.readline().strip() + path, timeout=60) as answer:
                 assert answer.status == 200
         finally:
             server.send_signal(signal.SIGINT)

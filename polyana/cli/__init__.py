@@ -12,6 +12,7 @@ from polyana.cli import (  # noqa: F401  they add their commands
     exporting,
     looking,
     models,
+    serving,
     training,
     transfer,
     watching,

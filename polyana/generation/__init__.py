@@ -4,6 +4,7 @@ from polyana.generation.dialog import Dialog
 from polyana.generation.sampling import Drawn, draw_answers
 from polyana.generation.write import (
     GenerationConfig,
+    GrowingText,
     SampleConfig,
     as_question,
     continue_ids,
@@ -19,6 +20,7 @@ __all__ = [
     "Dialog",
     "Drawn",
     "GenerationConfig",
+    "GrowingText",
     "SampleConfig",
     "as_question",
     "continue_ids",

@@ -16,6 +16,7 @@ from polyana.models import load_adapted, longest_text, put_adapter, writing
 
 __all__ = [
     "GenerationConfig",
+    "GrowingText",
     "SampleConfig",
     "as_question",
     "continue_ids",
@@ -60,28 +61,56 @@ def as_question(tokenizer: Any, text: str) -> str | list[int]:
     return question(tokenizer, [{"role": "user", "content": text}])
 
 
-class _Stream:
-    """Hands text on as it is written, whole characters only (what transformers calls a streamer)."""
+class GrowingText:
+    """What token ids say, as they come, in whole characters."""
 
-    def __init__(self, tokenizer: Any, write: Callable[[str], None]) -> None:
-        self._tokenizer, self._write = tokenizer, write
+    def __init__(self, tokenizer: Any) -> None:
+        self._tokenizer = tokenizer
         self._ids: list[int] = []
         self._shown = ""
+
+    def add(self, ids: Iterable[int]) -> str:
+        """The text that is new with these; "" where a part of a character is missing."""
+        self._ids.extend(ids)
+        text = self._text()
+        if text.endswith("\ufffd"):
+            return ""
+        new, self._shown = text[len(self._shown) :], text
+        return new
+
+    def end(self) -> str:
+        """What was held back."""
+        return self._text()[len(self._shown) :]
+
+    def _text(self) -> str:
+        return str(self._tokenizer.decode(self._ids, skip_special_tokens=True))
+
+
+class _Stream:
+    """Hands text on as it is written (what transformers calls a streamer)."""
+
+    def __init__(self, tokenizer: Any, write: Callable[[str], None]) -> None:
+        self._text, self._write = GrowingText(tokenizer), write
         self._is_prompt = True
 
     def put(self, ids: torch.Tensor) -> None:
         if self._is_prompt:
             self._is_prompt = False
-            return
-        self._ids.extend(ids.reshape(-1).tolist())
-        text = self._tokenizer.decode(self._ids, skip_special_tokens=True)
-        if not text.endswith("\ufffd"):  # part of a character
-            self._write(text[len(self._shown) :])
-            self._shown = text
+        elif new := self._text.add(ids.reshape(-1).tolist()):
+            self._write(new)
 
     def end(self) -> None:
-        text = self._tokenizer.decode(self._ids, skip_special_tokens=True)
-        self._write(text[len(self._shown) :])
+        self._write(self._text.end())
+
+
+class _Asking:
+    """Asks after each token whether it shall be the last (what transformers calls a stopping criterion)."""
+
+    def __init__(self, stop: Callable[[int], bool]) -> None:
+        self._stop = stop
+
+    def __call__(self, ids: torch.Tensor, scores: Any, **_: Any) -> torch.Tensor:  # noqa: ARG002  as it is called
+        return torch.tensor([self._stop(int(ids[0, -1]))], device=ids.device)
 
 
 def generate(
@@ -110,12 +139,13 @@ def continue_ids(
     config: GenerationConfig,
     write: Callable[[str], None] | None = None,
     cache: Any = None,
+    stop: Callable[[int], bool] | None = None,
 ) -> list[int]:
     """The tokens that follow `ids`, as many as the model's context has room for at most; with `write` also as text,
     piece by piece.
 
     `cache`: transformers' cache of what was computed for the first of `ids`; it grows by the others, and by all that is
-    written but the last.
+    written but the last. `stop`: is told each token as soon as it is chosen, and says whether it is the last.
     """
     sampling: dict[str, Any] = {"do_sample": False}
     if config.temperature > 0:
@@ -123,6 +153,8 @@ def continue_ids(
             "do_sample": True, "temperature": config.temperature, "top_k": config.top_k or 0,
             "top_p": config.top_p or 1.0,
         }  # fmt: skip
+    from transformers import StoppingCriteriaList
+
     tokens = torch.tensor([ids], device=model.device)
     # inference mode would spoil weights that FSDP2 gathers meanwhile
     with torch.no_grad(), seeded(config.seed), writing(model):
@@ -133,6 +165,7 @@ def continue_ids(
             pad_token_id=tokenizer.eos_token_id,
             streamer=_Stream(tokenizer, write) if write else None,
             **({} if cache is None else {"past_key_values": cache}),
+            **({} if stop is None else {"stopping_criteria": StoppingCriteriaList([_Asking(stop)])}),
             **sampling,
         )
     return written[0, len(ids) :].tolist()  # type: ignore[no-any-return]

@@ -72,6 +72,8 @@ def delete_commit(repository: Repository, commit: Commit, force: bool = False) -
     with repository.changing():
         refs = repository.refs()
         why = sorted(repository.pins().get(commit.id, ())) + ["best"] * (refs.get("best") == commit.id)
+        if servers := [each.removeprefix("served:") for each in why if each.startswith("served:")]:
+            raise UserError(f"{repository.run}@step-{commit.step} is served at {', '.join(servers)}; end that first")
         if why and not force:
             raise UserError(f"{repository.run}@step-{commit.step} is kept: {', '.join(why)}; --force deletes it")
         left = [other for other in repository.commits() if other.id != commit.id]

@@ -8,6 +8,7 @@
         pins.json                         who wants a commit to stay: {"COMMIT": ["pushed:hub:org/name"]}
         ranking.json                      by what `best` was picked, unless by the lowest eval/loss
         held/COMMIT                       locked by each process that reads the commit for long
+        served/COMMIT.RANDOM              locked by the server that answers with the commit (served.py)
         queue.json                        what was put into the queue to be pushed (queue.py)
         arriving/                         commits on their way, each locked by the process that brings it
         evaluations/COMMIT/               what it was found to be worth (evaluations.py)
@@ -37,6 +38,7 @@ from typing import Any
 from polyana.errors import Busy, Damaged, UserError
 from polyana.registry.commit import Commit, Ranking
 from polyana.registry.evaluations import Evaluations
+from polyana.registry.served import locked_note, served_by
 from polyana.storage import (
     alone,
     building,
@@ -68,7 +70,7 @@ class Repository:
         self._blobs, self._refs, self._snapshots = (self.path / name for name in ("blobs", "refs", "snapshots"))
         self._missing = self.path / ".no_exist"
         self._scratch = self.path / "arriving"  # on the same disk, where other tools do not look
-        self._held = self.path / "held"
+        self._held, self._served = self.path / "held", self.path / "served"
         self._pins = self.path / "pins.json"
         self._ranking = self.path / "ranking.json"
         self._evaluations = Evaluations(self.path / "evaluations")
@@ -315,6 +317,12 @@ class Repository:
                 raise UserError(f"{self.run}@step-{commit.step} was deleted a moment ago; it has: {self._known()}")
             yield self._snapshots / commit.id
 
+    @contextmanager
+    def serving(self, commit: Commit, by: str) -> Iterator[None]:
+        """Pin a commit that one is `holding` as `served:BY`, until the block ends or the process does."""
+        with locked_note(self._served, commit.id, by):
+            yield
+
     def pin(self, commit_id: str, by: str) -> None:
         """Let a commit stay, whatever `keep` says, for as long as `by` wants it, as `pushed:hub:org/name`."""
         self.pin_all([commit_id], by)
@@ -338,8 +346,10 @@ class Repository:
                 self._write_pins(pins)
 
     def pins(self) -> dict[str, set[str]]:
-        """Commit id -> who wants it to stay: those who called `pin`, and tags as `tag:NAME`."""
+        """Commit id -> who wants it to stay: those who called `pin`, tags as `tag:NAME`, and servers as `served:BY`."""
         pins = self._written_pins()
+        for identifier, servers in served_by(self._served).items():
+            pins[identifier].update(f"served:{server}" for server in servers)
         for name, identifier in self.refs().items():
             if name not in ("main", "best") and not name.startswith("step-"):
                 pins[identifier].add(f"tag:{name}")
@@ -436,8 +446,8 @@ class Repository:
                 with alone(self._held / name) as free:
                     if free:
                         (self._held / name).unlink()
-            for path in self._scratch.glob("*"):
-                with alone(path) as free:
+            for path in (*self._scratch.glob("*"), *self._served.glob("*")):
+                with suppress(FileNotFoundError), alone(path) as free:  # a server that ends takes its note along
                     freed += delete(path) if free else 0
             return freed
 
