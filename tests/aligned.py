@@ -3,6 +3,7 @@
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -152,6 +153,31 @@ CHANGES |= {
 }
 
 
+def watch_references(patch: Any) -> set[str]:
+    """What is asked for the reference's log-probabilities: the model that learns, another, or none. What is said of it
+    would be said of a setting that nobody heeds, too."""
+    from polyana.tasks import preference
+
+    found = set[str]()
+    log_probs, reference = preference._log_probs, preference.PreferenceTask._reference
+
+    def watched(task: Any, *given: Any) -> Any:
+        asked = list[str]()
+
+        def ask(model: Any, *more: Any) -> Any:
+            asked.append("its own" if model is task.model else "another")
+            return log_probs(model, *more)
+
+        patch.setattr(preference, "_log_probs", ask)
+        answer = reference(task, *given)
+        patch.setattr(preference, "_log_probs", log_probs)
+        found.add(" and ".join(asked) or "none")
+        return answer
+
+    patch.setattr(preference.PreferenceTask, "_reference", watched)
+    return found
+
+
 class AlignWorkshop:
     """What comes out of an aligned stage."""
 
@@ -199,6 +225,7 @@ class AlignWorkshop:
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv("POLYANA_HOME", str(home))
             patch.setattr("polyana.examples.rows._snapshot", lambda _: self.snapshot())
+            references = watch_references(patch)
             try:
                 (made,) = run_recipe(load_recipe(self.recipe, overrides), fresh=True, console=Console(said)).values()
             except UserError as error:
@@ -207,8 +234,9 @@ class AlignWorkshop:
             name: points for name, points in metrics_of(home / "runs" / made["run"]).items() if name not in CLOCKED
         }
         newest = max((home / "stages").glob(f"{self.made}-*"), key=lambda path: path.stat().st_mtime)
-        stored = [line for line in said.getvalue().splitlines() if "reference" in line]
-        return {"metrics": json.dumps(metrics), "ids": (newest / "train.ids").read_text(), "said": stored}
+        return {
+            "metrics": json.dumps(metrics), "ids": (newest / "train.ids").read_text(), "references": references,
+        }  # fmt: skip
 
     def snapshot(self) -> Path:
         """A stand-in for the hub."""

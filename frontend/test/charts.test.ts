@@ -62,6 +62,20 @@ test("known metrics have a fixed place, others stand under their prefix", () => 
   expect(sectionsOf(["train/loss", "system/cpu"], "CPU").map(({ title }) => title)).toEqual(["system"]);
 });
 
+test("what belongs to alignment stands together, the most telling first, and only what there is", () => {
+  const names = ["train/loss", "eval/rewards/accuracies", "rewards/accuracies", "gold/kl", "gold/proxy", "gold/reward", "gold/distinct_1", "eval/rewards/margins"];
+  const [, alignment, gold] = sectionsOf(names, "");
+  expect(alignment!.panels.map(({ title, metrics, labels }) => [title, metrics, labels])).toEqual([
+    ["Gold and proxy", ["gold/reward", "gold/proxy"], ["gold", "proxy"]],
+    ["KL from the base", ["gold/kl"], undefined],
+    ["Pairs ranked rightly", ["rewards/accuracies", "eval/rewards/accuracies"], ["train", "held out"]],
+    ["Margin of rewards", ["eval/rewards/margins"], undefined],
+  ]);
+  expect(gold).toMatchObject({ title: "gold", panels: [{ metrics: ["gold/distinct_1"] }] });
+  expect(sectionsOf(["train/loss"], "").map(({ title }) => title)).toEqual(["training"]);
+  expect(sectionsOf(names, "rewards/margins").map(({ title }) => title)).toEqual(["alignment"]);
+});
+
 const series = (metric: string, x: number[], y: number[], more: Partial<Record<"smoothX" | "smoothY" | "ghostX" | "ghostY", number[]>> = {}): SeriesData => ({
   run: "r", metric, total: x.length, marks: [2], read: 1, rawX: Float64Array.from(x), rawY: Float64Array.from(y),
   smoothX: Float64Array.from(more.smoothX ?? []), smoothY: Float64Array.from(more.smoothY ?? []),

@@ -13,7 +13,7 @@ from polyana.errors import Problem, UserError, blaming
 from polyana.examples import prompt_inputs, with_stages
 from polyana.pipeline.models import base_step, read_only_step
 from polyana.rewards import HumanPartConfig, PartConfig, Reward, open_reward
-from polyana.storage import Making, Step, fingerprints, locked
+from polyana.storage import Making, Step, fingerprints, locked, read_json
 from polyana.synthesis import SynthesizeConfig
 from polyana.tasks import GOLD_VERSION, PreferenceConfig, asked_in, write_gold
 
@@ -130,10 +130,12 @@ def gold_step(pipeline: Pipeline, name: str, config: PreferenceConfig) -> Step:
         places = {
             each: {part: pipeline.directories(steps) for part, steps in parts.items()} for each, parts in models.items()
         }
-        found = with_stages(config, pipeline.directories(made))
+        directories = pipeline.directories(made)
+        found = with_stages(config, directories)
+        best_of = {} if gold.proxy else dict(read_json(directories[owner] / "report.json")["best_of"])
         with blaming(where("gold")):
             told = write_gold(
-                gold, proxy, places, pipeline.recipe.base, asked_in(found, pipeline.recipe.base), directory
+                gold, proxy, places, pipeline.recipe.base, asked_in(found, pipeline.recipe.base), best_of, directory
             )
         pipeline.tell(told)
 

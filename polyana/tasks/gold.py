@@ -90,12 +90,13 @@ class GoldConfig(Config):
 
 def write_gold(
     config: GoldConfig, proxy: Sequence[Any], models: Mapping[str, Mapping[str, Mapping[str, Path]]], base: Path,
-    trained: set[str], directory: Path,
+    trained: set[str], best_of: Mapping[str, float], directory: Path,
 ) -> list[str]:  # fmt: skip
     """Write prompts.jsonl and gold.json, all that a watch needs; what is to be told.
 
     proxy: its parts. models: of `reward` and `proxy`, by part and setting, the directory, which lies beside the one
-    that is written. trained: the texts of the prompts that are learnt from. Raises UserError for too few prompts.
+    that is written. trained: the texts of the prompts that are learnt from. best_of: what is known of the proxy of the
+    best of n answers, by n. Raises UserError for too few prompts.
     """
     prompts = read_prompts(config.prompts, config.system, base)
     if len(prompts) < _FEWEST:
@@ -110,7 +111,7 @@ def write_gold(
                        for part, places in models.get(name, {}).items()},
         }
         for name in parts
-    })  # fmt: skip
+    } | {"best_of": dict(best_of)})  # fmt: skip
     known = sum(str(prompt.messages[-1]["content"]) in trained for prompt in prompts)
     told = [f"gold is measured on {len(prompts):,} prompts"]
     if known:
@@ -130,8 +131,10 @@ class GoldWatch:
     """Answers held-out prompts, and says what they are worth."""
 
     def __init__(
-        self, config: GoldConfig, prompts: Sequence[Prompt], gold: Reward, proxy: Reward, seed: int
+        self, config: GoldConfig, prompts: Sequence[Prompt], gold: Reward, proxy: Reward, seed: int,
+        best_of: Mapping[int, float],
     ) -> None:  # fmt: skip
+        self._best_of = best_of
         self._config, self._prompts, self._gold, self._proxy, self._seed = config, list(prompts), gold, proxy, seed
         self._first: _Answers | None = None
         self._last: list[Kept] = []
@@ -150,7 +153,8 @@ class GoldWatch:
             count = lambda text: len(tokenizer.encode(text, add_special_tokens=False))  # noqa: E731
             return open_reward(read.validate_python(about[name]["parts"]), models, count, directory)
 
-        return cls(config, [Prompt(**row) for row in rows], opened("reward"), opened("proxy"), seed)
+        best_of = {int(n): float(value) for n, value in about.get("best_of", {}).items()}
+        return cls(config, [Prompt(**row) for row in rows], opened("reward"), opened("proxy"), seed, best_of)
 
     def look(
         self, model: Any, tokenizer: Any, reference: Reference,
@@ -208,7 +212,7 @@ class GoldWatch:
         alarms = [hacking(looks[: place + 1], self._config.evaluations) for place in range(len(looks))]
         alarm = next((each for each in alarms if each is not None), None)
         shown = next((rows for at, rows in kept if at == best), kept[-1][1])
-        page = gold_page(run.name, looks, kl, curves, alarm, best, shown)
+        page = gold_page(run.name, looks, kl, curves, alarm, best, shown, self._best_of)
         write_file(run / _PAGE, page.encode("utf-8", "replace"))
         of_best = next((look for look in looks if look.step == best), looks[-1])
         return {

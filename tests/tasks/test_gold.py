@@ -2,19 +2,24 @@
 
 import io
 import json
+import math
 import os
+import re
 import signal
 import subprocess
 import sys
 from itertools import product
 
+import numpy as np
 import pytest
 from conftest import CLOCKED, metrics_of, newest_run
 
 from polyana.errors import UserError
+from polyana.evaluate import Look, fit_curve
 from polyana.recipe import load_recipe
 from polyana.registry import Repository
 from polyana.run import run_recipe
+from polyana.tasks.gold_page import Kept, gold_page
 from polyana.tracking import Console, read_attempts
 
 NAMES = ("Lily", "Tom", "Ben", "Mia", "Sam", "Anna", "Max", "Sue")
@@ -109,6 +114,37 @@ def test_a_gamed_reward_rings_the_alarm_ends_the_run_and_best_is_picked_by_gold(
     assert len(kept) == 24
     assert sum(row["proxy"] for row in kept) / 24 == pytest.approx(metrics["gold/proxy"][6])
     assert all(row["proxy"] == row["proxy_parts"]["regex"] == -row["gold"] for row in kept)
+
+
+def test_the_page_shows_intervals_the_forecast_peak_and_best_of_n():
+    """As a reader of the file finds them, by arithmetic of the test's own."""
+    noise = np.where(np.arange(36) % 2, 0.6, -0.6)  # a standard deviation of 0.6086, half an interval of 0.199
+    kl = [0.0, 1.0, 2.0, 4.0, 9.0, 16.0]
+    gold = [d * (1.0 - 0.5 * math.log(d)) if d else 0.0 for d in map(math.sqrt, kl)]  # its peak at d = e, KL = e^2
+    looks = [Look(10 * at, at + noise, value + noise) for at, value in enumerate(gold)]
+    curves = {"proxy": None, "gold": fit_curve(kl, gold, "rl")}
+    shown = [Kept("Why?", "<b>", 1.0, 2.0, {}, {}, 0.5, 7, "So.", 0.1, 0.2)]
+    page = gold_page("mine", looks, kl, curves, None, 30, shown, {1: 0.0, 2: 0.6, 4: 1.1})
+    proxy, chart = page.split("<figure class=gold>")
+    assert "step 30: 3 &plusmn; 0.2 at KL 4" in proxy
+    assert [proxy.count("<circle"), chart.count("<circle"), proxy.count("<rect"), chart.count("<rect")] == [6, 6, 3, 0]
+    assert "best of 4: 1.1 at KL 0.6363</title>" in proxy  # ln 4 - 3/4
+    assert "gold&#39;s peak" in chart
+    at = float(re.search(r'<path d="M([\d.]+) \d+V\d+" stroke="var\(--gold\)"', chart)[1])
+    first, last = (float(each) for each in re.findall(r'<circle cx="([\d.]+)"', chart)[:: len(kl) - 1])
+    assert (at - first) / (last - first) == pytest.approx(math.e / 4, abs=0.002)
+    assert "Its peak, 1.36 at a KL of 7.39 nats, has been passed" in page
+    assert "<b>" not in page.split("<h2>Answers")[1]
+
+
+@pytest.mark.parametrize("values", [[0.5], [0.5, 0.5], [0.0, 1e-9], [-3.0, 250.0]])
+def test_a_chart_of_few_or_flat_evaluations_is_drawn(values):
+    looks = [Look(at, np.full(16, value), np.full(16, value)) for at, value in enumerate(values)]
+    shown = [Kept("Why?", "So.", 1.0, 2.0, {}, {}, 0.5, 7, "So.", 0.1, 0.2)]
+    page = gold_page("mine", looks, [0.3 * at for at in range(len(values))], dict.fromkeys(("proxy", "gold")), None, 0,
+                     shown, {})  # fmt: skip
+    assert page.count("<circle") == 2 * len(values)
+    assert "nan" not in page
 
 
 def test_where_proxy_and_gold_agree_the_alarm_is_silent(gamed, home):

@@ -204,6 +204,7 @@ export function Chart({ panel, runs, alone, onAlone }: ChartProps) {
             <i class="solid" />train <i class="dashed" />eval <i class="save" />save <i class="save best" />best
           </span>
         )}
+        {panel.labels && <span class="key lines" aria-hidden="true"><i class="solid" />{panel.labels[0]} <i class="dashed" />{panel.labels[1]}</span>}
         {panel.kind === "schedule" && <span class="key" aria-hidden="true"><i class="solid" />done <i class="dotted" />to come</span>}
         {read < 1 && <span class="sketched" role="status" title="A long run is read for the first time. The curve is what is read and slices of the rest; single points, spikes among them, come as it goes on.">a sketch, {percent(read)} read</span>}
         <span class="now" aria-hidden="true">

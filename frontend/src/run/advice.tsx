@@ -12,7 +12,7 @@ export function AdviceCards({ advice }: { advice: readonly Advice[] }) {
       {advice.map((each) => (
         <article key={`${each.kind} ${each.title}`} class={each.severity}>
           <h3><Icon name={each.severity === "warning" ? "warning" : "info"} />{each.title}</h3>
-          <p>{each.text}</p>
+          <p>{each.text.split("`").map((part, index) => (index % 2 ? <code key={index}>{part}</code> : part))}</p>
           <Evidence of={each.evidence} />
         </article>
       ))}
