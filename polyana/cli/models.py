@@ -119,7 +119,7 @@ def show(model: RevisionName, as_json: AsJson = False) -> None:
     kinds = ", ".join(f"{count:,} in {kind}" for kind, count in tensors["types"].items())
     line("weights", f"{tensors['tensors']:,} tensors, {kinds or 'none'}")
     if about["model"]:
-        line("model", ", ".join(f"{name} {value}" for name, value in about["model"].items()))
+        line("model", ", ".join(f"{name} {_words(value)}" for name, value in about["model"].items()))
     if adapter := about.get("adapter"):
         targets = ", ".join(adapter.get("target_modules", []))
         line("adapter", f"rank {adapter.get('r')}, alpha {adapter.get('lora_alpha')}, on {targets}")
@@ -170,7 +170,8 @@ def diff(
         for each in listed
         if not each.get("why")
     ]
-    print_columns(("weights", "numbers", "|b - a| / |a|", "largest"), rows, ("numbers", "|b - a| / |a|", "largest"))
+    heads = ("weights", "numbers", "|b - a| / |a|", "largest b - a")
+    print_columns(heads, rows, heads[1:])
     for each in found["tensors"]:
         if each["why"]:
             print_result(f"{each['name']}  {each['why']}")
@@ -283,7 +284,7 @@ def rm(
             raise UserError(f"{model} is being trained; stop it first, or delete a commit of it: {model}@step-N")
         freed, what = change.delete_repository(repository, force), model
     about = {"deleted": what, "freed": freed}
-    print_json(about) if as_json else print_result(f"{what} is deleted; {show_bytes(freed)} are free ({freed:,} bytes)")
+    print_json(about) if as_json else print_result(f"{what} is deleted, which frees {show_bytes(freed)} ({freed:,} bytes)")
 
 
 @models.command()
@@ -301,7 +302,7 @@ def gc(run: SomeRun = None, as_json: AsJson = False) -> None:
         if count:
             print_result(f"{name}  {show_bytes(count)}")
     total = sum(freed.values())
-    print_result(f"{show_bytes(total)} are free now ({total:,} bytes)")
+    print_result(f"freed {show_bytes(total)} ({total:,} bytes)" if total else "nothing to free: all of it is used")
 
 
 @models.command()
@@ -346,6 +347,10 @@ def disk(as_json: AsJson = False) -> None:
         f"{show_bytes(about['bytes'])} of saves and {show_bytes(about['state'])} to resume; "
         f"{show_bytes(about['free'])} are free"
     )
+
+
+def _words(value: object) -> str:
+    return " ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def _figure(value: float | None) -> str:

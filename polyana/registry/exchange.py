@@ -109,12 +109,15 @@ class Pusher:
 
 def push(repository: Repository, target: Target, revision: str | None = None, *, private: bool = True,
          say: Callable[[str], None] = _nothing, patience: float | None = PATIENCE) -> Pushed:  # fmt: skip
-    """Push a run, or all of it up to `revision`, by hand: what was pushed so stays here, too, until it is unpinned.
+    """Push all of a run, or all up to `revision`, by hand: what was pushed so stays here, too, until it is unpinned.
 
     Raises UserError, Unreachable and Damaged.
     """
-    last = repository.resolve(revision or "main")
-    commits = [each for each in repository.commits() if (each.step, each.time) <= (last.step, last.time)]
+    if revision is None:
+        repository.name_newest()
+    last, commits = repository.resolve(revision or "main"), repository.commits()
+    if revision is not None:
+        commits = [each for each in commits if (each.step, each.time) <= (last.step, last.time)]
     repository.pin_all((commit.id for commit in commits), f"pushed:{target}")
     pusher = Pusher(repository, target, Patience(patience, say), say, private=private)
 

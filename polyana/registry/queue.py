@@ -84,6 +84,7 @@ class PushQueue:
     def everything(self) -> None:
         """Queue every commit that is there and never was."""
         with self._repository.changing():
+            self._repository.name_newest()
             note, commits = self._note(), self._repository.commits()
             self._repository.pin_all((each.id for each in commits if each.id not in note["queued"]), self._by)
             sent_at = commits[-1].step if commits else 0

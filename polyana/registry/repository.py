@@ -5,7 +5,7 @@
         snapshots/COMMIT/                 one commit: links to blobs, under the files' names, and commit.json
         refs/main, best, step-500         a commit's id
         .no_exist/COMMIT/config.json      said of an adapter, as the hub's client notes it: the commit has no such file
-        pins.json                         who wants a commit to stay: {"COMMIT": ["pushed:hub:org/name"]}
+        pins.json                         who wants a commit to stay (pins.py)
         ranking.json                      by what `best` was picked, unless by the lowest eval/loss
         held/COMMIT                       locked by each process that reads the commit for long
         served/COMMIT.RANDOM              locked by the server that answers with the commit (served.py)
@@ -28,7 +28,6 @@ import os
 import shutil
 import threading
 import time
-from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
@@ -38,6 +37,7 @@ from typing import Any
 from polyana.errors import Busy, Damaged, UserError
 from polyana.registry.commit import Commit, Ranking
 from polyana.registry.evaluations import Evaluations
+from polyana.registry.pins import Pins
 from polyana.registry.served import locked_note, served_by
 from polyana.storage import (
     alone,
@@ -71,7 +71,7 @@ class Repository:
         self._missing = self.path / ".no_exist"
         self._scratch = self.path / "arriving"  # on the same disk, where other tools do not look
         self._held, self._served = self.path / "held", self.path / "served"
-        self._pins = self.path / "pins.json"
+        self._pins = Pins(self.path / "pins.json", self._snapshots)
         self._ranking = self.path / "ranking.json"
         self._evaluations = Evaluations(self.path / "evaluations")
         self._changing = threading.local()
@@ -164,6 +164,17 @@ class Repository:
                     self._let_go(other)  # made before retention took its parent
         self.discard(files)
         return commit
+
+    def name_newest(self) -> None:
+        """Let `main` and `step-STEP` stand for the newest commit where `commit` was killed just before they did: it is
+        whole, but nothing names it."""
+        with self.changing():
+            refs, commits = self.refs(), self.commits()
+            if not commits or (newest := commits[-1]).id in refs.values():
+                return
+            step_of_main = next((each.step for each in commits if each.id == refs.get("main")), None)
+            if step_of_main in (None, newest.step) or newest.parent == refs["main"]:  # else it was pulled by its id
+                self._set_refs(f"step-{newest.step}", "main", to=newest.id)
 
     def receive(self, commit: Commit, files: Path) -> None:
         """Take a commit that was made elsewhere, as it is: those of its files that are not here are moved from a
@@ -330,24 +341,16 @@ class Repository:
     def pin_all(self, commit_ids: Iterable[str], by: str) -> None:
         """`pin` several at once."""
         with self.changing():
-            pins = self._written_pins()
-            new = [identifier for identifier in commit_ids if by not in pins[identifier]]
-            for identifier in new:
-                pins[identifier].add(by)
-            if new:
-                self._write_pins(pins)
+            self._pins.add(commit_ids, by)
 
     def unpin(self, commit_id: str, by: str) -> None:
         """Take back a `pin`; one that is not there is no error."""
         with self.changing():
-            pins = self._written_pins()
-            if by in pins[commit_id]:
-                pins[commit_id].discard(by)
-                self._write_pins(pins)
+            self._pins.discard(commit_id, by)
 
     def pins(self) -> dict[str, set[str]]:
         """Commit id -> who wants it to stay: those who called `pin`, tags as `tag:NAME`, and servers as `served:BY`."""
-        pins = self._written_pins()
+        pins = self._pins.read()
         for identifier, servers in served_by(self._served).items():
             pins[identifier].update(f"served:{server}" for server in servers)
         for name, identifier in self.refs().items():
@@ -363,14 +366,6 @@ class Repository:
         """Let `best` be chosen by this from now on, by training too."""
         with self.changing():
             write_json(self._ranking, asdict(ranking))
-
-    def _written_pins(self) -> defaultdict[str, set[str]]:
-        written = read_json(self._pins) if self._pins.exists() else {}
-        return defaultdict(set, {identifier: set(names) for identifier, names in written.items()})
-
-    def _write_pins(self, pins: Mapping[str, set[str]]) -> None:
-        there = {path.name for path in self._snapshots.glob("*")}
-        write_json(self._pins, {key: sorted(names) for key, names in sorted(pins.items()) if names and key in there})
 
     # Deleting
 
@@ -392,10 +387,7 @@ class Repository:
                     return None
                 names = [name for name, identifier in self.refs().items() if identifier == commit.id]
                 freed = sum(delete(self._refs / name) for name in names)
-                if commit.id in (pins := self._written_pins()):
-                    before = self._pins.stat().st_size
-                    self._write_pins({key: names for key, names in pins.items() if key != commit.id})
-                    freed += before - self._pins.stat().st_size
+                freed += self._pins.forget(commit.id)
                 doomed = self._scratch / f"gone-{commit.id}"
                 shutil.rmtree(doomed, ignore_errors=True)
                 (self._snapshots / commit.id).rename(doomed)  # all of it at once, for those who read
@@ -433,8 +425,7 @@ class Repository:
             commits = self.commits()
             used = {digest for commit in commits for digest in commit.files.values()}
             there = {commit.id for commit in commits}
-            if commits and "main" not in self.refs():  # the very first commit was cut off before it was named
-                self.set_ref("main", commits[-1].id)
+            self.name_newest()
             for directory in (self._refs, self._snapshots):
                 if directory.is_dir():
                     flush_to_disk(directory)  # that they went, before what they name goes

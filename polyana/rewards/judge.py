@@ -64,8 +64,8 @@ def _expression(text: str) -> str:
 class ScaleConfig(Config):
     """The scores that a judge may give."""
 
-    lowest: float = Field(1, description="becomes 0")
-    highest: float = Field(10, description="becomes 1")
+    lowest: float = Field(1.0, description="becomes 0")
+    highest: float = Field(10.0, description="becomes 1")
 
     def problems(self) -> Iterator[tuple[KeyPath, str]]:
         if self.highest <= self.lowest:

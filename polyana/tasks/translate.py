@@ -144,12 +144,18 @@ class TranslateConfig(ParallelConfig, TemplateConfig, FineTuneConfig):
             yield ("model",), "`base` is a model to go on with and `model` a new one; leave one of them out"
         if self.adapter.kind != "full":
             yield ("adapter",), "a new model has nothing an adapter could stand on; write `adapter: full` or no adapter"
-        if "context" in self.model.model_fields_set:
+        if "context" in self.model.model_fields_set and self.model.context != self.context:
             yield ("model", "context"), f"write it beside `model:`, as `context: {self.model.context}` of the stage"
         least = 257 + len(self.vocabulary.special_tokens)  # the bytes and the end of a text
         if (self.vocabulary.pieces or NEW_PIECES) < least:
             what = f"`pieces: {self.vocabulary.pieces}` has no room for bytes and special tokens; at least {least}"
             yield ("vocabulary", "pieces"), what
+
+    def resolved(self, base: Path) -> dict[str, Any]:
+        found = super().resolved(base)
+        if self.model is not None:
+            del found["model"]["context"]  # the stage's is
+        return found
 
     def text_identity(self) -> dict[str, Any]:
         """The settings that decide what the parallel text is."""

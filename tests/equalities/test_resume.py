@@ -53,6 +53,7 @@ def test_killed_while_shards_are_written_in_the_background(sharded, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(6 * 3600)  # 300 kills, twenty seconds each on a busy machine
 @pytest.mark.parametrize("recipe", ["tiny", "sharded"])
 def test_killed_at_every_durable_operation(recipe, request, tmp_path):
     rows = crash_points(request.getfixturevalue(recipe), tmp_path, first=1, stride=1, count=2000)

@@ -12,6 +12,7 @@ import pytest
 from conftest import PROJECT, metrics_of, newest_run
 
 from polyana.corpus import Corpus
+from polyana.recipe import load_recipe
 
 RECIPES = sorted((PROJECT / "recipes").glob("*.yaml"))
 SMALLER = ["stages.pretrain.train.duration=2 steps", "stages.pretrain.train.batch=2 sequences",
@@ -35,6 +36,15 @@ def test_the_recipe_runs_for_two_steps(recipe, home, polyana, request):
     report = json.loads(next((home / "stages").glob("tokenizer-*/report.json")).read_text())
     assert report["eval"]["round_trip_exact_share"] == 1.0
     assert report["vocabulary"] == {"presidents": 4096, "tolstoy": 30000}[recipe.stem]
+
+
+@pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.stem)
+def test_what_a_run_keeps_of_the_recipe_reads_back_as_the_same(recipe, tmp_path):
+    read = load_recipe(recipe)
+    (tmp_path / "recipe.yaml").write_text(read.as_yaml())
+    again = load_recipe(tmp_path / "recipe.yaml")
+    assert again.resolved() == read.resolved()
+    assert again.hash == read.hash
 
 
 def test_smollm2_is_fine_tuned_for_two_steps(home, polyana, tmp_path):

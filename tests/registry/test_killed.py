@@ -98,5 +98,6 @@ def test_killed_at_random_moments(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(3600)
 def test_killed_at_two_hundred_random_moments(tmp_path):
     kill(tmp_path, 200)

@@ -121,6 +121,12 @@ def test_distances_of_every_type_and_of_what_does_not_fit(tmp_path):
     assert len(by_layer(list(found.values()))) == len(kinds) + 1
 
 
+def test_layers_are_in_their_order(tmp_path):
+    save_file({f"layers.{number}.weight": torch.ones(2) for number in (10, 1, 2, 0)}, tmp_path / "one")
+    found = list(weight_distances({"": tmp_path / "one"}, {"": tmp_path / "one"}))
+    assert [each.name for each in by_layer(found)] == ["layers.0", "layers.1", "layers.2", "layers.10"]
+
+
 MEASURE = """
 import resource, sys
 from pathlib import Path
@@ -243,7 +249,7 @@ def test_garbage_is_collected_to_the_byte_and_the_disk_is_told(repository, home,
     before = disk_used(home)
     freed = json.loads(polyana("models", "gc", "--json").stdout)["freed"][RUN]
     assert freed == before - disk_used(home) == about["repositories"][0]["unused"] + 1234
-    assert polyana("models", "gc", RUN).stdout == "0 B are free now (0 bytes)\n"
+    assert polyana("models", "gc", RUN).stdout == "nothing to free: all of it is used\n"
 
 
 def test_listing_needs_no_torch(repository, home):

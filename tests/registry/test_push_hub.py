@@ -406,7 +406,7 @@ def killed_pushes(hub, run, moments, tmp_path):
         process.wait()
 
 
-@pytest.mark.parametrize("rounds", [6, pytest.param(60, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("rounds", [6, pytest.param(60, marks=[pytest.mark.slow, pytest.mark.timeout(3600)])])
 def test_killed_at_any_moment_a_push_goes_on(hub, worker, tmp_path, rounds):
     run = make_run(tmp_path / "hub", steps=range(100, 700, 100))
     killed_pushes(hub, run, [4 + 3 * number % 23 for number in range(rounds)], tmp_path)

@@ -2,11 +2,13 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import threading
 import time
 
+import psutil
 import pytest
 from conftest import metrics_of, newest_run
 from exchanging import environment
@@ -151,17 +153,21 @@ def test_an_outage_is_not_felt_and_the_next_run_sends_what_was_missed(hub, tiny,
     assert hub.asked == []  # nothing waits, so nobody is asked
 
 
-def test_a_training_that_is_killed_leaves_what_it_had_not_sent_to_the_next(hub, tiny, home, polyana_process, tmp_path):
+def start_training(tiny, *settings, script=("-m", "polyana")):
+    arguments = ["run", str(tiny), "--set", PUSH, *(word for setting in settings for word in ("--set", setting))]
+    return subprocess.Popen(
+        [sys.executable, *script, *arguments], env=os.environ | {"OMP_NUM_THREADS": "1"}, stderr=subprocess.DEVNULL
+    )
+
+
+def test_a_training_that_is_killed_leaves_what_it_had_not_sent_to_the_next(hub, tiny, home, polyana_process):
     hub.faults = [Fault(COMMIT, before=True, times=10**6)]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "polyana", "run", str(tiny), "--set", PUSH, "--set",
-         "stages.pretrain.train.duration=20000 steps"],
-        cwd=tmp_path, env=os.environ | {"OMP_NUM_THREADS": "1"}, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
-    deadline = time.monotonic() + 60
+    process = start_training(tiny, "stages.pretrain.train.duration=1000k steps")
+    deadline = time.monotonic() + 300
     while time.monotonic() < deadline and not [line for line in hub.asked if "/commit/" in line]:
         time.sleep(0.05)
-    process.kill()
+    for killed in [*psutil.Process(process.pid).children(), process]:  # all of it, as when the machine fails
+        killed.kill()
     process.wait()
     here = registry(home)
     waiting = [commit.message for commit in here.commits() if "queued:hub:org/tiny" in here.pins().get(commit.id, ())]
@@ -170,6 +176,39 @@ def test_a_training_that_is_killed_leaves_what_it_had_not_sent_to_the_next(hub, 
     hub.faults.clear()
     done = polyana_process("models", "push", here.run, "hub:org/tiny").stdout
     assert "commits of" in done
+    assert hub.saves(NAME) == [(commit.id, commit.message) for commit in here.commits()]
+    assert queued(here) == []
+
+
+CUT_OFF = """
+import psutil
+from polyana.cli import main
+from polyana.registry import Repository
+set_refs = Repository._set_refs
+def cut_off(repository, *names, to):
+    if "step-8" in names:
+        for process in (*psutil.Process().children(), psutil.Process()):
+            process.kill()
+    set_refs(repository, *names, to=to)
+Repository._set_refs = cut_off
+main()
+"""
+
+
+@pytest.mark.parametrize("by", ["hand", "the next run"])
+def test_a_save_whose_process_was_killed_before_it_was_named_is_sent(by, hub, tiny, home, polyana_process):
+    assert start_training(tiny, script=("-c", CUT_OFF)).wait(300) == -signal.SIGKILL
+    here = registry(home)
+    four, eight = here.commits()
+    assert here.refs() == {"main": four.id, "best": four.id, "step-4": four.id}  # the head is the old one
+    assert eight.parent == four.id
+    if by == "hand":
+        polyana_process("models", "push", here.run, "hub:org/tiny")
+        assert here.refs() == {"main": eight.id, "best": four.id, "step-4": four.id, "step-8": eight.id}
+        assert "step-8" in hub.repositories[NAME].tags
+    else:
+        polyana_process("run", tiny, "--set", PUSH)
+        assert [commit.step for commit in here.commits()] == [4, 8, 12]
     assert hub.saves(NAME) == [(commit.id, commit.message) for commit in here.commits()]
     assert queued(here) == []
 

@@ -96,7 +96,7 @@ class GopherQualityRule(WordRule):
     kind: Literal["gopher_quality"] = "gopher_quality"
     min_words: int = Field(50, ge=0, description="words that are more than punctuation, at least")
     max_words: int = Field(100_000, ge=1, description="and at most")
-    min_mean_length: float = Field(3, ge=0, description="characters of such a word on average, at least")
+    min_mean_length: float = Field(3.0, ge=0, description="characters of such a word on average, at least")
     max_mean_length: float | None = _number("and at most")
     max_symbols: float = Field(0.1, ge=0, description="`#`, or ellipses, for each word")
     max_bullets: float = Field(0.9, ge=0, description="share of lines that begin with a bullet or a hyphen")
