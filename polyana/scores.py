@@ -90,7 +90,7 @@ class Evaluated:
         """Of each task."""
         names = Contamination.__dataclass_fields__
         return {
-            task: Contamination(**{name: found[name] for name in names})
+            task: Contamination(**{name: found[name] for name in names if name in found})
             for task, found in self.result["contamination"].items()
         }
 
@@ -312,7 +312,7 @@ def _contamination(
     except (Damaged, OSError, KeyError, TypeError):
         pass
     found, touched = find_contamination(texts, training)
-    found = Contamination(found.items, found.touched, found.runs, found.unsaid, training.note)
+    found = replace(found, note=training.note)
     if not found.unsaid:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_json(path, {"found": asdict(found), "touched": touched})

@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
@@ -169,6 +170,18 @@ def s3_server():
         patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
         yield
         moto.stop()
+
+
+@pytest.fixture(scope="module")
+def hub_server():
+    """A stand-in for the Hub on this machine; a test that uses it calls `reset` first."""
+    from hub_stand_in import Hub
+
+    hub = Hub()
+    threading.Thread(target=hub.serve_forever, daemon=True).start()
+    yield hub
+    hub.shutdown()
+    hub.server_close()
 
 
 @pytest.fixture

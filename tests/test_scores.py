@@ -79,6 +79,9 @@ def test_contamination_is_what_stands_in_the_training_text(trained, tiny, polyan
     (found,) = evaluate(polyana, trained, "--suite", "mine.yaml")
     contamination = found["contamination"]["prose"]
     assert (contamination["items"], contamination["touched"], contamination["share"]) == (4, 2, 0.5)
+    said = polyana("evaluate", trained, "--suite", "mine.yaml").stdout
+    assert "contamination: 2 of 4 items (50.0%) have 13 words in a row" in said
+    assert "; 1 more is too short to tell" in said
     items = Repository(home / "hub", trained).evaluation_items(
         Repository(home / "hub", trained).resolve("main"), "mine"
     )

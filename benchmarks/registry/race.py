@@ -1,8 +1,8 @@
 """What the registry costs: `make bench-registry [ARGS=--quick]`; exit code 1 when a bar is missed.
 
     commit    a commit of a model of 135 million parameters, in fp32, against transformers' `save_pretrained` of the
-              same, put on the disk as a commit is (fsync). Also said, without a bar: against one that is left in the
-              page cache, what the disk alone takes for the bytes, and both into memory (tmpfs)
+              same, put on the disk as a commit is (fsync). Beside it stands, without a bar: against a plain one, which
+              is left in the page cache, and what the disk alone takes for the bytes; and all into memory (tmpfs)
     waiting   how long training stands still for it: what is lent and taken back while a step's worth of matrix products
               goes on, as a share of `save_pretrained`
     log       `polyana models log` of 300 commits of a 100 MB adapter, a process of its own (--sparse: no bytes in them)
@@ -194,9 +194,10 @@ def log_of_many(place: Path, commits: int, rounds: int, *, real: bool) -> tuple[
     return seconds, freed / (before - disk_used(place))
 
 
-def bar(name: str, ratio: float, target: float, *, met: bool | None = None) -> bool:
+def bar(name: str, ratio: float, target: float, *, met: bool | None = None, besides: str = "") -> bool:
     met = ratio <= target if met is None else met
-    print(f"BAR {name} ratio={ratio:.3f} target={target:g} {'PASS' if met else 'SHORT'}", flush=True)
+    more = f"  ({besides})" if besides else ""
+    print(f"BAR {name} ratio={ratio:.3f} target={target:g} {'PASS' if met else 'SHORT'}{more}", flush=True)
     return met
 
 
@@ -213,12 +214,11 @@ def main() -> None:
         place = Path(directory)
         disk = race_commits(place / "commits", rounds, quick)
         print("on a disk:", *(f"{name} {seconds:.3f} s" for name, seconds in disk.items()), flush=True)
-        met.append(bar("commit_against_save_pretrained_on_disk", disk["commit"] / disk["durable"], 1.2))
         cached, floor = disk["commit"] / disk["plain"], disk["disk"] / disk["plain"]
+        on_disk = disk["commit"] / disk["durable"]
+        besides = f"of a plain one, which is not on the disk yet: {cached:.2f}, where the disk alone takes {floor:.2f}"
+        met.append(bar("commit_against_save_pretrained_on_disk", on_disk, 1.2, besides=besides))
         waited = waiting(place / "waiting", rounds, quick)
-        print(
-            f"of a save_pretrained that is not on the disk yet a commit takes {cached:.2f}; the disk alone {floor:.2f}"
-        )
         met.append(bar("waiting_share_of_save_pretrained", waited / disk["plain"], 0.05))
         commits = 60 if quick else 300
         seconds, exact = log_of_many(place / "many", commits, 5, real="--sparse" not in sys.argv)

@@ -284,7 +284,9 @@ def rm(
             raise UserError(f"{model} is being trained; stop it first, or delete a commit of it: {model}@step-N")
         freed, what = change.delete_repository(repository, force), model
     about = {"deleted": what, "freed": freed}
-    print_json(about) if as_json else print_result(f"{what} is deleted, which frees {show_bytes(freed)} ({freed:,} bytes)")
+    print_json(about) if as_json else print_result(
+        f"{what} is deleted, which frees {show_bytes(freed)} ({freed:,} bytes)"
+    )
 
 
 @models.command()

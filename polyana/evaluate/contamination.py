@@ -21,7 +21,8 @@ WORDS, MIN_WORDS = 13, 8
 
 @dataclass(frozen=True)
 class Contamination:
-    """`items`: how many were looked for; `touched`: those with a run of words in common with the training text.
+    """`items`: how many were looked for; `touched`: those with a run of words in common with the training text;
+    `short`: how many were too short to look for.
 
     `runs`: share of all the items' runs that stand there, which says more where items are long. `unsaid`: why there is
     nothing to say, or "". `note`: what the answer leaves out, or "".
@@ -32,6 +33,7 @@ class Contamination:
     runs: float = 0.0
     unsaid: str = ""
     note: str = ""
+    short: int = 0
 
     @property
     def share(self) -> float:
@@ -43,9 +45,10 @@ class Contamination:
             return f"contamination: {self.unsaid}{note}"
         if not self.items:
             return f"contamination: no item has the {MIN_WORDS} words that it takes to tell{note}"
+        short = f"; {self.short:,} more {'is' if self.short == 1 else 'are'} too short to tell" if self.short else ""
         return (
             f"contamination: {self.touched:,} of {self.items:,} items ({self.share:.1%}) have {WORDS} words in a row "
-            f"in common with the training text, {self.runs:.2%} of all their runs{note}"
+            f"in common with the training text, {self.runs:.2%} of all their runs{short}{note}"
         )
 
     def as_data(self) -> dict[str, Any]:
@@ -81,4 +84,4 @@ def find_contamination(items: Sequence[str], training: Iterable[str]) -> tuple[C
         common = int(np.isin(of_item, known).sum())
         runs, found, looked_for = runs + len(of_item), found + common, looked_for + 1
         flags.append(common > 0)
-    return Contamination(looked_for, sum(map(bool, flags)), found / runs), flags
+    return Contamination(looked_for, sum(map(bool, flags)), found / runs, short=flags.count(None)), flags

@@ -144,7 +144,8 @@ def translation_metrics(
             drawn = metric.corpus_score(
                 [each.hypothesis for each in parts], [[each.reference for each in parts]], n_bootstrap=samples
             )
-            low, high = float(drawn._mean - drawn._ci), float(drawn._mean + drawn._ci)
+            # its interval has the mean in the middle, so one of a score near an end may go past it
+            low, high = max(0.0, float(drawn._mean - drawn._ci)), min(100.0, float(drawn._mean + drawn._ci))
         found[name] = Metric(score.value, low, high, len(translations), len(parts) if low is not None else documents)
     return found
 

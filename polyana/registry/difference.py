@@ -48,7 +48,7 @@ class Distance:
 
 
 def weight_distances(one: Mapping[str, Path], other: Mapping[str, Path]) -> Iterator[Distance]:
-    """Each tensor of two saves (.safetensors files by name), by name, layer 2 before 10; those of the second alone last.
+    """Each tensor of two saves (.safetensors files by name), layer 2 before 10; those of the second alone last.
 
     Needs some megabytes of memory, whatever the tensors' sizes.
     """

@@ -13,29 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from conftest import TINY
+
 from polyana.registry import Repository
 from polyana.storage import write_file, write_json
 from polyana.tracking import Histogram, MetricLog, RunDirectory
-
-RECIPE = """\
-name: tiny
-seed: 7
-stages:
-  corpus:
-    kind: corpus
-    sources: [{path: texts}]
-    eval: 20%
-  tokenizer: {kind: tokenizer, corpus: corpus, vocab_size: 400}
-  pretrain:
-    kind: pretrain
-    corpus: corpus
-    tokenizer: tokenizer
-    model: {architecture: gpt2, layers: 2, width: 32, heads: 2, context: 32}
-    train: {duration: 12 steps, batch: 4 sequences, lr: 1e-2, precision: fp32}
-    eval: {every: 4 steps, tokens: 2k tokens}
-    save: {every: 4 steps, keep: {best: 1, last: 2}}
-    sample: {every: 6 steps, prompts: ["The people"], max_tokens: 5}
-"""
 
 HOSTILE = "<img src=x onerror=alert(1)><script>alert(1)</script>"
 """What a run may have written; none of it may become part of the page."""
@@ -72,7 +54,7 @@ def _train(directory: Path, home: Path) -> str:
     for number in range(12):
         line = f"The people of the United States, in their letter number {number}, ask for peace and for commerce. "
         write_file(texts / f"letter-{number}.txt", line * 30)
-    write_file(directory / "recipe.yaml", RECIPE)
+    write_file(directory / "recipe.yaml", TINY)
     environment = os.environ | {"POLYANA_HOME": str(home), "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-m", "polyana", "run", "recipe.yaml"]
     subprocess.run(command, cwd=directory, env=environment, check=True, capture_output=True, timeout=300)

@@ -4,6 +4,7 @@ import json
 
 import pytest
 import torch
+from harness_tasks import ROLLING
 from published import publish
 
 from polyana.errors import PolyanaError
@@ -28,16 +29,7 @@ doc_to_choice: choices
 doc_to_target: answer
 metric_list: [{metric: acc}, {metric: acc_norm}, {metric: acc_bytes}]
 """,
-    "rolling": """\
-task: rolling
-dataset_path: json
-dataset_kwargs: {data_files: {test: PLACE/texts.jsonl}}
-test_split: test
-output_type: loglikelihood_rolling
-doc_to_text: ""
-doc_to_target: "{{text}}"
-metric_list: [{metric: bits_per_byte}]
-""",
+    "rolling": ROLLING,
     "sums": """\
 task: sums
 dataset_path: json

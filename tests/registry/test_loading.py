@@ -12,6 +12,7 @@ from contextlib import contextmanager
 
 import pytest
 from conftest import newest_run
+from harness_tasks import ROLLING
 
 from polyana.registry import Repository
 from polyana.storage import sha256_of
@@ -133,22 +134,10 @@ def test_an_adapter_is_loaded_with_its_base_by_name(hub, shared_data, home, tmp_
     assert found["main"] != found["step-1"]
 
 
-TASK = """\
-task: rolling
-dataset_path: json
-dataset_kwargs: {data_files: {test: PLACE/texts.jsonl}}
-test_split: test
-output_type: loglikelihood_rolling
-doc_to_text: ""
-doc_to_target: "{{text}}"
-metric_list: [{metric: bits_per_byte}]
-"""
-
-
 def measured_elsewhere(home, tmp_path, *revisions, **model):
     """Bits per byte that lm-eval finds by revision, of a task of its own, without another cache or a network."""
     (tmp_path / "tasks").mkdir()
-    (tmp_path / "tasks" / "rolling.yaml").write_text(TASK.replace("PLACE", str(tmp_path)))
+    (tmp_path / "tasks" / "rolling.yaml").write_text(ROLLING.replace("PLACE", str(tmp_path)))
     (tmp_path / "texts.jsonl").write_text('{"text": "The people of the State"}\n{"text": "Once upon a time"}\n')
     cache = {"HF_HUB_CACHE": str(home / "hub"), "HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}
     found = {}

@@ -5,13 +5,12 @@ import json
 import signal
 import subprocess
 import sys
-import threading
 import time
 
 import pytest
 from blake3 import blake3
 from exchanging import Worker, environment
-from hub_stand_in import SIGNATURE, TOKEN, Fault, Hub, HubRepository, git_hash
+from hub_stand_in import SIGNATURE, TOKEN, Fault, HubRepository, git_hash
 from saves import make_run, make_save
 
 from polyana.registry import Repository
@@ -23,25 +22,16 @@ COMMIT = f"POST /api/models/{NAME}/commit/main"
 
 
 @pytest.fixture(scope="module")
-def server():
-    hub = Hub()
-    threading.Thread(target=hub.serve_forever, daemon=True).start()
-    yield hub
-    hub.shutdown()
-    hub.server_close()
-
-
-@pytest.fixture(scope="module")
-def worker(server, tmp_path_factory):
-    worker = Worker(server.address, tmp_path_factory.mktemp("worker"))
+def worker(hub_server, tmp_path_factory):
+    worker = Worker(hub_server.address, tmp_path_factory.mktemp("worker"))
     yield worker
     worker.close()
 
 
 @pytest.fixture
-def hub(server):
-    server.reset()
-    return server
+def hub(hub_server):
+    hub_server.reset()
+    return hub_server
 
 
 @pytest.fixture
@@ -250,8 +240,8 @@ def test_public_is_asked_for(hub, worker, run):
     assert worker.push(run, TARGET, private=False)["new"] == []
 
 
-def test_two_who_push_at_once_make_one_history(hub, worker, run, server, tmp_path):
-    other = Worker(server.address, tmp_path)
+def test_two_who_push_at_once_make_one_history(hub, worker, run, hub_server, tmp_path):
+    other = Worker(hub_server.address, tmp_path)
     settings = {"hub": run.path.parent, "run": run.run, "target": TARGET}
     answers = [each.order("push", **settings) for each in (worker, other)]
     answers = [each.answer() for each in answers]
@@ -285,12 +275,12 @@ def test_a_damaged_blob_is_not_pushed(hub, worker, run):
     assert [title for _, title in hub.saves(NAME)] == ["step 100 of 900"]
 
 
-def test_no_token_no_push_and_no_token_in_any_word(hub, run, server, tmp_path):
-    stranger = Worker(server.address, tmp_path, HF_TOKEN="hf_thisOneMayNotWriteAnything")
+def test_no_token_no_push_and_no_token_in_any_word(hub, run, hub_server, tmp_path):
+    stranger = Worker(hub_server.address, tmp_path, HF_TOKEN="hf_thisOneMayNotWriteAnything")
     done = stranger.push(run, TARGET)
     assert "it wants a token that may write to org/demo; set HF_TOKEN" in done["error"]
     stranger.close()
-    knowing = Worker(server.address, tmp_path)
+    knowing = Worker(hub_server.address, tmp_path)
     hub.faults = [Fault("PUT /lfs/", status=400, times=10**6), Fault(COMMIT, status=503, times=10**6)]
     done = knowing.push(run, TARGET, patience=0.3)
     assert "org/demo" in done["error"]

@@ -5,14 +5,13 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 import time
 
 import psutil
 import pytest
 from conftest import metrics_of, newest_run
 from exchanging import environment
-from hub_stand_in import SIGNATURE, TOKEN, Fault, Hub, HubRepository
+from hub_stand_in import SIGNATURE, TOKEN, Fault, HubRepository
 from saves import make_run, make_save
 
 from polyana.config import Quantity
@@ -23,21 +22,12 @@ COMMIT = f"POST /api/models/{NAME}/commit/"
 PUSH = "stages.pretrain.save.push={to: hub:org/tiny, wait: 60 seconds}"
 
 
-@pytest.fixture(scope="module")
-def server():
-    hub = Hub()
-    threading.Thread(target=hub.serve_forever, daemon=True).start()
-    yield hub
-    hub.shutdown()
-    hub.server_close()
-
-
 @pytest.fixture
-def hub(server, tmp_path, monkeypatch):
-    server.reset()
-    for name, value in environment(server.address, tmp_path).items():
+def hub(hub_server, tmp_path, monkeypatch):
+    hub_server.reset()
+    for name, value in environment(hub_server.address, tmp_path).items():
         monkeypatch.setenv(name, value)
-    return server
+    return hub_server
 
 
 def registry(home):
