@@ -6,6 +6,7 @@ killed and resumed makes the same commits, bit for bit.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -33,7 +34,8 @@ class Facts:
     """What is known of a run before it begins.
 
     name: RECIPE-STAGE. settings: the recipe's, as YAML. data: lines of Markdown. licences: of what it is made from,
-    None where nothing says. base: what an adapter or a tuned model began as; base_model: that on the Hub.
+    None where nothing says. base: what an adapter or a tuned model began as; base_model: that on the Hub. question: how
+    it is asked about "...", as text or as a chat's messages.
     """
 
     name: str
@@ -51,6 +53,7 @@ class Facts:
     chats: bool = False
     languages: Sequence[str] = ()
     datasets: Sequence[str] = ()
+    question: str | Sequence[Mapping[str, str]] = "..."
 
 
 class ModelCard:
@@ -144,15 +147,21 @@ def _front(facts: Facts, metrics: Mapping[str, float]) -> str:
     return f"---\n{data.to_yaml()}\n---\n"
 
 
+def _written(words: object) -> str:
+    """As Python has it."""
+    return json.dumps(words, ensure_ascii=False)
+
+
 def _loading(facts: Facts) -> str:
     """How five tools load it."""
     judges = facts.kind in ("reward", "classify")
     model = "AutoModelForSequenceClassification" if judges else "AutoModelForCausalLM"
-    asked = 'ids = tokenizer("...", return_tensors="pt")'
+    asked = f'ids = tokenizer({_written(facts.question)}, return_tensors="pt")'
     if facts.chats:
-        chat = '{"role": "user", "content": "..."}' + (', {"role": "assistant", "content": "..."}' if judges else "")
+        chat = [{"role": "user", "content": facts.question}] if isinstance(facts.question, str) else facts.question
+        chat = [*chat, {"role": "assistant", "content": "..."}] if judges else chat
         settings = ("" if judges else "add_generation_prompt=True, ") + 'return_tensors="pt", return_dict=True'
-        asked = f"ids = tokenizer.apply_chat_template([{chat}], {settings})"
+        asked = f"ids = tokenizer.apply_chat_template({_written(chat)}, {settings})"
     shown = "model(**ids).logits" if judges else "tokenizer.decode(model.generate(**ids, max_new_tokens=60)[0])"
     serving = "vllm serve MODEL" + (" --task classify" if judges else "")
     alone = "`get_peft_model(model, LoraConfig(...))` puts a new adapter on it"

@@ -9,6 +9,7 @@ from typing import Any
 from polyana.card.card import Facts
 from polyana.examples import preference_report_lines, report_lines
 from polyana.models import count_parameters, has_adapter, licence_of_package, numbers_in, parse_base
+from polyana.parallel import ChatPrompt, chat, tagged
 from polyana.storage import read_json, show_bytes
 from polyana.tasks import (
     ClassifyConfig,
@@ -54,6 +55,7 @@ def facts_of(
     if isinstance(config, TranslateConfig):
         about["languages"] = [config.languages.source, config.languages.target]
         about["licences"] |= {source.label: None for source in config.data}
+        about["question"] = _question(config, (config.languages.source, config.languages.target))
     whole, trained = sum(map(numbers_in, model.parameters())), count_parameters(model)
     adapter = None
     if isinstance(config, FineTuneConfig) and has_adapter(model):
@@ -62,6 +64,13 @@ def facts_of(
         name=f"{recipe}-{stage}", kind=config.kind, architecture=type(model).__name__, parameters=whole,
         trained=trained, settings=settings, data=lines, seed=seed, adapter=adapter, **about,
     )  # fmt: skip
+
+
+def _question(config: TranslateConfig, direction: tuple[str, str]) -> str | list[dict[str, str]]:
+    """How it is asked for a translation."""
+    if isinstance(config.prompt, ChatPrompt):
+        return chat(config.prompt, direction, (), "...")
+    return tagged(config.prompt, direction, (), "...").rstrip()
 
 
 def _base(config: FineTuneConfig, start: Path) -> Mapping[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import struct
 import zlib
 
@@ -26,20 +27,22 @@ def draw(train: Curve, evaluation: Curve) -> bytes:
     picture = np.zeros((_HEIGHT, _WIDTH), np.uint8)
     curves = [[point for point in curve if np.isfinite(point[1])] for curve in (train, evaluation)]
     losses = [loss for curve in curves for _, loss in curve] or [0.0]
-    last = max([step for curve in curves for step, _ in curve], default=1)
+    last = max([1, *(step for curve in curves for step, _ in curve)])
     low, high = min(losses), max(losses)
     high = high if high > low else low + 1.0
     right, bottom = _WIDTH - _MARGIN, _HEIGHT - _BELOW
 
     def place(step: float, loss: float) -> tuple[int, int]:
-        x = _LEFT + (right - _LEFT) * step / max(last, 1)
+        x = _LEFT + (right - _LEFT) * step / last
         return round(x), round(_MARGIN + (bottom - _MARGIN) * (high - loss) / (high - low))
 
-    for part in range(5):
-        loss, step = low + (high - low) * part / 4, last * part // 4
-        x, y = place(step, loss)
-        picture[y, _LEFT:right] = picture[_MARGIN:bottom, min(x, right - 1)] = _GRID
+    for loss in _round_numbers(low, high):
+        _, y = place(0, loss)
+        picture[y, _LEFT:right] = _GRID
         _write(picture, f"{loss:.4g}", _LEFT - 6, y - 5)
+    for step in map(round, _round_numbers(0, last, whole=True)):
+        x, _ = place(step, low)
+        picture[_MARGIN:bottom, min(x, right - 1)] = _GRID
         _write(picture, _short(step), min(x + 4 * len(_short(step)), _WIDTH - 4), bottom + 10)
     for curve, colour in zip(curves, (_TRAIN, _EVAL), strict=True):
         points = [place(*point) for point in curve]
@@ -49,6 +52,15 @@ def draw(train: Curve, evaluation: Curve) -> bytes:
             for more in (0, 1):  # two pixels wide
                 picture[np.minimum(ys + more, _HEIGHT - 1), np.minimum(xs, _WIDTH - 1)] = colour
     return _png(picture)
+
+
+def _round_numbers(low: float, high: float, *, whole: bool = False) -> list[float]:
+    """Four to nine numbers that people count by, from `low` to `high`; `whole`: or fewer, without fractions."""
+    least = (high - low) / 4
+    power = 10.0 ** math.floor(math.log10(least))
+    apart = max(part * power for part in (1, 2, 5) if part * power <= least)
+    apart = max(apart, 1.0) if whole else apart
+    return [number * apart for number in range(math.ceil(low / apart), math.floor(high / apart) + 1)]
 
 
 def _short(number: int) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 
 from polyana.storage import read_json
 
-__all__ = ["Commit", "Ranking", "commit_of"]
+__all__ = ["Commit", "Ranking", "by_number", "commit_of"]
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,11 @@ class Commit:
         """From a commit.json; what a later version says besides is left out. Raises Damaged, and TypeError where
         something is missing."""
         return commit_of(read_json(path))
+
+
+def by_number(name: str) -> list[str | int]:
+    """To sort names by: `step-90` and `layers.9` before `step-100` and `layers.10`."""
+    return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", name)]
 
 
 _FIELDS = {field.name for field in fields(Commit)}

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from polyana.registry.commit import by_number
 from polyana.registry.describe import read_header
 from polyana.storage import changes, read_json
 
@@ -57,7 +58,8 @@ def weight_distances(one: Mapping[str, Path], other: Mapping[str, Path]) -> Iter
             {name: (mapped, about) for path in files.values() for name, mapped, about in _tensors(path, stack)}
             for files in (one, other)
         )
-        for name, (mapped, about) in sorted(first.items(), key=_by_layers):
+        for name in sorted(first, key=by_number):
+            mapped, about = first[name]
             numbers = prod(about["shape"])
             if name not in second:
                 yield Distance(name, numbers, why="only in the first")
@@ -79,13 +81,8 @@ def weight_distances(one: Mapping[str, Path], other: Mapping[str, Path]) -> Iter
                 norms += float(a @ a)
                 largest = max(largest, float(np.abs(apart).max()))
             yield Distance(name, numbers, sqrt(squares), sqrt(norms), largest)
-        for name, (_, about) in sorted(second.items(), key=_by_layers):
-            if name not in first:
-                yield Distance(name, prod(about["shape"]), why="only in the second")
-
-
-def _by_layers(tensor: tuple[str, object]) -> list[str | int]:
-    return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", tensor[0])]
+        for name in sorted(second.keys() - first.keys(), key=by_number):
+            yield Distance(name, prod(second[name][1]["shape"]), why="only in the second")
 
 
 def by_layer(distances: list[Distance]) -> list[Distance]:

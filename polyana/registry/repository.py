@@ -35,7 +35,7 @@ from pathlib import Path
 from typing import Any
 
 from polyana.errors import Busy, Damaged, UserError
-from polyana.registry.commit import Commit, Ranking
+from polyana.registry.commit import Commit, Ranking, by_number
 from polyana.registry.evaluations import Evaluations
 from polyana.registry.pins import Pins
 from polyana.registry.served import locked_note, served_by
@@ -250,8 +250,7 @@ class Repository:
         if not matching and self.refs().get(revision, identifier) != identifier:  # it moved between the two looks
             return self.resolve(revision)
         if len(matching) != 1 or not identifier:
-            known = ", ".join(sorted(refs, key=_natural)) or "none yet"
-            raise UserError(f"{self.run} has no revision `{revision}`; it has: {known}")
+            raise UserError(f"{self.run} has no revision `{revision}`; it has: {self._known()}")
         return matching[0]
 
     def snapshot(self, commit: Commit) -> Path:
@@ -443,10 +442,4 @@ class Repository:
             return freed
 
     def _known(self) -> str:
-        return ", ".join(sorted(self.refs(), key=_natural)) or "none yet"
-
-
-def _natural(name: str) -> tuple[bool, int, str]:
-    """step-90 before step-100; other refs first."""
-    number = name.removeprefix("step-")
-    return (number.isdigit(), int(number) if number.isdigit() else 0, name)
+        return ", ".join(sorted(self.refs(), key=by_number)) or "none yet"

@@ -12,7 +12,7 @@ from conftest import metrics_of, newest_run
 
 from polyana.card import CurveReader, ModelCard
 from polyana.card.card import _KINDS, Facts
-from polyana.card.picture import draw
+from polyana.card.picture import _round_numbers, draw
 from polyana.models import licence_of_directory, licence_of_package
 from polyana.recipe import KINDS
 from polyana.registry import Repository
@@ -187,6 +187,16 @@ def pixels(png):
     rows = np.frombuffer(zlib.decompress(parts[b"IDAT"]), np.uint8).reshape(height, width + 1)
     assert not rows[:, 0].any()
     return rows[:, 1:]
+
+
+def test_numbers_on_the_axes_are_such_as_people_count_by():
+    assert _round_numbers(4.018, 7.618) == [4.5, 5.0, 5.5, 6.0, 6.5, 7.0, 7.5]
+    assert _round_numbers(0, 2, whole=True) == [0, 1, 2]
+    assert _round_numbers(0, 250, whole=True) == [0, 50, 100, 150, 200, 250]
+    for low, high in ((1e-30, 1e30), (0.003, 0.034), (5, 5.0001), (-3, 4)):
+        found = _round_numbers(low, high)
+        assert 4 <= len(found) <= 11
+        assert low <= found[0] < found[-1] <= high * (1 + 1e-9)
 
 
 def test_the_picture_shows_both_curves_where_they_are():

@@ -104,6 +104,7 @@ def test_it_learns_and_unmodified_peft_translates_the_same(recipe, home, tmp_pat
 
     repository = Repository(home / "hub", directory.name)
     saved = repository.snapshot(repository.resolve("step-30"))
+    assert 'ids = tokenizer("<en> ...\\n<de>", return_tensors="pt")' in (saved / "README.md").read_text()
     base = json.loads((saved / "adapter_config.json").read_text())["base_model_name_or_path"]
     model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32), saved).eval()
     tokenizer = AutoTokenizer.from_pretrained(saved)
@@ -154,6 +155,9 @@ def test_the_commands_use_what_was_saved(trained, saved, polyana, tmp_path):
     kept = [json.loads(line) for line in (directory / "translations" / "step-00000002.jsonl").read_text().splitlines()]
     documents = [[each["source"] for each in kept if each["document"] == one]
                  for one in dict.fromkeys(each["document"] for each in kept)]  # fmt: skip
+    asked = 'tokenizer.apply_chat_template([{"role": "user", "content": "German: ..."}], add_generation_prompt=True'
+    repository = Repository(trained / "home" / "hub", name)
+    assert asked in (repository.snapshot(repository.resolve("main")) / "README.md").read_text()
     (tmp_path / "held.en").write_text("\n\n".join("\n".join(each) for each in documents))
     polyana("translate", f"{name}@step-2", "held.en", "--output", "held.de")
     written = (tmp_path / "held.de").read_text().split("\n")
