@@ -39,13 +39,15 @@ def main() -> None:
         if is_main():
             sys.stderr.write(f"{error}\n")
         sys.exit(exit_code_of(error))
-    except OSError as error:
-        place, full = error.filename or relative(home_directory()), is_disk_full(error)
-        if error.filename is None and error.strerror is None and not full:
-            raise
-        advice = " Free some room and run this again; what was finished is kept" if full else ""
-        sys.stderr.write(f"{place}: {error.strerror or os.strerror(errno.ENOSPC)}.{advice}\n")
-        sys.exit(1)
     except KeyboardInterrupt:
         sys.stderr.write("interrupted; what was finished is kept\n")
         sys.exit(130)
+    except Exception as error:
+        full, system = is_disk_full(error), error if isinstance(error, OSError) else OSError()
+        if not full and system.filename is None and system.strerror is None:
+            raise
+        # of two names the second is what was written
+        place = system.filename2 or system.filename or relative(home_directory())
+        advice = " Free some room and run this again; what was finished is kept" if full else ""
+        sys.stderr.write(f"{place}: {system.strerror or os.strerror(errno.ENOSPC)}.{advice}\n")
+        sys.exit(1)

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import sys
-from collections.abc import Container, Sequence
+from collections.abc import Container, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from polyana.storage import is_disk_full
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -27,6 +32,7 @@ __all__ = [
     "rich_console",
     "runs",
     "show",
+    "writing",
 ]
 
 app = typer.Typer(
@@ -81,6 +87,17 @@ def rich_console(width: int | None = None, height: int | None = None) -> Console
     from rich.console import Console
 
     return Console(highlight=False, width=width, height=height)
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """What fills the disk in the block, and does not say where, was writing `path`."""
+    try:
+        yield
+    except Exception as error:
+        if is_disk_full(error) and getattr(error, "filename", None) is None:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)) from error
+        raise
 
 
 def relative(path: Path) -> str:

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from polyana.cli.doors import RevisionName, models, print_result, relative
+from polyana.cli.doors import RevisionName, models, print_result, relative, writing
 from polyana.errors import UserError
 from polyana.storage import home_directory, show_bytes
 
@@ -50,12 +50,14 @@ def export(
     if to == "merged":
         assert dtype != "q8_0"
         directory = output or Path(name)
-        merging = export_merged(revision.directory, base, directory, dtype)
+        with writing(directory):
+            merging = export_merged(revision.directory, base, directory, dtype)
         off = f"; {_differs(merging.off)}" if merging.off is not None else ""
         print_result(f"{relative(directory)}: {str(merging.dtype).removeprefix('torch.')}{off}")
         return
     file = output or Path(f"{name}.gguf")
-    exported = export_gguf(revision.directory, base, file, dtype, name)
+    with writing(file):
+        exported = export_gguf(revision.directory, base, file, dtype, name)
     found = exported.file
     print_result(
         f"{relative(file)}: {found.architecture}, {found.weights:,} weights, {show_bytes(found.bytes)}, {found.kind}, "

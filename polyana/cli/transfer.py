@@ -48,7 +48,7 @@ def push(
         return
     refs = f"; {', '.join(done.refs)} set" if done.refs else ""
     there = len(done.commits) - len(done.new)
-    print_result(f"{place}: {len(done.new)} commits of {done.run} pushed, {there} were there{refs}")
+    print_result(f"{place}: {_commits(len(done.new))} of {done.run} pushed, {there:,} already there{refs}")
 
 
 @models.command()
@@ -71,4 +71,8 @@ def pull(
         print_result(json.dumps(found, indent=1, ensure_ascii=False))
         return
     refs = f"; {', '.join(done.refs)} set" if done.refs else ""
-    print_result(f"{done.run}@{done.commit.id[:10]}: {len(done.new)} commits pulled{refs}")
+    print_result(f"{done.run}@{done.commit.id[:10]}: {_commits(len(done.new))} pulled{refs}")
+
+
+def _commits(count: int) -> str:
+    return f"{count:,} commit{'' if count == 1 else 's'}"

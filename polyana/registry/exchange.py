@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -118,14 +119,21 @@ def push(repository: Repository, target: Target, revision: str | None = None, *,
     last, commits = repository.resolve(revision or "main"), repository.commits()
     if revision is not None:
         commits = [each for each in commits if (each.step, each.time) <= (last.step, last.time)]
-    repository.pin_all((commit.id for commit in commits), f"pushed:{target}")
     pusher = Pusher(repository, target, Patience(patience, say), say, private=private)
+    by, pinned = f"pushed:{target}", repository.pins()
+    missing = {commit.id for commit in commits if by not in pinned.get(commit.id, ())}
+    repository.pin_all(missing, by)  # before, so that none goes meanwhile; and one by one is slow
 
     def done(commit: Commit) -> None:
+        missing.discard(commit.id)
         repository.unpin(commit.id, f"queued:{target}")
 
     _warn_of_base(repository, commits, say)
-    return pusher.push(commits, done)
+    try:
+        return pusher.push(commits, done)
+    finally:
+        with suppress(OSError):  # of a full disk
+            repository.unpin_all(missing, by)
 
 
 def _warn_of_base(repository: Repository, commits: Sequence[Commit], say: Callable[[str], None]) -> None:
@@ -246,6 +254,8 @@ def _source(target: Target, run: str, patience: Patience) -> Source:
     inside, place, wanted = _runs_in(target.path), target.path, ""
     if not inside:
         inside, place, wanted = _runs_in(target.path.parent), target.path.parent, run
+    if not inside:
+        raise UserError(f"{target.path} holds no runs: name a directory that runs were pushed to, or a run in one")
     return _Here(Repository(place, choose_run(inside, wanted, str(place))))
 
 

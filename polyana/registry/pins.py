@@ -32,11 +32,13 @@ class Pins:
         if new:
             self._write(pins)
 
-    def discard(self, commit_id: str, by: str) -> None:
-        """`by` wants it no longer; whether or not it did."""
+    def discard(self, commit_ids: Iterable[str], by: str) -> None:
+        """`by` wants them no longer; whether or not it did."""
         pins = self.read()
-        if by in pins[commit_id]:
-            pins[commit_id].discard(by)
+        gone = [identifier for identifier in commit_ids if by in pins[identifier]]
+        for identifier in gone:
+            pins[identifier].discard(by)
+        if gone:
             self._write(pins)
 
     def forget(self, commit_id: str) -> int:

@@ -344,8 +344,12 @@ class Repository:
 
     def unpin(self, commit_id: str, by: str) -> None:
         """Take back a `pin`; one that is not there is no error."""
+        self.unpin_all([commit_id], by)
+
+    def unpin_all(self, commit_ids: Iterable[str], by: str) -> None:
+        """`unpin` several at once."""
         with self.changing():
-            self._pins.discard(commit_id, by)
+            self._pins.discard(commit_ids, by)
 
     def pins(self) -> dict[str, set[str]]:
         """Commit id -> who wants it to stay: those who called `pin`, tags as `tag:NAME`, and servers as `served:BY`."""

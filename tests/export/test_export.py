@@ -415,3 +415,14 @@ def test_whole_models_and_what_is_asked_in_vain(trained, polyana, tmp_path, monk
     assert not (directory / "commit.json").exists()
     polyana(*export, "--to", "gguf")
     assert "is there already; name another with --output" in polyana(*export, "--to", "gguf", check=2).stderr
+
+
+@pytest.mark.parametrize("to", ["gguf", "merged"])
+def test_a_full_disk_is_a_letter_that_names_it_and_nothing_is_left(to, trained, polyana, small_disk, monkeypatch):
+    run = trained("lora")
+    monkeypatch.setenv("POLYANA_HOME", str(run.home))
+    (small_disk / "full").write_bytes(bytes(int(3.9 * 2**20)))
+    said = polyana("models", "export", run.name, "--to", to, "--output", small_disk / "model", check=1).stderr
+    assert said.startswith(str(small_disk))
+    assert "No space left on device. Free some room and run this again" in said
+    assert [path.name for path in small_disk.iterdir()] == ["full"]

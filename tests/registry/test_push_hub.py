@@ -273,12 +273,14 @@ def test_a_damaged_blob_is_not_pushed(hub, worker, run):
         in worker.push(run, TARGET)["error"]
     )
     assert [title for _, title in hub.saves(NAME)] == ["step 100 of 900"]
+    assert run.pins() == {run.resolve("step-100").id: {"pushed:hub:org/demo"}}
 
 
 def test_no_token_no_push_and_no_token_in_any_word(hub, run, hub_server, tmp_path):
     stranger = Worker(hub_server.address, tmp_path, HF_TOKEN="hf_thisOneMayNotWriteAnything")
     done = stranger.push(run, TARGET)
     assert "it wants a token that may write to org/demo; set HF_TOKEN" in done["error"]
+    assert run.pins() == {}
     stranger.close()
     knowing = Worker(hub_server.address, tmp_path)
     hub.faults = [Fault("PUT /lfs/", status=400, times=10**6), Fault(COMMIT, status=503, times=10**6)]

@@ -18,6 +18,7 @@ from polyana.errors import Damaged, UserError
 from polyana.registry import Repository, parse_target, pull, push
 from polyana.registry.patience import Patience
 from polyana.registry.store import StoredRepository
+from polyana.registry.verify import verify
 
 RUN = "demo-pretrain-2026-11-22_01.02.03"
 ROOT = f"shared/registry/models--polyana--{RUN}"
@@ -308,6 +309,30 @@ def test_two_machines_push_and_a_third_pulls_meanwhile(bucket, tmp_path):
     for commit in three.commits():
         three.snapshot(commit)
     assert three.refs()["main"] == refs["main"]
+
+
+def test_a_full_disk_on_the_other_side_is_a_letter_and_keeps_nothing_for_it(tmp_path, small_disk, polyana, monkeypatch):
+    monkeypatch.setenv("POLYANA_HOME", str(tmp_path / "home"))
+    repository = Repository(tmp_path / "home" / "hub", RUN)
+    first = make_save(repository, 100)
+    make_save(repository, 200, size=3_000_000)
+    (small_disk / "full").write_bytes(bytes(2_000_000))
+    said = polyana("models", "push", RUN, small_disk / "shared", check=1).stderr
+    assert "No space left on device. Free some room and run this again" in said
+    assert said.startswith(str(small_disk)), "the disk that is full is named"
+    assert repository.pins() == {first.id: {f"pushed:{small_disk / 'shared'}"}}
+    there = Repository(small_disk / "shared", RUN)
+    assert [commit.id for commit in there.commits()] == [first.id]
+    assert there.refs() == {} or set(there.refs().values()) == {first.id}
+    (small_disk / "full").unlink()
+    assert "1 commit of" in polyana("models", "push", RUN, small_disk / "shared").stdout
+    assert there.refs() == repository.refs()
+    assert not list(verify(there))
+
+
+def test_a_place_without_runs_is_a_letter(tmp_path, polyana):
+    said = polyana("models", "pull", "./nothing", check=2).stderr
+    assert "nothing holds no runs: name a directory that runs were pushed to, or a run in one" in said
 
 
 KILLED = (
