@@ -58,6 +58,12 @@ class MultipleChoiceTest:
 
     def _made(self, row: QuestionRow) -> _Choice:
         choices, labels = _choices(self._config.choices, row)
+        twice = not self._config.chat and self._config.delimiter[-1:].isspace()
+        if twice and (spaced := next((choice for choice in choices if choice[:1].isspace()), None)):
+            raise WrongRow(
+                f"has the answer {spaced!r}, which begins with a blank, and `delimiter` puts one before it, too; write "
+                '`delimiter: ""`'
+            )
         return _Choice(
             row, rendered(self._config.prompt, row), choices, _right(self._config.answer, row, choices, labels)
         )

@@ -151,7 +151,7 @@ def _markdown(
         yield f"\n## {name}"
         for item, score in found:
             yield f"\n### {item.id}: {score}\n"
-            yield from (f"- {head}: {_short(text)!r}" for head, text in item.shown.items())
+            yield from (f"- {head}: {_on_a_line(_short(text))}" for head, text in item.shown.items())
 
 
 def _html(
@@ -179,6 +179,11 @@ def _html(
                 yield f'<p{mark} dir="auto"><span class="quiet">{escape(head)}</span> {escape(_short(text))}</p>'
             yield "</article>"
     yield "</body></html>"
+
+
+def _on_a_line(text: str) -> str:
+    """In quotes where blanks at its ends or line breaks would not be seen."""
+    return text if text == text.strip() and text.isprintable() and text else repr(text)
 
 
 def _short(text: str) -> str:

@@ -72,6 +72,7 @@ def test_rows_that_are_no_questions_are_told_with_their_lines(tmp_path):
             {"question": "?", "choices": ["a", "b"], "answer": 2},
             {"question": "?", "answer": 1},
             {"q": "?", "choices": ["a", "b"], "answer": 1},
+            {"question": "?", "choices": ["a", " b"], "answer": 1},
         ],
     )
     (tmp_path / "mine.yaml").write_text(
@@ -81,14 +82,16 @@ def test_rows_that_are_no_questions_are_told_with_their_lines(tmp_path):
     with pytest.raises(UserError) as caught:
         read_suite("mine.yaml", tmp_path, Around())
     told = [str(problem).replace(str(tmp_path) + "/", "") for problem in caught.value.problems]
-    assert told[:4] == [
+    assert told[:5] == [
         "quiz.jsonl:2  `answer: 2` is no label, number from 0 or text of one of its 2 answers",
         "quiz.jsonl:3  has no list of two or more answers under `choices`; its columns: question, answer",
         "quiz.jsonl:4  has no column `question`; its columns: q, choices, answer",
+        "quiz.jsonl:5  has the answer ' b', which begins with a blank, and `delimiter` puts one before it, too; write "
+        '`delimiter: ""`',
         "mine.yaml:3  this run has not learned to translate",
     ]
-    assert told[4].startswith("mine.yaml:4  ")
-    assert "nowhere.jsonl" in told[4]
+    assert told[5].startswith("mine.yaml:4  ")
+    assert "nowhere.jsonl" in told[5]
 
 
 @pytest.mark.parametrize(
