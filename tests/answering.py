@@ -102,12 +102,16 @@ class Server:
 @contextmanager
 def serving(place: Place, *arguments: str, **environment: str) -> Iterator[Server]:
     process = place.begin("serve", *arguments, "--port", "0", **environment)
+    server = None
     try:
-        yield Server(process)
+        server = Server(process)
+        yield server
     finally:
         if process.poll() is None:
             process.send_signal(signal.SIGTERM)
-            process.wait(60)
+        process.wait(60)
+        if server is not None:
+            print(server.ended())  # pytest shows it where a test fails
         for stream in (process.stdout, process.stderr):
             stream.close()
 

@@ -52,7 +52,7 @@ def serve(
     home = home_directory()
     if threads is not None:
         os.environ["OMP_NUM_THREADS"] = str(threads)
-    fixed = "OMP_NUM_THREADS" in os.environ or not aside.wanted_priority()
+    fixed = bool(os.environ.get("OMP_NUM_THREADS")) or not aside.wanted_priority()
     aside.step_aside(home)
     if not fixed:
         os.environ.pop("OMP_NUM_THREADS", None)  # one thread now, all once the training has ended

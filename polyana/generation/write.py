@@ -62,17 +62,24 @@ def as_question(tokenizer: Any, text: str) -> str | list[int]:
 
 
 class GrowingText:
-    """What token ids say, as they come, in whole characters."""
+    """What token ids say, as they come, in whole characters.
 
-    def __init__(self, tokenizer: Any) -> None:
+    `after`: the tokens of a text that they go on from. A tokenizer of SentencePiece's kind drops the space that a text
+    begins with, which would be missing between the two.
+    """
+
+    def __init__(self, tokenizer: Any, after: Sequence[int] = ()) -> None:
         self._tokenizer = tokenizer
         self._ids: list[int] = []
         self._shown = ""
+        before = self._decoded(last := list(after[-1:]))
+        if not before.endswith("\ufffd"):  # else it is a part of a character
+            self._ids, self._shown = last, before
 
     def add(self, ids: Iterable[int]) -> str:
         """The text that is new with these; "" where a part of a character is missing."""
         self._ids.extend(ids)
-        text = self._text()
+        text = self._decoded(self._ids)
         if text.endswith("\ufffd"):
             return ""
         new, self._shown = text[len(self._shown) :], text
@@ -80,17 +87,17 @@ class GrowingText:
 
     def end(self) -> str:
         """What was held back."""
-        return self._text()[len(self._shown) :]
+        return self._decoded(self._ids)[len(self._shown) :]
 
-    def _text(self) -> str:
-        return str(self._tokenizer.decode(self._ids, skip_special_tokens=True))
+    def _decoded(self, ids: list[int]) -> str:
+        return str(self._tokenizer.decode(ids, skip_special_tokens=True))
 
 
 class _Stream:
     """Hands text on as it is written (what transformers calls a streamer)."""
 
-    def __init__(self, tokenizer: Any, write: Callable[[str], None]) -> None:
-        self._text, self._write = GrowingText(tokenizer), write
+    def __init__(self, tokenizer: Any, write: Callable[[str], None], after: Sequence[int]) -> None:
+        self._text, self._write = GrowingText(tokenizer, after), write
         self._is_prompt = True
 
     def put(self, ids: torch.Tensor) -> None:
@@ -113,6 +120,17 @@ class _Asking:
         return torch.tensor([self._stop(int(ids[0, -1]))], device=ids.device)
 
 
+class _Looking:
+    """Shows the scores, and leaves them as they are (what transformers calls a logits processor)."""
+
+    def __init__(self, look: Callable[[torch.Tensor], None]) -> None:
+        self._look = look
+
+    def __call__(self, ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:  # noqa: ARG002  as it is called
+        self._look(scores[0])
+        return scores
+
+
 def generate(
     model: Any,
     tokenizer: Any,
@@ -128,8 +146,9 @@ def generate(
     ids = (tokenizer.encode(prompt) if isinstance(prompt, str) else prompt) or [tokenizer.eos_token_id]
     longest = longest_text(model)
     ids = ids[-(longest - min(config.max_tokens, longest // 2)) :]
-    written = continue_ids(model, tokenizer, ids, config, write)
-    return str(tokenizer.decode(written, skip_special_tokens=True))
+    after = ids if isinstance(prompt, str) else ()
+    text = GrowingText(tokenizer, after)
+    return text.add(continue_ids(model, tokenizer, ids, config, write, after=after)) + text.end()
 
 
 def continue_ids(
@@ -140,12 +159,15 @@ def continue_ids(
     write: Callable[[str], None] | None = None,
     cache: Any = None,
     stop: Callable[[int], bool] | None = None,
+    look: Callable[[torch.Tensor], None] | None = None,
+    after: Sequence[int] = (),
 ) -> list[int]:
     """The tokens that follow `ids`, as many as the model's context has room for at most; with `write` also as text,
     piece by piece.
 
     `cache`: transformers' cache of what was computed for the first of `ids`; it grows by the others, and by all that is
-    written but the last. `stop`: is told each token as soon as it is chosen, and says whether it is the last.
+    written but the last. `stop`: is told each token as soon as it is chosen, and says whether it is the last. `look`:
+    sees the scores [V] that each is chosen by, before temperature, top_k and top_p. `after`: see `GrowingText`.
     """
     sampling: dict[str, Any] = {"do_sample": False}
     if config.temperature > 0:
@@ -153,7 +175,7 @@ def continue_ids(
             "do_sample": True, "temperature": config.temperature, "top_k": config.top_k or 0,
             "top_p": config.top_p or 1.0,
         }  # fmt: skip
-    from transformers import StoppingCriteriaList
+    from transformers import LogitsProcessorList, StoppingCriteriaList
 
     tokens = torch.tensor([ids], device=model.device)
     # inference mode would spoil weights that FSDP2 gathers meanwhile
@@ -163,9 +185,10 @@ def continue_ids(
             attention_mask=torch.ones_like(tokens),
             max_new_tokens=min(config.max_tokens, longest_text(model) - len(ids)),
             pad_token_id=tokenizer.eos_token_id,
-            streamer=_Stream(tokenizer, write) if write else None,
+            streamer=_Stream(tokenizer, write, after) if write else None,
             **({} if cache is None else {"past_key_values": cache}),
             **({} if stop is None else {"stopping_criteria": StoppingCriteriaList([_Asking(stop)])}),
+            **({} if look is None else {"logits_processor": LogitsProcessorList([_Looking(look)])}),
             **sampling,
         )
     return written[0, len(ids) :].tolist()  # type: ignore[no-any-return]

@@ -8,6 +8,7 @@ import sys
 import traceback
 from collections.abc import AsyncIterable, AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
 from typing import Any
 
 from starlette.applications import Starlette
@@ -88,7 +89,10 @@ class _Answers:
         try:
             texts = await asyncio.to_thread(request.texts, loaded)
             client = asked.client.host if asked.client else ""
-            writing = self._engine.begin(Order(loaded, texts, request.stops, client))
+            goes_on = kind is TextRequest
+            writing = self._engine.begin(
+                Order(loaded, texts, request.stops, client, goes_on=goes_on, likeliest=request.likeliest)
+            )
         except BaseException:
             self._saves.give(loaded)
             raise
@@ -121,12 +125,11 @@ class _Events(StreamingResponse):
 
 
 async def _whole(answer: Answer, pieces: AsyncIterable[Piece], count: int) -> Response:
-    texts, finishes, tokens = [""] * count, [""] * count, 0
+    whole = [Piece(number, "") for number in range(count)]
     async for piece in pieces:
-        texts[piece.number] += piece.text
-        finishes[piece.number] = piece.finish or ""
-        tokens += piece.tokens
-    return JSONResponse(answer.whole(texts, finishes, tokens))
+        before = whole[piece.number]
+        whole[piece.number] = replace(piece, text=before.text + piece.text, scored=before.scored + piece.scored)
+    return JSONResponse(answer.whole(whole))
 
 
 async def _events(answer: Answer, pieces: AsyncIterable[Piece]) -> AsyncIterator[bytes]:
@@ -137,7 +140,7 @@ async def _events(answer: Answer, pieces: AsyncIterable[Piece]) -> AsyncIterator
                 begun.add(piece.number)
                 if first := answer.begin(piece.number):
                     yield _event(first)
-            for chunk in answer.piece(piece.number, piece.text, piece.finish):
+            for chunk in answer.piece(piece):
                 yield _event(chunk)
             tokens += piece.tokens
         if last := answer.usage(tokens):

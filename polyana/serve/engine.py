@@ -19,6 +19,7 @@ from dataclasses import dataclass
 import torch
 
 from polyana.generation import GenerationConfig, GrowingText, continue_ids
+from polyana.serve.logprobs import Scored, score
 from polyana.serve.queue import Line, Turns
 from polyana.serve.refused import Refused
 from polyana.serve.saves import Loaded
@@ -33,23 +34,31 @@ _PATIENCE = 20.0  # seconds that the end waits for a computation that has begun;
 
 @dataclass(frozen=True)
 class Order:
-    """What is to be written: for each text the tokens that it goes on from, and its settings. `client`: who asks."""
+    """What is to be written: for each text the tokens that it goes on from, and its settings.
+
+    `client`: who asks. `goes_on`: whether it is the end of a text that they begin, and not an answer. `likeliest`: how
+    many tokens are told beside each one with how likely they were; None for none of it.
+    """
 
     loaded: Loaded
     texts: Sequence[tuple[list[int], GenerationConfig]]
     stops: Sequence[str]
     client: str
+    goes_on: bool = False
+    likeliest: int | None = None
 
 
 @dataclass(frozen=True)
 class Piece:
     """What has been written of text `number` since the last one. The last of a text says why it ended (`stop` or
-    `length`), and how many tokens it has, without the one that ended it."""
+    `length`), and how many tokens it has, without the one that ended it. `scored`: the tokens since the last piece,
+    where they are wanted."""
 
     number: int
     text: str
     finish: str | None = None
     tokens: int = 0
+    scored: tuple[Scored, ...] = ()
 
 
 class Writing:
@@ -102,6 +111,11 @@ class Engine:
         job.is_over = True
         self._line.drop(job.order.client, job)
 
+    @property
+    def is_busy(self) -> bool:
+        """Whether something is being written."""
+        return bool(self._under_way)
+
     def close(self) -> None:
         """Give up what is being written and what waits, and wait until nothing is computed any more."""
         for job in [*self._line.close(), *self._under_way]:
@@ -130,20 +144,28 @@ class Engine:
 
     def _write(self, job: Writing, number: int) -> None:
         loaded, (ids, settings) = job.order.loaded, job.order.texts[number]
-        text, until = GrowingText(loaded.tokenizer), Until(job.order.stops)
+        after, wanted = ids if job.order.goes_on else (), job.order.likeliest
+        text, until = GrowingText(loaded.tokenizer, after), Until(job.order.stops)
+        scores: list[torch.Tensor] = []  # of the token that comes next
+        scored: list[Scored] = []  # what was not told yet
 
         def stop(token: int) -> bool:
+            if wanted is not None and token not in loaded.ends:
+                scored.append(score(scores[-1], token, wanted))
+            scores.clear()
             if shown := until.add(text.add([token])):
-                job.tell(Piece(number, shown))
+                job.tell(Piece(number, shown, scored=tuple(scored)))
+                scored.clear()
             self._let_others()
             return job.is_over or until.found
 
         self._set_threads()
-        written = continue_ids(loaded.model, loaded.tokenizer, ids, settings, stop=stop)
+        look = None if wanted is None else scores.append
+        written = continue_ids(loaded.model, loaded.tokenizer, ids, settings, stop=stop, look=look)
         ended = bool(written) and written[-1] in loaded.ends
         rest = until.add(text.end()) + until.rest()
         finish = "stop" if ended or until.found else "length"
-        job.tell(Piece(number, rest, finish, len(written) - ended))
+        job.tell(Piece(number, rest, finish, len(written) - ended, tuple(scored)))
 
     def _let_others(self) -> None:
         """Between two tokens: let whoever waits have a turn, who may draw random numbers of their own."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 from jinja2 import TemplateError
@@ -18,6 +19,8 @@ from pydantic_core import from_json
 from polyana.config import Config, KeyPath
 from polyana.examples import question
 from polyana.generation import GenerationConfig
+from polyana.serve.engine import Piece
+from polyana.serve.logprobs import chat_logprobs, text_logprobs
 from polyana.serve.refused import Refused
 from polyana.serve.saves import Loaded
 
@@ -29,11 +32,11 @@ _UNLIMITED = 4096  # tokens written at most where neither the request nor the mo
 # What other servers do for these, this one does not: refused, unless with one of these values they ask for nothing.
 _NEUTRAL: dict[str, Sequence[Any]] = {
     "audio": (None,), "best_of": (None, 1), "echo": (None, False), "frequency_penalty": (None, 0),
-    "function_call": (None, "none"), "functions": (None, []), "logit_bias": (None, {}), "logprobs": (None, False),
+    "function_call": (None, "none"), "functions": (None, []), "logit_bias": (None, {}),
     "modalities": (None, ["text"]), "parallel_tool_calls": (None, True, False), "prediction": (None,),
     "presence_penalty": (None, 0), "reasoning_effort": (None, "none"), "response_format": (None, {"type": "text"}),
     "service_tier": (None, "auto", "default"), "store": (None, False), "suffix": (None, ""),
-    "tool_choice": (None, "none"), "tools": (None, []), "top_logprobs": (None, 0), "verbosity": (None,),
+    "tool_choice": (None, "none"), "tools": (None, []), "verbosity": (None,),
     "web_search_options": (None,),
 }  # fmt: skip
 _LABELS = frozenset({"metadata", "prompt_cache_key", "safety_identifier", "user"})  # no answer depends on them
@@ -86,6 +89,11 @@ class Request(Config):
     @property
     def wants_usage(self) -> bool:
         return bool(self.stream_options and self.stream_options.include_usage)
+
+    @property
+    def likeliest(self) -> int | None:
+        """How many tokens are told beside each one with how likely they were; None for none of it."""
+        raise NotImplementedError  # each kind has its own
 
     def prompts(self, loaded: Loaded) -> list[list[int]]:
         """The tokens that are to be gone on from. Raises Refused."""
@@ -141,15 +149,23 @@ class ChatRequest(Request):
 
     messages: Annotated[list[Message], Field(min_length=1)]
     max_completion_tokens: Annotated[int, Field(ge=1, le=_MOST)] | None = None
+    logprobs: bool | None = None
+    top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
 
     def problems(self) -> Iterator[tuple[KeyPath, str]]:
         yield from super().problems()
+        if self.top_logprobs and not self.logprobs:
+            yield ("top_logprobs",), "`top_logprobs` is for `logprobs: true`"
         if None is not self.max_tokens != self.max_completion_tokens is not None:
             yield ("max_tokens",), "`max_tokens` and `max_completion_tokens` are two names of one thing; write one"
 
     @property
     def most(self) -> int | None:
         return self.max_completion_tokens or self.max_tokens
+
+    @property
+    def likeliest(self) -> int | None:
+        return (self.top_logprobs or 0) if self.logprobs else None
 
     def prompts(self, loaded: Loaded) -> list[list[int]]:
         if loaded.tokenizer.chat_template is None:
@@ -171,6 +187,11 @@ class TextRequest(Request):
     usual_tokens = 16  # OpenAI's
 
     prompt: str | list[str] | list[int] | list[list[int]]
+    logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
+
+    @property
+    def likeliest(self) -> int | None:
+        return self.logprobs
 
     def prompts(self, loaded: Loaded) -> list[list[int]]:
         given = self.prompt if isinstance(self.prompt, list) else [self.prompt]
@@ -255,55 +276,62 @@ class Answer:
 
     def __init__(self, request: Request, loaded: Loaded, prompt_tokens: int) -> None:
         self._is_chat = isinstance(request, ChatRequest)
-        self._request, self._loaded, self._prompt_tokens = request, loaded, prompt_tokens
-        self._id = f"{'chatcmpl' if self._is_chat else 'cmpl'}-{secrets.token_hex(12)}"
-        self._created = int(time.time())
+        self._request, self._prompt_tokens = request, prompt_tokens
+        self._token_texts = loaded.token_texts
+        self._offsets: dict[int, int] = {}  # characters of each choice so far
+        kind = "chat.completion" if self._is_chat else "text_completion"
+        self._head: dict[str, Any] = {
+            "id": f"{'chatcmpl' if self._is_chat else 'cmpl'}-{secrets.token_hex(12)}",
+            "object": f"{kind}.chunk" if self._is_chat and request.stream else kind,
+            "created": int(time.time()),
+            "model": loaded.name,
+            "system_fingerprint": loaded.save.commit.id,
+        }
 
-    def whole(self, texts: Sequence[str], finishes: Sequence[str], tokens: int) -> dict[str, Any]:
-        """Everything at once."""
-        choices = [
-            {"index": number, "finish_reason": finish, "logprobs": None}
-            | (
-                {"message": {"role": "assistant", "content": text, "refusal": None}}
-                if self._is_chat
-                else {"text": text}
-            )
-            for number, (text, finish) in enumerate(zip(texts, finishes, strict=True))
-        ]
-        return self._head(streamed=False) | {"choices": choices, "usage": self._usage(tokens)}
+    def whole(self, pieces: Sequence[Piece]) -> dict[str, Any]:
+        """Everything at once; `pieces`: one of each choice."""
+        choices = []
+        for piece in pieces:
+            message = {"role": "assistant", "content": piece.text, "refusal": None}
+            choices.append(self._choice(piece, {"message": message} if self._is_chat else {"text": piece.text}))
+        return self._head | {"choices": choices, "usage": self._usage(sum(piece.tokens for piece in pieces))}
 
     def begin(self, number: int) -> dict[str, Any] | None:
         """What comes before the first piece of a choice."""
-        return self._chunk(number, {"role": "assistant", "content": ""}, None) if self._is_chat else None
+        return self._chunk(Piece(number, ""), {"role": "assistant", "content": ""}) if self._is_chat else None
 
-    def piece(self, number: int, text: str, finish: str | None) -> list[dict[str, Any]]:
+    def piece(self, piece: Piece) -> list[dict[str, Any]]:
         """What has come of a choice since the last one."""
         if not self._is_chat:
-            return [self._chunk(number, {"text": text}, finish)] if text or finish else []
-        chunks = [self._chunk(number, {"content": text}, None)] if text else []
-        return chunks + ([self._chunk(number, {}, finish)] if finish else [])
+            return [self._chunk(piece, {"text": piece.text})] if piece.text or piece.finish else []
+        chunks = []
+        if piece.text or piece.scored:
+            chunks.append(self._chunk(replace(piece, finish=None), {"content": piece.text}))
+        if piece.finish:
+            chunks.append(self._chunk(replace(piece, scored=()), {}))
+        return chunks
 
     def usage(self, tokens: int) -> dict[str, Any] | None:
         """What comes last, where it is wanted."""
         if not self._request.wants_usage:
             return None
-        return self._head(streamed=True) | {"choices": [], "usage": self._usage(tokens)}
+        return self._head | {"choices": [], "usage": self._usage(tokens)}
 
-    def _chunk(self, number: int, said: dict[str, Any], finish: str | None) -> dict[str, Any]:
-        choice: dict[str, Any] = {"index": number, "finish_reason": finish, "logprobs": None}
-        choice |= {"delta": said} if self._is_chat else said
+    def _chunk(self, piece: Piece, said: dict[str, Any]) -> dict[str, Any]:
         usage = {"usage": None} if self._request.wants_usage else {}
-        return self._head(streamed=True) | {"choices": [choice]} | usage
+        return self._head | {"choices": [self._choice(piece, {"delta": said} if self._is_chat else said)]} | usage
 
-    def _head(self, *, streamed: bool) -> dict[str, Any]:
-        kind = "chat.completion" if self._is_chat else "text_completion"
-        return {
-            "id": self._id,
-            "object": f"{kind}.chunk" if streamed and self._is_chat else kind,
-            "created": self._created,
-            "model": self._loaded.name,
-            "system_fingerprint": self._loaded.save.commit.id,
-        }
+    def _choice(self, piece: Piece, said: dict[str, Any]) -> dict[str, Any]:
+        logprobs = None
+        if self._request.likeliest is not None and (piece.scored or piece.finish):
+            offset = self._offsets.get(piece.number, 0)
+            self._offsets[piece.number] = offset + len(piece.text)
+            logprobs = (
+                chat_logprobs(piece.scored, self._token_texts)
+                if self._is_chat
+                else text_logprobs(piece.scored, self._token_texts, offset)
+            )
+        return {"index": piece.number, "finish_reason": piece.finish, "logprobs": logprobs} | said
 
     def _usage(self, tokens: int) -> dict[str, int]:
         asked = self._prompt_tokens

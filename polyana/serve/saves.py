@@ -14,6 +14,7 @@ from polyana.errors import PolyanaError, UserError
 from polyana.generation import load_for_generation
 from polyana.models import longest_text
 from polyana.registry import Commit, Repository
+from polyana.serve.logprobs import TokenTexts
 from polyana.serve.refused import Refused
 
 __all__ = ["Hold", "Loaded", "Save", "Saves"]
@@ -48,6 +49,7 @@ class Loaded:
         stated = self.model.generation_config.eos_token_id
         self.ends = set(stated if isinstance(stated, list) else [stated])
         """The tokens at which transformers stops."""
+        self.token_texts = TokenTexts(self.tokenizer)
         self.users, self.is_served = 0, True
 
     def __str__(self) -> str:
@@ -61,8 +63,9 @@ class Loaded:
     @property
     def names(self) -> set[str]:
         """By what it may be asked for."""
-        run, commit = self.save.repository.run, self.save.commit
-        return {self.name, *(f"{run}@{each}" for each in (self.reference, f"step-{commit.step}", commit.id))}
+        runs, commit = (self.name.partition("@")[0], self.save.repository.run), self.save.commit
+        references = (self.reference, f"step-{commit.step}", commit.id)
+        return {self.name, *(f"{run}@{each}" for run in runs for each in references)}
 
     def about(self) -> dict[str, Any]:
         """As OpenAI lists a model, and which save it is."""

@@ -2,14 +2,16 @@
 
 import http.client
 import json
+from functools import cache
 
 import pytest
+import torch
 
 openai = pytest.importorskip("openai")
 
 from answering import serving, trained_place  # noqa: E402
 
-from polyana.generation import GenerationConfig, as_question, generate, load_for_generation  # noqa: E402
+from polyana.generation import GenerationConfig, as_question, continue_ids, generate, load_for_generation  # noqa: E402
 from polyana.revisions import held_revision  # noqa: E402
 from polyana.tracking import Console  # noqa: E402
 
@@ -34,16 +36,71 @@ def client(server):
         yield client
 
 
+def test_logprobs_are_the_models_own_distribution(client, models):
+    """Against a forward pass over the whole text, in fp32; whatever temperature and top_k drew by."""
+    model, tokenizer = models("stories-chat")
+    found = client.chat.completions.create(
+        model="stories-chat", messages=CAT, temperature=1.7, seed=5, max_tokens=20, logprobs=True, top_logprobs=3,
+        extra_body={"top_k": 20},
+    )  # fmt: skip
+    content = found.choices[0].logprobs.content
+    assert len(content) == found.usage.completion_tokens
+    text = b"".join(bytes(each.bytes) for each in content).decode()
+    assert text.strip() == found.choices[0].message.content.strip()
+    asked = as_question(tokenizer, CAT[0]["content"])
+    settings = GenerationConfig(temperature=1.7, seed=5, max_tokens=20, top_k=20)
+    written = continue_ids(model, tokenizer, asked, settings)
+    with torch.no_grad():
+        logits = model(torch.tensor([asked + written])).logits[0].float()
+    expected = torch.log_softmax(logits, -1)[len(asked) - 1 :]
+    for each, token, row in zip(content, written, expected, strict=False):
+        assert each.logprob == pytest.approx(float(row[token]), abs=1e-4)
+        assert [other.logprob for other in each.top_logprobs] == pytest.approx(row.topk(3).values.tolist(), abs=1e-4)
+        assert each.token.encode() == bytes(each.bytes) or "\ufffd" in each.token
+    streamed = client.chat.completions.create(
+        model="stories-chat", messages=CAT, temperature=1.7, seed=5, max_tokens=20, logprobs=True, top_logprobs=3,
+        stream=True, extra_body={"top_k": 20},
+    )  # fmt: skip
+    chunks = [chunk.choices[0] for chunk in streamed]
+    assert [each for chunk in chunks if chunk.logprobs for each in chunk.logprobs.content or []] == content
+
+
+def test_a_completions_logprobs_stand_at_their_places(client):
+    asked = {"model": "stories-plain", "prompt": "Once", "temperature": 0, "max_tokens": 12, "logprobs": 2}
+    found = client.completions.create(**asked).choices[0]
+    told = found.logprobs
+    assert "".join(told.tokens) == found.text
+    assert [found.text[at:].startswith(token) for at, token in zip(told.text_offset, told.tokens, strict=True)] == (
+        [True] * 12
+    )
+    for token, logprob, likeliest in zip(told.tokens, told.token_logprobs, told.top_logprobs, strict=True):
+        assert next(iter(likeliest.items())) == (token, logprob), "greedy takes the likeliest"
+        assert len(likeliest) == 2
+    chunks = [chunk.choices[0].logprobs for chunk in client.completions.create(stream=True, **asked)]
+    for name in ("tokens", "token_logprobs", "text_offset"):
+        assert [each for chunk in chunks for each in getattr(chunk, name)] == getattr(told, name)
+    none = client.completions.create(**asked | {"logprobs": None}).choices[0]
+    assert (none.text, none.logprobs) == (found.text, None)
+
+
 @pytest.fixture(scope="module")
-def write_alone(place):
+def models(place):
+    """models(name): (model, tokenizer) as the commands load them."""
+
+    @cache
+    def load(name):
+        with held_revision(name, place.home) as revision:
+            return load_for_generation(revision.directory, revision.base(Console()))
+
+    return load
+
+
+@pytest.fixture(scope="module")
+def write_alone(models):
     """write_alone(name, prompt, **settings): what `polyana generate` writes, without a process of its own."""
-    loaded = {}
 
     def write(name, prompt, raw=False, **settings):
-        if name not in loaded:
-            with held_revision(name, place.home) as revision:
-                loaded[name] = load_for_generation(revision.directory, revision.base(Console()))
-        model, tokenizer = loaded[name]
+        model, tokenizer = models(name)
         asked = prompt if raw else as_question(tokenizer, prompt)
         return generate(model, tokenizer, asked, GenerationConfig(**settings))
 
@@ -234,6 +291,9 @@ WRONG = [
     (TEXT | {"prompt": [1, 512]}, 400, "prompt", "512 is no token of the model, which has 512"),
     (TEXT | {"prompt": [-1]}, 400, "prompt", "-1 is no token"),
     (TEXT | {"prompt": []}, 400, "prompt", "`prompt` is empty"),
+    (CHAT | {"top_logprobs": 3}, 400, "top_logprobs", "is for `logprobs: true`"),
+    (CHAT | {"logprobs": True, "top_logprobs": 21}, 400, "top_logprobs", "less than or equal to 20"),
+    (TEXT | {"logprobs": True}, 400, "logprobs", "valid integer"),
     (TEXT | {"echo": True}, 400, "echo", "not supported"),
     (b"{", 400, None, "the body is not JSON"),
     (b"[1]", 400, None, "an object of JSON"),
