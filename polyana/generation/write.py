@@ -11,8 +11,10 @@ import torch
 from pydantic import Field
 
 from polyana.config import Config, Every
+from polyana.errors import UserError
 from polyana.examples import question
 from polyana.models import load_adapted, longest_text, put_adapter, writing
+from polyana.storage import read_json
 
 __all__ = [
     "GenerationConfig",
@@ -236,10 +238,13 @@ def load_for_generation(directory: Path, base: Path | None = None) -> tuple[Any,
     """(model, tokenizer) of a saved revision, ready to write; on the GPU if there is one (not run on a GPU yet).
 
     `base`: the directory of the model below, where the revision is an adapter. Raises UserError if it belongs to
-    another.
+    another, or the revision gives texts scores and writes none.
     """
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
+    told = read_json(directory / ("config.json" if base is None else "adapter_config.json"))
+    if told.get("task_type") == "SEQ_CLS" or any("SequenceClass" in each for each in told.get("architectures") or ()):
+        raise UserError("it is a classifier or a reward model, which gives texts scores and writes none")
     model = (
         AutoModelForCausalLM.from_pretrained(directory, dtype="auto")
         if base is None

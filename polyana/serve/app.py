@@ -106,6 +106,8 @@ class _Answers:
             return _Events(_events(answer, writing), end)
         try:
             return await _unless_gone(asked, _whole(answer, writing, len(texts)))
+        except asyncio.CancelledError:  # by uvicorn, whose patience is over
+            raise Refused(503, "the server is ending", code="ending") from None
         finally:
             end()
 

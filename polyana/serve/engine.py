@@ -95,12 +95,15 @@ class Engine:
         self._line: Line[Writing] = Line(_WAITING)
         self._turns = Turns()
         self._under_way: set[Writing] = set()
+        self._is_closing = False
         self._workers = [threading.Thread(target=self._work, daemon=True) for _ in range(_AT_ONCE)]
         for worker in self._workers:
             worker.start()
 
     def begin(self, order: Order) -> Writing:
         """Have something written; to be told its `end`. Raises Refused where too many wait already."""
+        if self._is_closing:
+            raise Refused(503, "the server is ending", code="ending")
         job = Writing(order)
         if not self._line.put(order.client, job):
             raise Refused(503, f"{_WAITING} requests wait already; try again in a moment", code="overloaded")
@@ -118,8 +121,8 @@ class Engine:
 
     def close(self) -> None:
         """Give up what is being written and what waits, and wait until nothing is computed any more."""
+        self._is_closing = True
         for job in [*self._line.close(), *self._under_way]:
-            job.is_over = True
             job.tell(Refused(503, "the server is ending", code="ending"))
         for worker in self._workers:
             worker.join(_PATIENCE)
@@ -131,7 +134,7 @@ class Engine:
                 for number in range(len(job.order.texts)):
                     self._turns.take()
                     try:
-                        if not job.is_over:
+                        if not (job.is_over or self._is_closing):
                             self._write(job, number)
                     finally:
                         self._turns.give()
@@ -157,7 +160,7 @@ class Engine:
                 job.tell(Piece(number, shown, scored=tuple(scored)))
                 scored.clear()
             self._let_others()
-            return job.is_over or until.found
+            return job.is_over or self._is_closing or until.found
 
         self._set_threads()
         look = None if wanted is None else scores.append

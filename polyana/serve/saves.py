@@ -154,7 +154,10 @@ class Saves:
         with ExitStack() as held:
             save = held.enter_context(self._hold(revision))
             held.enter_context(save.repository.serving(save.commit, self._by))
-            loaded = Loaded(name, save)
+            try:
+                loaded = Loaded(name, save)
+            except UserError as error:
+                raise UserError(f"{name}: {error}") from None
             loaded.held = held.pop_all()
             return loaded
 

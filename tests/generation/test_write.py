@@ -1,6 +1,9 @@
+import json
+
 import pytest
 import torch
 
+from polyana.errors import UserError
 from polyana.generation import GenerationConfig, generate, load_for_generation
 
 
@@ -67,3 +70,14 @@ def test_a_prompt_longer_than_the_context_keeps_its_end(stories):
     longest = model.config.max_position_embeddings
     assert isinstance(generate(model, tokenizer, "a cat " * longest, GenerationConfig(max_tokens=5)), str)
     assert isinstance(generate(model, tokenizer, "", GenerationConfig(max_tokens=5)), str)
+
+
+@pytest.mark.parametrize(
+    ("file", "told"),
+    [("config.json", {"architectures": ["LlamaForSequenceClassification"]}),
+     ("adapter_config.json", {"task_type": "SEQ_CLS"})],
+)  # fmt: skip
+def test_what_gives_scores_writes_nothing(tmp_path, file, told):
+    (tmp_path / file).write_text(json.dumps(told))
+    with pytest.raises(UserError, match="gives texts scores and writes none"):
+        load_for_generation(tmp_path, tmp_path if file == "adapter_config.json" else None)

