@@ -200,6 +200,5 @@ def test_smollm2_with_an_adapter_answers_to_the_real_client(tmp_path):
         spelled = client.chat.completions.create(
             model="stories-chat@best", messages=echo, temperature=0, max_tokens=30, logprobs=True
         ).choices[0]
-        assert any(ord(letter) > 255 for letter in spelled.message.content)
         said = b"".join(bytes(each.bytes) for each in spelled.logprobs.content)
         assert said.decode("utf-8", "replace") == spelled.message.content
