@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from polyana.errors import Damaged, UserError
+from polyana.errors import Busy, Damaged, UserError
 from polyana.registry.commit import Commit
 from polyana.registry.hub import HubBranch
 from polyana.registry.hub_source import HubSource
@@ -221,7 +221,12 @@ def pull(hub: Path, text: str, *, name: str | None = None, history: bool = False
         raise UserError(f"`{run}` cannot be the name of a run; name it otherwise: `--as NAME`")
     repository = Repository(hub, run)
     wanted = [*(_checked(save, source) for save in (source.before(commit) if history else [])), commit]
-    new = [each for each in wanted if _adopt(repository, each, source)]
+    try:
+        new = [each for each in wanted if _adopt(repository, each, source)]
+    except BaseException:
+        with suppress(OSError, Busy):
+            repository.vanish()  # unless something of it was here already
+        raise
     for each in wanted:
         repository.bring_evaluations(each, source.evaluations(each))
     moved = []

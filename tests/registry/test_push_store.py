@@ -330,6 +330,18 @@ def test_a_full_disk_on_the_other_side_is_a_letter_and_keeps_nothing_for_it(tmp_
     assert not list(verify(there))
 
 
+def test_a_pull_onto_a_full_disk_leaves_no_run_behind(tmp_path, small_disk, polyana, monkeypatch):
+    make_save(Repository(tmp_path / "shared", RUN), 100, size=3_000_000)
+    monkeypatch.setenv("POLYANA_HOME", str(small_disk / "home"))
+    (small_disk / "full").write_bytes(bytes(2_000_000))
+    said = polyana("models", "pull", f"./shared/{RUN}", check=1).stderr
+    assert said.startswith(str(small_disk))
+    assert "No space left on device" in said
+    assert not list((small_disk / "home" / "hub").iterdir())
+    (small_disk / "full").unlink()
+    assert "1 commit pulled" in polyana("models", "pull", f"./shared/{RUN}").stdout
+
+
 def test_a_place_without_runs_is_a_letter(tmp_path, polyana):
     said = polyana("models", "pull", "./nothing", check=2).stderr
     assert "nothing holds no runs: name a directory that runs were pushed to, or a run in one" in said
