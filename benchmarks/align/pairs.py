@@ -19,7 +19,7 @@ from work import ZIPF_END, ZIPF_PAD, ZIPF_VOCABULARY, save_word_tokenizer
 
 import polyana
 from polyana.data import AnswerSequences
-from polyana.models import save_model
+from polyana.models import count_parameters, save_model
 from polyana.pipeline import Pipeline
 from polyana.pipeline.models import base_step
 from polyana.storage import home_directory
@@ -27,7 +27,7 @@ from polyana.tasks.answers import EVAL_TOKENS
 from polyana.tracking import Console
 
 CONTEXT, PAIRS = 512, 4  # tokens of a prompt with an answer; pairs of a step, and twice as many single answers
-LEAST = 96  # pairs in the data, so that scoring the reference has several batches
+LEAST = 64  # pairs in the data, so that scoring the reference has several batches
 LR = {"30m": 1e-5, "smollm2": 5e-7}
 
 
@@ -49,7 +49,8 @@ def prepare(size: str, method: str, steps: int, place: Path) -> dict[str, Any]:
         "save": {"every": "1 hour"}, "track": {"histograms": None},
     } | ({} if method == "reward" else {"loss": method}) | ({"template": "raw"} if size == "30m" else {})  # fmt: skip
     (place / "recipe.yaml").write_text(json.dumps({"name": method, "stages": {"align": stage}}))  # JSON is YAML
-    pipeline = Pipeline(polyana.load_recipe(place / "recipe.yaml"), home_directory(), Console())
+    unscored = [] if method == "reward" else ["stages.align.reference=model"]  # the race computes it
+    pipeline = Pipeline(polyana.load_recipe(place / "recipe.yaml", unscored), home_directory(), Console())
     task = pipeline.task("align")
     sequences: AnswerSequences = task._sequences  # type: ignore[assignment]
     items = [item for step in range(steps) for item in task.batch(step * batch, batch).items]  # type: ignore[attr-defined]
@@ -67,6 +68,7 @@ def prepare(size: str, method: str, steps: int, place: Path) -> dict[str, Any]:
         "model": str(place / "start" if method == "reward" else base), "batch": batch, "steps": steps, "set": [],
         "reference_batches": [len(each) for each in sequences.in_order(EVAL_TOKENS)],
         "lr": LR[size], "context": CONTEXT, "real_tokens": tokens, "held_out": None,
+        "parameters": count_parameters(task.model),
     }  # fmt: skip
 
 

@@ -50,7 +50,7 @@ class Meter:
 
     def write(
         self, job: dict[str, Any], losses: list[float], tokens: list[int], held_out: float | None,
-        more: dict[str, float] | None = None,
+        more: dict[str, Any] | None = None,
     ) -> None:  # fmt: skip
         """`tokens`: real ones of each step. `more`: what else is told. Raises ValueError unless every list has one
         entry a step."""

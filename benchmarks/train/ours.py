@@ -66,11 +66,12 @@ duration = f"stages.{job['stage']}.train.duration={job['steps']} steps"
 recipe = polyana.load_recipe(Path(job["recipe"]), [duration, *job["set"]])
 polyana.run_recipe(recipe, fresh=True, console=TimingConsole())
 run = find_runs(home_directory() / "runs")[-1]
-losses = [value for _, value in read_curves(run.metrics)["train/loss"]]
+curves = read_curves(run.metrics)
+losses, mfu = ([value for _, value in curves[name]] for name in ("train/loss", "train/mfu"))
 held_out = None
 if job["held_out"]:
     model = AutoModelForCausalLM.from_pretrained(
         f"polyana/{run.name}", revision="main", cache_dir=home_directory() / "hub", local_files_only=True
     )
     held_out = held_out_loss(model, job)
-meter.write(job, losses, job["real_tokens"][: job["steps"]], held_out, reference)
+meter.write(job, losses, job["real_tokens"][: job["steps"]], held_out, reference | {"mfu": mfu})

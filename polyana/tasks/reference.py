@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from polyana.data import AnswerSequences, TokenData
+from polyana.heap import keep_freed_memory
 from polyana.models import load_base
 from polyana.tasks.answers import EVAL_TOKENS
 from polyana.tasks.preference import PreferenceConfig, score_documents
@@ -50,6 +51,7 @@ def build_reference(
     total = sum(map(len, left.values()))
     if total:
         model = precision.prepare(load_base(base))
+        keep_freed_memory()  # else every layer touches its memory anew: 1.7 for 1.3 s of 8,192 tokens (SmolLM2)
         with console.gauge("reference", total) as gauge:
             done = 0
             for split, (sequences, known) in work.items():
