@@ -36,7 +36,12 @@ SLOW = ("smollm2-kto", "smollm2-reward")  # with --quick only where they are nam
 SPEED = {"defaults": 8.0, "best": 5.0}
 MEMORY = 3.0
 LOSS_TOLERANCE = {"30m": 0.02, "smollm2": 0.041}
-"""TOL"""
+"""How far losses of a step, 4 pairs in bf16 on both sides, may lie apart. 30m: one pair's z is off by 0.1 times the sum
+of 200 rounding errors of about 2^-8. smollm2: as far as trl's own in bf16 from trl's own in fp32, which was 0.000,
+0.034 and 0.041 in three steps; ours was off by 0.000, 0.006 and 0.072, and rounding moves the loss of the very same
+weights, in training with fp32, by 0.023, 0.073 and 0.042."""
+FP32_TOLERANCE = 1e-4
+"""Of the same with `--fp32`: measured 2e-6."""
 
 
 def main() -> int:
@@ -69,7 +74,7 @@ def main() -> int:
                 if name == "ours":
                     add_floors(found[-1], work["parameters"])
         reports[race] = results
-        reached = judge(race, results)
+        reached = judge(race, results, FP32_TOLERANCE if options.fp32 else LOSS_TOLERANCE[size])
         print("\n".join([*table(race, results), "", *(line for line, _ in reached)]), flush=True)
         bars += reached
     (WORK / "results.json").write_text(json.dumps(reports, indent=1))
@@ -116,13 +121,12 @@ def table(race: str, results: dict[str, list[dict[str, Any]]]) -> list[str]:
     return lines
 
 
-def judge(race: str, results: dict[str, list[dict[str, Any]]]) -> list[tuple[str, bool]]:
-    """The bars, each with whether it is reached."""
+def judge(race: str, results: dict[str, list[dict[str, Any]]], tolerance: float) -> list[tuple[str, bool]]:
+    """The bars, each with whether it is reached; none is where losses differ by more than `tolerance`."""
     ours, bars = results["ours"], []
     for name, target in SPEED.items():
         theirs = results[name]
         worst = max(abs(a - b) for a, b in zip(ours[0]["loss"], theirs[0]["loss"], strict=True))
-        equal = worst <= LOSS_TOLERANCE[race.partition("-")[0]]
         charged = name == "defaults"
 
         def ratio(seconds: str, charged: bool, theirs: list[dict[str, Any]] = theirs) -> float:
@@ -138,7 +142,7 @@ def judge(race: str, results: dict[str, list[dict[str, Any]]]) -> list[tuple[str
             f"{name}-memory": (size, MEMORY, memory(theirs) / ours[0]["floor_mb"]),
         }
         for what, (found, wanted, most) in figures.items():
-            verdict = "DIFFERENT" if not equal else "PASS" if found >= wanted else "SHORT"
+            verdict = "DIFFERENT" if worst > tolerance else "PASS" if found >= wanted else "SHORT"
             line = f"BAR {race}-{what} ratio={found:.2f} target={wanted:.2f} {verdict}  at most {most:.1f}"
             bars.append((line + (more if what == name else ""), verdict == "PASS"))
     return bars

@@ -77,19 +77,28 @@ class _LinearCrossEntropySum(torch.autograd.Function):
             total, added, *gradients = _sums_and_gradients(
                 hidden_ND.to(dtype), weight_VD.to(dtype), targets_N, z_loss, *ctx.needs_input_grad[:2]
             )
-        ctx.save_for_backward(*gradients)
-        ctx.dtypes = hidden_ND.dtype, weight_VD.dtype
+        ctx.gradients, ctx.dtypes = gradients, (hidden_ND.dtype, weight_VD.dtype)
         ctx.mark_non_differentiable(added)
         return total + added, added
 
     @staticmethod
     def backward(ctx: Any, *grad_outputs: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         scale, _ = grad_outputs
-        gradients: tuple[torch.Tensor, ...] = ctx.saved_tensors
+        gradients = handed_over(ctx)
         if scale.is_cuda or scale != 1:  # a pass over both, saved on a CPU where asking costs nothing
             gradients = tuple(gradient * scale for gradient in gradients)
         found = [gradient.to(dtype) for gradient, dtype in zip(gradients, ctx.dtypes, strict=False)]
         return found[0], found[1] if len(found) > 1 else None, None, None, None
+
+
+def handed_over(ctx: Any) -> tuple[torch.Tensor, ...]:
+    """The gradients that a forward pass has left in `ctx`, once. As nobody else holds them, autograd adds a tied
+    embedding's to the weight's in place. Raises RuntimeError the second time."""
+    gradients: tuple[torch.Tensor, ...] | None = ctx.gradients
+    if gradients is None:
+        raise RuntimeError("the gradients of a head have been handed over already; it can go backward once")
+    ctx.gradients = None
+    return gradients
 
 
 def _sums_and_gradients(

@@ -137,6 +137,8 @@ class _PackedCausalAttention(torch.autograd.Function):
         heads, tokens, size = query_HND.shape
         output_NHD = query_HND.new_empty(tokens, heads, size)
         saved: list[torch.Tensor] = []
+        most = min(tokens, max(_TILES.values()))
+        later = torch.full((most, most), -torch.inf, dtype=query_HND.dtype, device=query_HND.device).triu_(1)
         with torch.autocast(query_HND.device.type, enabled=False):
             for run, trunk in _runs(lengths, after):
                 query = _gather(query_HND, run, key_KND.shape[0])
@@ -146,7 +148,7 @@ class _PackedCausalAttention(torch.autograd.Function):
                 before = trunk[2] if trunk else 0
                 for first, last in _tiles(run[2]):
                     seen_last = before + last
-                    weights = _weights(query[:, :, first:last], key[:, :seen_last], scale)
+                    weights = _weights(query[:, :, first:last], key[:, :seen_last], later, scale)
                     saved.append(weights)
                     if dropout:
                         kept = keep_mask(weights.shape, dropout, weights.device)
@@ -171,24 +173,31 @@ class _PackedCausalAttention(torch.autograd.Function):
                 query, key, value = next(saved), next(saved), next(saved)
                 before = trunk[2] if trunk else 0
                 grad = _gather(grad_NHD.transpose(0, 1), run, kv_heads)
-                grad_query = torch.empty_like(query)
-                grad_key, grad_value = (torch.zeros(key.shape, dtype=torch.float32) for _ in range(2))
-                for first, last in _tiles(run[2]):
+                grad_query, grad_key, grad_value = torch.empty_like(query), key, value
+                tiles = list(_tiles(run[2]))
+                kept = [(next(saved), next(saved) if ctx.dropout else None) for _ in tiles]
+                for (first, last), (weights, mask) in zip(reversed(tiles), reversed(kept), strict=True):
                     seen_last = before + last
-                    weights = next(saved)
                     rows, queries = (tensor[:, :, first:last].flatten(1, 2) for tensor in (grad, query))
                     slope = torch.bmm(rows, value[:, :seen_last].mT)
                     seen = weights
-                    if ctx.dropout:
-                        kept = next(saved).to(weights.dtype).mul_(1 / (1 - ctx.dropout))
-                        seen = weights * kept
-                        slope.mul_(kept)
-                    grad_value[:, :seen_last] += torch.bmm(seen.mT, rows)
+                    if mask is not None:
+                        scales = mask.to(weights.dtype).mul_(1 / (1 - ctx.dropout))
+                        seen = weights * scales
+                        slope.mul_(scales)
+                    of_value = torch.bmm(seen.mT, rows)
                     slope = torch._softmax_backward_data(slope, weights, -1, weights.dtype).mul_(ctx.scale)
                     grad_query[:, :, first:last] = torch.bmm(slope, key[:, :seen_last]).view(
                         grad_query[:, :, first:last].shape
                     )
-                    grad_key[:, :seen_last] += torch.bmm(slope.mT, queries)
+                    of_key = torch.bmm(slope.mT, queries)
+                    if last == run[2]:  # the last tile sees all keys, so the others are added to its part
+                        grad_key, grad_value = (
+                            (each.float() if len(tiles) > 1 else each) for each in (of_key, of_value)
+                        )
+                    else:
+                        grad_key[:, :seen_last] += of_key
+                        grad_value[:, :seen_last] += of_value
                 if trunk:  # whose own part is there already
                     for part, whole in zip((grad_key, grad_value), grads[1:], strict=True):
                         whole[:, trunk[0] : trunk[0] + before] += part[:, :before].to(whole.dtype)
@@ -246,14 +255,14 @@ def _scatter(part: torch.Tensor, run: Run, tensor_HND: torch.Tensor) -> None:
     target.copy_(part.reshape(count, -1, length, part.shape[-1]).transpose(0, 1))
 
 
-def _weights(query: torch.Tensor, key: torch.Tensor, scale: float) -> torch.Tensor:
-    """The attention weights of a tile, [S K, G R, C]; the last R of its C keys are the queries' own places."""
+def _weights(query: torch.Tensor, key: torch.Tensor, later: torch.Tensor, scale: float) -> torch.Tensor:
+    """The attention weights of a tile, [S K, G R, C]; the last R of its C keys are the queries' own places. `later`:
+    minus infinity above the diagonal, of R rows or more."""
     batch, group, rows, _ = query.shape
     columns = key.shape[1]
     scores = query.new_empty(batch, group * rows, columns)
     torch.baddbmm(scores, query.flatten(1, 2), key.mT, beta=0, alpha=scale, out=scores)
-    later = torch.full((rows, rows), -torch.inf, dtype=scores.dtype, device=scores.device).triu_(1)
-    scores.view(batch, group, rows, columns)[..., columns - rows :] += later
+    scores.view(batch, group, rows, columns)[..., columns - rows :] += later[:rows, :rows]
     return torch.softmax(scores, -1)
 
 

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from polyana.models import ModelConfig, build_model, writing
-from polyana.models.fused import _RMSNormFunction, fuse
+from polyana.models import ModelConfig, build_model, hidden_states, writing
+from polyana.models.fused import _RMSNormFunction, _Rotation, fuse
 
 
 @pytest.mark.parametrize("architecture", ["gpt2", "llama"])
@@ -29,9 +29,40 @@ def test_the_gradient_of_rms_norm_is_right():
     torch.manual_seed(0)
     x = torch.randn(5, 3, 8, dtype=torch.float64, requires_grad=True)
     weight = torch.randn(8, dtype=torch.float64, requires_grad=True)
-    assert torch.autograd.gradcheck(lambda *inputs: _RMSNormFunction.apply(*inputs, 1e-6), (x, weight))
+    assert torch.autograd.gradcheck(lambda *inputs: _RMSNormFunction.apply(*inputs, 1e-6, torch.float64), (x, weight))
     expected = torch.nn.functional.rms_norm(x, (8,), weight, 1e-6)
-    torch.testing.assert_close(_RMSNormFunction.apply(x, weight, 1e-6), expected)
+    torch.testing.assert_close(_RMSNormFunction.apply(x, weight, 1e-6, torch.float64), expected)
+
+
+def test_the_gradient_of_rotary_positions_is_right():
+    torch.manual_seed(0)
+    x = torch.randn(5, 3, 8, dtype=torch.float64, requires_grad=True)
+    angle = torch.randn(5, 1, 4, dtype=torch.float64).repeat(1, 1, 2)
+    assert torch.autograd.gradcheck(lambda x: _Rotation.apply(x, angle.cos(), angle.sin()), x)
+
+
+def test_packed_texts_are_the_same_function_as_transformers_llama_with_grouped_keys_in_both_precisions():
+    from transformers import AutoModelForCausalLM
+
+    config = ModelConfig(architecture="llama", layers=2, width=64, heads=4, key_value_heads=2, context=40)
+    ours = build_model(config, 97, 0, seed=3)
+    theirs = AutoModelForCausalLM.from_config(ours.config, attn_implementation="eager")
+    theirs.load_state_dict(ours.state_dict())
+    texts = [torch.randint(0, 97, (length,)) for length in (30, 17)]
+    for autocast, tolerance in ((False, 1e-5), (True, 2e-2)):
+        with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+            position_N = torch.cat([torch.arange(len(text)) for text in texts])
+            mine = hidden_states(ours, torch.cat(texts), position_N, [len(text) for text in texts])
+            expected = torch.cat([theirs.model(text[None], use_cache=False).last_hidden_state[0] for text in texts])
+        assert mine.dtype == torch.float32
+        for model, states in ((ours, mine), (theirs, expected)):
+            model.zero_grad()
+            states.square().mean().backward()
+        found, right = (
+            torch.cat([p.grad.flatten() for p in m.parameters() if p.grad is not None]) for m in (ours, theirs)
+        )
+        assert (mine - expected).norm() < tolerance * expected.norm()
+        assert (found - right).norm() < tolerance * right.norm()
 
 
 def test_dropout_keeps_the_mean_and_is_off_in_evaluation():
