@@ -54,6 +54,8 @@ def main() -> None:
     parser.add_argument("--case", action="append", choices=CASES, help="only this one")
     parser.add_argument("--fresh", action="store_true", help="forget what was trained before")
     parser.add_argument("--folds", type=int, default=2)
+    parser.add_argument("--work", type=Path, default=WORK, help="where files are kept")
+    parser.add_argument("--texts", type=int, help="only so many of each case")
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--epochs", type=int, help="default: what suits the case")
     parser.add_argument("--lr", type=float, default=1e-3)
@@ -61,13 +63,13 @@ def main() -> None:
     parser.add_argument("--precision", default="fp32", help="`auto` for a large base")
     parser.add_argument("--adapter", default="full", help="`lora` for a large base")
     options = parser.parse_args()
-    os.environ.setdefault("POLYANA_HOME", str(WORK))
+    os.environ.setdefault("POLYANA_HOME", str(options.work))
     sys.path.insert(0, str(PROJECT))
     import torch
 
     torch.set_num_threads(1)
     if options.fresh:
-        shutil.rmtree(WORK, ignore_errors=True)
+        shutil.rmtree(options.work, ignore_errors=True)
     for name in options.case or CASES:
         make, epochs = CASES[name]
         compare(name, make(), options.epochs or epochs, options)
@@ -123,7 +125,7 @@ CASES: dict[str, tuple[Callable[[], Case], int]] = {
 
 def compare(name: str, case: Case, epochs: int, options: Any) -> None:
     """Learn by both losses on all but each part, decide about that part, and print what it cost."""
-    texts, labels, costs = case
+    texts, labels, costs = case[0][: options.texts], case[1][: options.texts], case[2]
     classes = sorted(set(labels))
     right = np.array([classes.index(each) for each in labels])
     matrix_KK = np.array([[0.0 if a == b else costs.get(a, {}).get(b, 1.0) for b in classes] for a in classes])
@@ -161,7 +163,7 @@ def learn(
 ) -> np.ndarray:  # fmt: skip
     """Scores of the texts by transformers' own model, [texts, classes]."""
     how = "-".join(map(str, (epochs, options.lr, options.precision, options.adapter, Path(options.base).name)))
-    kept = WORK / "kept" / f"{name}-{loss}-{seed}-{fold}-of-{options.folds}-{how}.npy"
+    kept = options.work / "kept" / f"{name}-{len(examples)}-{loss}-{seed}-{fold}-of-{options.folds}-{how}.npy"
     if kept.exists():
         return np.asarray(np.load(kept))
     import torch
@@ -171,8 +173,8 @@ def learn(
     from polyana.registry import Repository
     from polyana.storage import home_directory
 
-    WORK.mkdir(parents=True, exist_ok=True)
-    (WORK / f"{name}-{fold}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in examples))
+    options.work.mkdir(parents=True, exist_ok=True)
+    (options.work / f"{name}-{fold}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in examples))
     stage = {
         "kind": "classify", "base": options.base, "loss": loss, "costs": costs, "context": 128,
         "data": [{"path": f"{name}-{fold}.jsonl"}], "held_out": 0, "adapter": options.adapter,
@@ -180,7 +182,7 @@ def learn(
         "train": {"duration": f"{epochs} epochs", "batch": "16 sequences", "lr": options.lr, "warmup": "5%",
                   "precision": options.precision},
     }  # fmt: skip
-    recipe = WORK / f"{name}-{loss}-{seed}-{fold}.yaml"
+    recipe = options.work / f"{name}-{loss}-{seed}-{fold}.yaml"
     recipe.write_text(json.dumps({"name": name, "seed": seed * 1000 + fold, "stages": {"classes": stage}}))
     summary = polyana.run_recipe(polyana.load_recipe(recipe))["classes"]
     repository = Repository(home_directory() / "hub", summary["run"])
