@@ -143,7 +143,8 @@ def test_a_save_writes_beside_the_page(trained, serve, monkeypatch):
     assert writers() == []
 
 
-def test_a_writing_process_ends_with_its_browser(trained, serve):
+def test_a_writing_process_ends_with_its_browser(trained, serve, monkeypatch):
+    monkeypatch.setenv("POLYANA_NICE", "19")  # which tests have set to 0
     browser, path = serve(), f"/api/runs/{trained.name}/generate"
     request = {"prompt": "The", "max_tokens": 100_000, "temperature": 1.0}
 
