@@ -70,7 +70,8 @@ def log(run: RunName, as_json: AsJson = False) -> None:
     ranking, sizes = repository.ranking(), sum(repository.blob_sizes().values())
     curve = [row["metrics"][ranking.metric] for row in commits if ranking.metric in row["metrics"]]
     shown = f"  {ranking.metric} {sparkline(curve)} {_figure(curve[0])} to {_figure(curve[-1])}" if curve else ""
-    print_result(f"{repository.run}  {len(commits):,} commits, {show_bytes(sizes)}{shown}")
+    count = f"{len(commits):,} commit{'s' if len(commits) > 1 else ''}"
+    print_result(f"{repository.run}  {count}, {show_bytes(sizes)}{shown}")
     evaluated = [evaluated_metrics(row["evaluations"]) for row in commits]
     suites = list(dict.fromkeys(name for found in evaluated for name in found))[:_COLUMNS]
     known = {name for row in commits for name in row["metrics"]}

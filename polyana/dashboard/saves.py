@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import shlex
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from polyana.dashboard.errors import Refused
 from polyana.errors import Damaged
-from polyana.registry import NAMESPACE, Commit, Ranking, Repository
+from polyana.registry import NAMESPACE, Commit, Repository
 
 __all__ = ["list_saves", "move_best"]
 
@@ -35,7 +36,8 @@ def move_best(home: Path, run: str, step: Any) -> dict[str, Any]:
     for commit in repository.commits():
         if commit.step == step:
             with repository.changing():
-                repository.rank_by(Ranking(commit=commit.id))  # or the next save would move it back
+                # or the next save would move it back
+                repository.rank_by(replace(repository.ranking(), commit=commit.id))
                 repository.set_ref("best", commit.id)
             return {"step": commit.step, "eval/loss": commit.metrics.get("eval/loss")}
     raise Refused(404, f"{run} has no save of step {step}")

@@ -124,7 +124,10 @@ class Saving:
         """Move `best`, let go of what `keep` does not want; the best commit."""
         with self._repository.changing():
             commits = self._repository.commits()
-            best = (self._repository.ranking(self._task.best_by).sort(commits) or commits[-1:])[0]
+            ranking = self._repository.ranking(self._task.best_by)
+            if ranking != self._repository.ranking():  # whoever lists, picks and deletes saves goes by it, too
+                self._repository.rank_by(ranking)
+            best = (ranking.sort(commits) or commits[-1:])[0]
             if self._repository.refs().get("best") != best.id:
                 self._repository.set_ref("best", best.id)
             apply_retention(self._repository, self._keep, self._task.best_by)

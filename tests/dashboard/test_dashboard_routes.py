@@ -10,7 +10,7 @@ import pytest
 
 from polyana.dashboard import last_rows
 from polyana.dashboard.export_charts import HEIGHT, draw_charts
-from polyana.registry import Repository
+from polyana.registry import Ranking, Repository
 from polyana.storage import read_json
 from polyana.tracking import Curves, Histogram, Index, MetricLog, RunDirectory, read_curves
 
@@ -185,7 +185,9 @@ def test_tags_notes_and_group(make_run, serve):
 def test_best_is_moved(trained, serve, home):
     browser, repository = serve(), Repository(home / "hub", trained.name)
     other = next(commit for commit in repository.commits() if commit.id != repository.refs()["best"])
+    repository.rank_by(Ranking("gold/reward", lowest=False))
     assert browser.ask("POST", f"/api/runs/{trained.name}/best", {"step": other.step})[0] == 200
+    assert repository.ranking() == Ranking("gold/reward", lowest=False, commit=other.id)
     assert repository.resolve("best") == other
     assert browser.get("/api/runs")["runs"][0]["best"]["step"] == other.step
     assert browser.ask("POST", f"/api/runs/{trained.name}/best", {"step": 999})[0] == 404

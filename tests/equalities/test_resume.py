@@ -70,7 +70,7 @@ def start(recipe: Path, home: Path) -> subprocess.Popen:
 
 def wait_for(home: Path, text: str, process: subprocess.Popen) -> None:
     """Until the run's metrics hold `text`."""
-    limit = time.monotonic() + 60
+    limit = time.monotonic() + 240
     while time.monotonic() < limit and process.poll() is None:
         for path in home.glob("runs/*/metrics/*.jsonl"):
             if text in path.read_text():
@@ -109,7 +109,7 @@ def test_killed_and_stopped_from_outside(long_recipe, undisturbed, tmp_path, pol
     process = start(long_recipe, home)
     wait_for(home, '"step":220,', process)
     process.send_signal(signal.SIGTERM)
-    _, said = process.communicate(timeout=60)
+    _, said = process.communicate(timeout=300)
     assert process.returncode == 128 + signal.SIGTERM, said
     assert "going on after step 150 of 400" in said
     assert "The same command goes on from here" in said
@@ -141,7 +141,7 @@ def test_a_second_signal_leaves_at_once(long_recipe, tmp_path):
     process.send_signal(signal.SIGINT)
     process.send_signal(signal.SIGTERM)
     process.send_signal(signal.SIGCONT)
-    process.communicate(timeout=20)
+    process.communicate(timeout=120)
     assert process.returncode in (128 + signal.SIGINT, 128 + signal.SIGTERM)
     assert not list((newest_run(home) / "state").glob("step-*"))
 

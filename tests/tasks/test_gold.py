@@ -17,7 +17,7 @@ from conftest import CLOCKED, metrics_of, newest_run
 from polyana.errors import UserError
 from polyana.evaluate import Look, fit_curve
 from polyana.recipe import load_recipe
-from polyana.registry import Repository
+from polyana.registry import Ranking, Repository
 from polyana.run import run_recipe
 from polyana.tasks.gold_page import Kept, gold_page
 from polyana.tracking import Console, read_attempts
@@ -105,6 +105,7 @@ def test_a_gamed_reward_rings_the_alarm_ends_the_run_and_best_is_picked_by_gold(
     (config,) = [each for each in load_recipe(run / "recipe.yaml").stages.values() if each.kind == "preference"]
     assert config.best_by == "-gold/reward"  # what retention behind a push, and plan, go by
     assert best.metrics["gold/reward"] == max(commit.metrics["gold/reward"] for commit in repository.commits())
+    assert repository.ranking() == Ranking("gold/reward", lowest=False)  # so `models log` and `rm` go by it, too
     assert summary["gold"]["alarm"] is not None
     assert summary["gold"]["before"] > summary["gold"]["last"]
     page = (run / "gold.html").read_text()

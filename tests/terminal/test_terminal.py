@@ -134,7 +134,7 @@ def test_watch_grows_resizes_and_leaves_the_training_alone(home):
                 process.wait(30)
 
 
-def read_until(terminal, found, seconds=90.0):
+def read_until(terminal, found, seconds=240.0):
     text, end = b"", time.monotonic() + seconds
     while not found(text.decode("utf-8", "replace")):
         assert time.monotonic() < end, text[-2000:]
@@ -146,7 +146,7 @@ def read_until(terminal, found, seconds=90.0):
     return text.decode("utf-8", "replace")
 
 
-def wait_until(true, seconds=60.0):
+def wait_until(true, seconds=240.0):
     end = time.monotonic() + seconds
     while not true():
         assert time.monotonic() < end
