@@ -3,6 +3,7 @@
 import asyncio
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
 import pytest
@@ -13,6 +14,12 @@ from polyana.serve.engine import Engine, Order
 from polyana.serve.pace import Pace
 from polyana.serve.queue import Line, Turns
 from polyana.serve.refused import Refused
+
+
+def apart(coroutine):
+    """What it gives, in a thread of its own: the browser tests keep an event loop in the main one."""
+    with ThreadPoolExecutor(1) as threads:
+        return threads.submit(asyncio.run, coroutine).result()
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +70,7 @@ def test_each_text_is_what_it_would_be_alone(loaded, engine):
         asked = [order(loaded, prompt, settings(seed)) for seed, prompt in enumerate(prompts)]
         return await asyncio.gather(*(text_of(engine, each) for each in asked))
 
-    assert asyncio.run(ask_all()) == alone
+    assert apart(ask_all()) == alone
 
 
 def test_a_short_answer_does_not_wait_for_a_long_one(loaded, engine):
@@ -75,7 +82,7 @@ def test_a_short_answer_does_not_wait_for_a_long_one(loaded, engine):
         engine.end(long)
         return short, sum(len(piece.text) for piece in left[1:])
 
-    short, left = asyncio.run(race())
+    short, left = apart(race())
     assert short
     assert left > 100, "the long one had been written to its end"
 
@@ -89,7 +96,7 @@ def test_what_nobody_waits_for_is_not_written(loaded, engine):
             engine.end(writing)
         return await text_of(engine, order(loaded, "The", settings(2, 3)))
 
-    assert asyncio.run(leave())
+    assert apart(leave())
     end = time.monotonic() + 60
     while engine.is_busy and time.monotonic() < end:
         time.sleep(0.01)
@@ -109,7 +116,7 @@ def test_an_engine_that_closes_tells_those_who_wait(loaded):
         with pytest.raises(Refused, match="the server is ending"):
             engine.begin(order(loaded, "Once", settings(1)))
 
-    asyncio.run(close())
+    apart(close())
     assert not engine.is_busy
 
 
@@ -120,7 +127,7 @@ def test_what_fails_is_told_and_the_next_one_is_written(loaded, engine, capsys):
             await text_of(engine, order(broken, "Once", settings(1)))
         return await text_of(engine, order(loaded, "Once", settings(1, 3)))
 
-    assert asyncio.run(ask())
+    assert apart(ask())
     assert "Traceback" in capsys.readouterr().err
 
 
@@ -140,7 +147,7 @@ def test_the_number_of_threads_may_change_between_two_tokens(loaded):
         engine.end(writing)
 
     try:
-        asyncio.run(ask())
+        apart(ask())
     finally:
         hook.remove()
         engine.close()
@@ -162,7 +169,7 @@ def test_the_pace_follows_a_training():
                     await asyncio.sleep(0.01)
         keeping.cancel()
 
-    asyncio.run(watch())
+    apart(watch())
     assert Pace(None, 2).threads() == 2
 
 
