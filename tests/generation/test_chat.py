@@ -5,48 +5,14 @@ import os
 import pty
 import subprocess
 import sys
-from types import SimpleNamespace
 
 import pytest
-from conftest import SHARED
-
-RECIPE = """\
-name: stories
-seed: 3
-stages:
-  chat:
-    kind: sft
-    base: BASE
-    data: [{path: rows.jsonl}]
-    template: zephyr
-    context: 128
-    held_out: 0
-    adapter: {rank: 4}
-    train: {duration: 2 steps, batch: 4 sequences, lr: 1e-3, precision: fp32}
-"""
+from answering import trained_place
 
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
-    """chat(*arguments, input): the command, in a process of its own, with a fine-tuned real model."""
-    if not SHARED.is_dir():
-        pytest.skip("../shared/data is not beside the checkout")
-    place = tmp_path_factory.mktemp("chats")
-    rows = [{"prompt": f"Tell me of a {what}.", "completion": f"Tom had a {what}."} for what in ("cat", "dog", "bird")]
-    (place / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows * 4))
-    (place / "stories.yaml").write_text(RECIPE.replace("BASE", str(SHARED / "stories260k" / "hf")))
-    environment = os.environ | {"POLYANA_HOME": str(place / "home"), "OMP_NUM_THREADS": "1"}
-
-    def call(*arguments, check=0, **settings):
-        process = subprocess.run(
-            [sys.executable, "-m", "polyana", *arguments], cwd=place, env=environment, capture_output=True, text=True,
-            timeout=300, check=False, **settings,
-        )  # fmt: skip
-        assert process.returncode == check, process.stdout + process.stderr
-        return process
-
-    call("run", "stories.yaml")
-    return SimpleNamespace(call=call, place=place, environment=environment)
+    return trained_place(tmp_path_factory.mktemp("chats"))
 
 
 GREEDY = ("--temperature", "0", "--max-tokens", "12")
@@ -62,9 +28,9 @@ def test_through_pipes_a_line_is_a_question(trained, polyana, monkeypatch):
     assert found.stderr.splitlines() == [
         "there is no /nothing; /help says what there is", "taken back: Tell me of a cat.", "added to kept.jsonl",
     ]  # fmt: skip
-    (row,) = map(json.loads, (trained.place / "kept.jsonl").read_text().splitlines())
+    (row,) = map(json.loads, (trained.path / "kept.jsonl").read_text().splitlines())
     assert [message["content"] for message in row["messages"][::2]] == ["Tell me of a cat.", "And\nthen?"]
-    monkeypatch.setenv("POLYANA_HOME", str(trained.place / "home"))
+    monkeypatch.setenv("POLYANA_HOME", str(trained.path / "home"))
     one = polyana("generate", "stories-chat", "Tell me of a cat.", *GREEDY).stdout
     assert one == answers[0]["content"] + "\n"
 
@@ -73,7 +39,7 @@ def test_in_a_terminal_it_answers_as_it_writes(trained):
     host, terminal = pty.openpty()
     process = subprocess.Popen(
         [sys.executable, "-m", "polyana", "chat", "stories-chat", "--system", "Be kind.", *GREEDY],
-        cwd=trained.place, env=trained.environment, stdin=terminal, stdout=terminal, stderr=terminal,
+        cwd=trained.path, env=trained.environment, stdin=terminal, stdout=terminal, stderr=terminal,
     )  # fmt: skip
     os.close(terminal)
 
@@ -95,7 +61,7 @@ def test_in_a_terminal_it_answers_as_it_writes(trained):
 def talk(host, until):
     greeting = until("> ")
     assert "stories-chat-" in greeting
-    assert "@step-2. /help says what can be done; Ctrl-D ends.\n" in greeting
+    assert "@step-6. /help says what can be done; Ctrl-D ends.\n" in greeting
     os.write(host, b"Tell me of a cat.\n")
     said = until("\r\n> ")
     assert said.startswith("Tell me of a cat.\n")
