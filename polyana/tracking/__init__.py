@@ -1,6 +1,6 @@
 """What happened: a run's directory, its metrics, and what the terminal shows."""
 
-from polyana.tracking.console import Console, Gauge, show_clock, sparkline
+from polyana.tracking.console import Console, Gauge, show_clock, show_metrics, sparkline
 from polyana.tracking.environment import describe_environment
 from polyana.tracking.index import Index
 from polyana.tracking.metrics import (
@@ -44,5 +44,6 @@ __all__ = [
     "read_curves",
     "read_events",
     "show_clock",
+    "show_metrics",
     "sparkline",
 ]

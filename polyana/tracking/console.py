@@ -7,7 +7,7 @@ lines, only plain ones, at most one every few seconds.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TextIO
@@ -19,7 +19,7 @@ from rich.text import Text
 
 from polyana.sparkline import sparkline
 
-__all__ = ["Console", "Gauge", "show_clock", "sparkline"]
+__all__ = ["Console", "Gauge", "show_clock", "show_metrics", "sparkline"]
 
 _PLAIN_INTERVAL = 10.0  # seconds between two plain progress lines; guess
 
@@ -100,6 +100,18 @@ class _Count(ProgressColumn):
 
     def render(self, task: Task) -> Text:
         return Text(f"{int(task.completed):,}/{int(task.total or 0):,}")
+
+
+def show_metrics(metrics: Mapping[str, float]) -> list[str]:
+    """Lines of `name value`: on the first what stands alone, or as `eval/...`; then a line for each other group, as
+    `gold  reward 0.5  kl 1.2`."""
+    groups: dict[str, list[str]] = {"": []}
+    for name, value in metrics.items():
+        group, _, rest = name.removeprefix("eval/").rpartition("/")
+        groups.setdefault(group, []).append(f"{rest} {value:.4g}")
+    alone = groups.pop("")
+    wide = max(map(len, groups), default=0)
+    return ["  ".join(alone), *(f"{group:<{wide}}  {'  '.join(found)}" for group, found in groups.items())]
 
 
 def show_clock(seconds: float) -> str:

@@ -21,7 +21,16 @@ from polyana.errors import Interrupted, TrainingFailed
 from polyana.models import checkpoint_blocks, compile_blocks, count_parameters
 from polyana.registry import PushQueue, Repository
 from polyana.storage import retry_when_full
-from polyana.tracking import Console, Gauge, MetricLog, RunDirectory, SilentMetricLog, SystemSampler, as_text
+from polyana.tracking import (
+    Console,
+    Gauge,
+    MetricLog,
+    RunDirectory,
+    SilentMetricLog,
+    SystemSampler,
+    as_text,
+    show_metrics,
+)
 from polyana.train.checkpointing import choose_checkpointing
 from polyana.train.config import SaveConfig, TrainConfig
 from polyana.train.find_lr import find_lr, put_back
@@ -259,8 +268,10 @@ class Trainer:
         if not metrics:
             return metrics
         self.metrics.log(position.step, metrics)
-        shown = "  ".join(f"{name.removeprefix('eval/')} {value:.4g}" for name, value in metrics.items())
-        self.console.say(f"  step {position.step:>6}  eval  {shown}  ({time.perf_counter() - began:.1f} s)")
+        first, *more = show_metrics(metrics)
+        self.console.say(f"  step {position.step:>6}  eval  {first}  ({time.perf_counter() - began:.1f} s)")
+        for line in more:
+            self.console.say(f"{'':21}{line}")
         return metrics
 
     def _predict(self) -> dict[str, float]:

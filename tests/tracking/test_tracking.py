@@ -6,7 +6,17 @@ import sys
 
 import pytest
 
-from polyana.tracking import Console, MetricLog, RunDirectory, find_runs, name_run, read_curves, read_events, sparkline
+from polyana.tracking import (
+    Console,
+    MetricLog,
+    RunDirectory,
+    find_runs,
+    name_run,
+    read_curves,
+    read_events,
+    show_metrics,
+    sparkline,
+)
 
 
 def log(directory, resumes_at, steps, value=float):
@@ -125,3 +135,9 @@ def test_a_curve_in_one_line():
     assert sparkline([]) == ""
     assert sparkline([5.0] * 4) == "▁▁▁▁"
     assert len(sparkline([float(i) for i in range(1000)], 24)) == 24
+
+
+def test_metrics_of_an_evaluation_are_told_by_groups():
+    metrics = {"eval/loss": 0.5, "gold/reward": 1.0, "eval/logps/chosen": -2.0, "gold/kl": 0.25, "eval/accuracy": 0.75}
+    assert show_metrics(metrics) == ["loss 0.5  accuracy 0.75", "gold   reward 1  kl 0.25", "logps  chosen -2"]
+    assert show_metrics({"gold/reward": 1.0}) == ["", "gold  reward 1"]
