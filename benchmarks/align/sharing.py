@@ -34,7 +34,7 @@ def main() -> None:
     from polyana.data import answers
 
     shared = answers._SHARED
-    print("| | seconds of a step, shared | each alone | times | losses differ by |\n|---|--:|--:|--:|--:|")
+    print("| | CPU seconds of a step, shared | each alone | times | losses differ by |\n|---|--:|--:|--:|--:|")
     for race in options.race or RACES:
         size, _, method = race.partition("-")
         work = prepare(size, method, options.steps, WORK / race)
