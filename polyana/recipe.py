@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -98,6 +98,18 @@ class Recipe:
             if name in needed:
                 needed |= _read_by(self.stages[name])
         return [name for name in self.stages if name in needed]
+
+    def proxy_of(self, stage: str, config: PreferenceConfig) -> tuple[str, KeyPath, Sequence[Any]]:
+        """(stage, setting, parts) of the reward that the preferences of a stage with `gold` were made by. Raises
+        UserError where that is nowhere said."""
+        if config.gold is not None and config.gold.proxy:
+            return stage, ("gold", "proxy"), config.gold.proxy
+        owner = next((each.stage for each in config.data if each.stage is not None), "")
+        maker = self.stages.get(owner)
+        if not isinstance(maker, SynthesizeConfig):
+            what = "write `proxy`, what the preferences were made by; none of the data come from a `synthesize`"
+            raise UserError(Problem(self.where(stage, "gold"), what))
+        return owner, ("reward",), maker.reward
 
 
 def load_recipe(path: Path | str, overrides: Iterable[str] = ()) -> Recipe:

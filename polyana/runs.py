@@ -14,7 +14,7 @@ from polyana.errors import Interrupted, PolyanaError
 from polyana.recipe import Recipe
 from polyana.registry import PushConfig, PushQueue, Repository, apply_retention, offer_base, pushing, send_rest
 from polyana.storage import Making, changes, disk_used, read_json, write_json
-from polyana.tasks import LanguageModelTask, TrainingStageConfig, make_task
+from polyana.tasks import HeldTo, LanguageModelTask, PreferenceConfig, TrainingStageConfig, make_task
 from polyana.tracking import Console, RunDirectory, find_runs
 from polyana.tracking.sinks import SinkConfig, Sinks
 from polyana.train import Trainer, TrainingPlan, choose_precision, sampled_schedule
@@ -90,7 +90,20 @@ class Ingredients:
         """A model at its start, its data and its loss."""
         config = recipe.stages[self.stage]
         assert isinstance(config, TrainingStageConfig)
-        return make_task(config, self.data, self.start, recipe.seed, self.gold)
+        held = _held_to(recipe, self.stage, self.gold) if self.gold is not None else None
+        return make_task(config, self.data, self.start, recipe.seed, held)
+
+
+def _held_to(recipe: Recipe, stage: str, gold: Path) -> HeldTo:
+    config = recipe.stages[stage]
+    assert isinstance(config, PreferenceConfig)
+    assert config.gold is not None
+    owner, at, proxy = recipe.proxy_of(stage, config)
+    wheres = {
+        "reward": [recipe.where(stage, "gold", "reward", place) for place in range(len(config.gold.reward))],
+        "proxy": [recipe.where(owner, *at, place) for place in range(len(proxy))],
+    }
+    return HeldTo(gold, proxy, wheres, recipe.base)
 
 
 def train_along(recipe: Recipe, order: tuple[Ingredients, Path], world: World) -> None:

@@ -103,15 +103,7 @@ def gold_step(pipeline: Pipeline, name: str, config: PreferenceConfig) -> Step:
     gold = config.gold
     assert gold is not None
     where, made = partial(pipeline.recipe.where, name), pipeline.making_data(config)
-    proxy, owner = gold.proxy, name
-    at: KeyPath = ("gold", "proxy")
-    if not proxy:
-        owner, at = next((each.stage for each in config.data if each.stage is not None), ""), ("reward",)
-        maker = pipeline.recipe.stages.get(owner)
-        if not isinstance(maker, SynthesizeConfig):
-            what = "write `proxy`, what the preferences were made by; none of the data come from a `synthesize`"
-            raise UserError(Problem(where("gold"), what))
-        proxy = maker.reward
+    owner, at, proxy = pipeline.recipe.proxy_of(name, config)
     models = {
         "reward": reward_models(pipeline, name, ("gold", "reward"), gold.reward),
         "proxy": reward_models(pipeline, owner, at, proxy),
@@ -134,9 +126,8 @@ def gold_step(pipeline: Pipeline, name: str, config: PreferenceConfig) -> Step:
         found = with_stages(config, directories)
         best_of = {} if gold.proxy else dict(read_json(directories[owner] / "report.json")["best_of"])
         with blaming(where("gold")):
-            told = write_gold(
-                gold, proxy, places, pipeline.recipe.base, asked_in(found, pipeline.recipe.base), best_of, directory
-            )
+            trained = asked_in(found, pipeline.recipe.base)
+            told = write_gold(gold, places, pipeline.recipe.base, trained, best_of, directory)
         pipeline.tell(told)
 
     settings = gold.measuring_identity() | {"proxy": [part.identity() for part in proxy]}

@@ -8,7 +8,7 @@ from polyana.models import build_model
 from polyana.tasks.answers import AnswersConfig, build_answers
 from polyana.tasks.classify import CLASSIFY_VERSION, ClassifyConfig, build_labelled, classify_task, labelled_lines
 from polyana.tasks.fine_tune import FineTuneConfig, FineTuneTask, fine_tune_task, outline
-from polyana.tasks.gold import GOLD_VERSION, GoldConfig, asked_in, write_gold
+from polyana.tasks.gold import GOLD_VERSION, GoldConfig, HeldTo, asked_in, write_gold
 from polyana.tasks.language_model import EvalConfig, LanguageModelTask, TrainingStageConfig
 from polyana.tasks.preference import PreferenceConfig, preference_task
 from polyana.tasks.pretrain import VERSION, PretrainConfig, pretrain_task
@@ -44,6 +44,7 @@ __all__ = [
     "EvalConfig",
     "FineTuneConfig",
     "GoldConfig",
+    "HeldTo",
     "LanguageModelTask",
     "PreferenceConfig",
     "PretrainConfig",
@@ -82,10 +83,10 @@ def outline_model(config: TrainingStageConfig, start: Path) -> Any:
 
 
 def make_task(
-    config: TrainingStageConfig, data: Path, start: Path, seed: int, gold: Path | None = None
+    config: TrainingStageConfig, data: Path, start: Path, seed: int, gold: HeldTo | None = None
 ) -> LanguageModelTask:
     """The task of a training stage. `data`: its shards; `start`: what its model begins as, a tokenizer or a model;
-    `gold`: what `write_gold` wrote, where there is such a thing."""
+    `gold`: what it is held to, where there is such a thing."""
     tokens, precision = TokenData(data), choose_precision(config.train.precision)
     if isinstance(config, PretrainConfig):
         return pretrain_task(config, tokens, TextTokenizer(start), seed, precision)

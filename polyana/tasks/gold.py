@@ -9,13 +9,13 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field, TypeAdapter
+from pydantic import Field
 
 from polyana.config import Config, KeyPath
 from polyana.errors import UserError
@@ -34,17 +34,28 @@ from polyana.evaluate import (
 )
 from polyana.examples import PreferencesConfig, Prompt, PromptSource, ask, read_prompts, read_rows
 from polyana.generation import Drawn, draw_answers
-from polyana.rewards import Answered, Reward, RewardParts, Scored, open_reward, part_problems
-from polyana.storage import read_json, write_file, write_json
+from polyana.rewards import (
+    Answered,
+    HumanPartConfig,
+    Reward,
+    RewardParts,
+    Scored,
+    ScoreLedger,
+    open_reward,
+    part_problems,
+)
+from polyana.storage import checksum_of, read_json, write_file, write_json
 from polyana.tasks.gold_page import Kept, gold_page
 from polyana.train import Verdict
 
-__all__ = ["GOLD_METRIC", "GOLD_VERSION", "GoldConfig", "GoldWatch", "asked_in", "write_gold"]
+__all__ = ["GOLD_METRIC", "GOLD_VERSION", "GoldConfig", "GoldWatch", "HeldTo", "asked_in", "write_gold"]
 
 GOLD_VERSION = 1
 
 GOLD_METRIC = "gold/reward"
 _PAGE = "gold.html"
+_KEPT = "gold"
+"""Of a run's directory, where answers and scores are kept."""
 _FEWEST = 16  # prompts, below which the alarm's normal distribution is none; guess
 
 Reference = Callable[[], AbstractContextManager[Any]]
@@ -88,30 +99,39 @@ class GoldConfig(Config):
         return {name: value for name, value in self.identity().items() if name != "prompts"}
 
 
+@dataclass(frozen=True)
+class HeldTo:
+    """What a training is held to. directory: what `write_gold` wrote. proxy: its parts; wheres: the places of the parts
+    of `reward` and `proxy` in the recipe; base: where relative paths start. How parts are asked, as at which address a
+    judge is, may change while a run is stopped, so it does not stand in the directory."""
+
+    directory: Path
+    proxy: Sequence[Any]
+    wheres: Mapping[str, Sequence[str]]
+    base: Path
+
+
 def write_gold(
-    config: GoldConfig, proxy: Sequence[Any], models: Mapping[str, Mapping[str, Mapping[str, Path]]], base: Path,
+    config: GoldConfig, models: Mapping[str, Mapping[str, Mapping[str, Path]]], base: Path,
     trained: set[str], best_of: Mapping[str, float], directory: Path,
 ) -> list[str]:  # fmt: skip
-    """Write prompts.jsonl and gold.json, all that a watch needs; what is to be told.
+    """Write prompts.jsonl and gold.json, what a watch asks and the models that score it; what is to be told.
 
-    proxy: its parts. models: of `reward` and `proxy`, by part and setting, the directory, which lies beside the one
-    that is written. trained: the texts of the prompts that are learnt from. best_of: what is known of the proxy of the
-    best of n answers, by n. Raises UserError for too few prompts.
+    models: of `reward` and `proxy`, by part and setting, the directory, which lies beside the one that is written.
+    trained: the texts of the prompts that are learnt from. best_of: what is known of the proxy of the best of n
+    answers, by n. Raises UserError for too few prompts.
     """
     prompts = read_prompts(config.prompts, config.system, base)
     if len(prompts) < _FEWEST:
         raise UserError(f"`gold` has {len(prompts)} prompts, which tell nothing from chance; take {_FEWEST} or more")
     lines = [json.dumps({"id": each.id, "messages": each.messages, "reference": each.reference}) for each in prompts]
     write_file(directory / "prompts.jsonl", "\n".join(lines) + "\n")
-    parts = {"reward": config.reward, "proxy": proxy}
-    write_json(directory / "gold.json", {
-        name: {
-            "parts": [part.resolved(base) for part in parts[name]],
-            "models": {part: {setting: place.name for setting, place in places.items()}
-                       for part, places in models.get(name, {}).items()},
-        }
-        for name in parts
-    } | {"best_of": dict(best_of)})  # fmt: skip
+    places = {
+        name: {"models": {part: {setting: place.name for setting, place in found.items()}
+                          for part, found in models[name].items()}}
+        for name in ("reward", "proxy")
+    }  # fmt: skip
+    write_json(directory / "gold.json", places | {"best_of": dict(best_of)})
     known = sum(str(prompt.messages[-1]["content"]) in trained for prompt in prompts)
     told = [f"gold is measured on {len(prompts):,} prompts"]
     if known:
@@ -140,38 +160,51 @@ class GoldWatch:
         self._last: list[Kept] = []
 
     @classmethod
-    def open(cls, config: GoldConfig, directory: Path, tokenizer: Any, seed: int) -> GoldWatch:
-        """`directory`: what `write_gold` wrote."""
+    def open(cls, config: GoldConfig, held: HeldTo, tokenizer: Any, seed: int) -> GoldWatch:
+        directory = held.directory
         rows = [json.loads(line) for line in (directory / "prompts.jsonl").read_text(encoding="utf-8").splitlines()]
-        about, read = read_json(directory / "gold.json"), TypeAdapter(RewardParts)
+        about = read_json(directory / "gold.json")
 
-        def opened(name: str) -> Reward:
+        def opened(name: str, parts: Sequence[Any]) -> Reward:
+            places = about[name]["models"]
             models = {
-                part: {setting: directory.parent / place for setting, place in places.items()}
-                for part, places in about[name]["models"].items()
+                part: {setting: directory.parent / place for setting, place in found.items()}
+                for part, found in places.items()
+            }
+            judged = {
+                part.called: {path.name: checksum_of(path) for path in part.files(held.base)}
+                for part in parts
+                if isinstance(part, HumanPartConfig)
             }
             count = lambda text: len(tokenizer.encode(text, add_special_tokens=False))  # noqa: E731
-            return open_reward(read.validate_python(about[name]["parts"]), models, count, directory)
+            return open_reward(parts, models, count, held.base, places | judged, held.wheres[name])
 
         best_of = {int(n): float(value) for n, value in about.get("best_of", {}).items()}
-        return cls(config, [Prompt(**row) for row in rows], opened("reward"), opened("proxy"), seed, best_of)
+        gold, proxy = opened("reward", config.reward), opened("proxy", held.proxy)
+        return cls(config, [Prompt(**row) for row in rows], gold, proxy, seed, best_of)
 
     def look(
-        self, model: Any, tokenizer: Any, reference: Reference,
+        self, model: Any, tokenizer: Any, reference: Reference, run: Path | None,
         writing_in: WritingIn = nullcontext,
     ) -> dict[str, float]:  # fmt: skip
         """Metrics of what the model answers now, beside what its reference does. `reference`: see `divergence`;
-        `writing_in`: the precision that a model writes in, for speed.
+        `writing_in`: the precision that a model writes in, for speed. Scores are kept in `run` as they come, so that
+        nobody is paid twice for an answer; without it the model only writes, along with one whose answers are scored.
 
         The same random numbers are drawn each time, so that less of a difference is chance.
         """
         if self._first is None:
             with reference() as other:
-                self._first = self._answer(other, tokenizer, writing_in)
-        now, first = self._answer(model, tokenizer, writing_in), self._first
+                self._first = self._write(other, tokenizer, writing_in)
+        now = self._write(model, tokenizer, writing_in)
         moved = divergence(
             model, reference, [(asked, each.ids) for asked, each in zip(now.asked, now.drawn, strict=True)]
         )  # fmt: skip
+        if run is None:
+            return {}
+        ledger = ScoreLedger(run / _KEPT / "scores")
+        first = self._first = self._scored(self._first, ledger)
+        now = self._scored(now, ledger)
         self._last = self._kept(first, now, moved)
         return self._metrics(first, now, moved)
 
@@ -223,7 +256,7 @@ class GoldWatch:
             }
         }  # fmt: skip
 
-    def _answer(self, model: Any, tokenizer: Any, writing_in: WritingIn) -> _Answers:
+    def _write(self, model: Any, tokenizer: Any, writing_in: WritingIn) -> _Answers:
         asked = [ask(tokenizer, prompt.messages) for prompt in self._prompts]
         drawn, size = list[Drawn](), self._config.batch
         for first in range(0, len(asked), size):
@@ -231,11 +264,16 @@ class GoldWatch:
             with writing_in(model):
                 answers = draw_answers(model, tokenizer, batch, 1, self._seed + first, self._config.max_tokens)
             drawn += [each for (each,) in answers]
+        return _Answers(asked, drawn)
+
+    def _scored(self, answers: _Answers, ledger: ScoreLedger) -> _Answers:
+        if answers.gold:
+            return answers
         given = [
             Answered(prompt.messages, each.text, prompt.reference)
-            for prompt, each in zip(self._prompts, drawn, strict=True)
+            for prompt, each in zip(self._prompts, answers.drawn, strict=True)
         ]
-        return _Answers(asked, drawn, self._proxy.score(given), self._gold.score(given))
+        return replace(answers, proxy=self._proxy.score(given, ledger), gold=self._gold.score(given, ledger))
 
     def _kept(self, first: _Answers, now: _Answers, moved: Sequence[Divergence]) -> list[Kept]:
         return [
@@ -283,15 +321,15 @@ class GoldWatch:
 
 @dataclass(frozen=True)
 class _Answers:
-    """A model's, one to each prompt. asked: the prompts as token ids."""
+    """A model's, one to each prompt. asked: the prompts as token ids. proxy, gold: empty until they are scored."""
 
     asked: list[list[int]]
     drawn: list[Drawn]
-    proxy: list[Scored]
-    gold: list[Scored]
+    proxy: Sequence[Scored] = ()
+    gold: Sequence[Scored] = ()
 
     def rewards(self, name: str) -> NDArray[np.float64]:
-        scores: list[Scored] = getattr(self, name)
+        scores: Sequence[Scored] = getattr(self, name)
         return np.array([each.reward for each in scores], np.float64)
 
 
@@ -310,7 +348,7 @@ def _look(step: int, rows: Sequence[Kept]) -> Look:
 def _read(run: Path, until: int | None = None) -> list[tuple[int, list[Kept]]]:
     """(step, what was answered) of every look up to a step."""
     found = []
-    for path in sorted((run / "gold").glob("step-*.jsonl")):
+    for path in sorted((run / _KEPT).glob("step-*.jsonl")):
         step = int(path.stem.removeprefix("step-"))
         if until is None or step <= until:
             with path.open(encoding="utf-8") as lines:
@@ -319,4 +357,4 @@ def _read(run: Path, until: int | None = None) -> list[tuple[int, list[Kept]]]:
 
 
 def _place(run: Path, step: int) -> Path:
-    return run / "gold" / f"step-{step:08d}.jsonl"
+    return run / _KEPT / f"step-{step:08d}.jsonl"

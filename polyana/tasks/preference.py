@@ -34,7 +34,7 @@ from polyana.models import has_adapter, head_weight, hidden_states, load_base, r
 from polyana.storage import read_json
 from polyana.tasks.answers import AnswersConfig, AnswersTask, SumOverItems, item_facts, without_dropout
 from polyana.tasks.fine_tune import begin_fine_tuning
-from polyana.tasks.gold import GOLD_METRIC, GoldConfig, GoldWatch
+from polyana.tasks.gold import GOLD_METRIC, GoldConfig, GoldWatch, HeldTo
 from polyana.train import LossOutput, Precision, SumOverBatch, TrainingPlan, Verdict
 
 __all__ = ["PreferenceConfig", "PreferenceTask", "preference_task", "score_documents"]
@@ -67,6 +67,12 @@ class PreferenceConfig(AnswersConfig):
         return isinstance(self.loss, KtoConfig)
 
     @property
+    def needs_held_out(self) -> list[KeyPath]:
+        """Where gold is measured there is something to evaluate without held-out pairs."""
+        found = super().needs_held_out
+        return found if self.gold is None else [path for path in found if path != ("eval", "every")]
+
+    @property
     def chosen_reference(self) -> Literal["none", "adapter_off", "stored", "model"]:
         """`reference`, with what auto stands for; none where the loss has none."""
         if not self.loss.uses_reference:
@@ -86,10 +92,9 @@ class PreferenceConfig(AnswersConfig):
 
 
 def preference_task(
-    config: PreferenceConfig, data: TokenData, base: Path, seed: int, precision: Precision, gold: Path | None = None
+    config: PreferenceConfig, data: TokenData, base: Path, seed: int, precision: Precision, gold: HeldTo | None = None
 ) -> PreferenceTask:
-    """The base with its adapter, and the items. Where the reference is stored, `data` has it (reference.npz).
-    `gold`: what `write_gold` wrote."""
+    """The base with its adapter, and the items. Where the reference is stored, `data` has it (reference.npz)."""
 
     def load(directory: Path) -> Any:
         model = load_base(directory)
@@ -226,11 +231,11 @@ class PreferenceTask(AnswersTask):
             )  # fmt: skip
         return LossOutput(total, float(weight_I.sum()), metrics=metrics)
 
-    def score_answers(self) -> dict[str, float]:
+    def score_answers(self, run: Path | None) -> dict[str, float]:
         if self._watch is None:
             return {}
         watch: GoldWatch = self._watch
-        return watch.look(self.model, self._tokenizer, self._reference_model, self._writing_in)
+        return watch.look(self.model, self._tokenizer, self._reference_model, run, self._writing_in)
 
     @contextmanager
     def _writing_in(self, model: Any) -> Iterator[None]:

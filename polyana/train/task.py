@@ -105,9 +105,10 @@ class Task(Protocol):
         `sum_over(items, compute)` gives the sum of `compute(item)`, figure by figure; the model is only used in there.
         """
 
-    def score_answers(self) -> dict[str, float]:
+    def score_answers(self, run: Path | None) -> dict[str, float]:
         """Metrics of what the model writes when it is asked what held-out data ask; empty for most tasks. Takes nothing
-        from torch's random numbers."""
+        from torch's random numbers. `run`: the run's directory, where scores that cost something are kept as they come;
+        None on a rank whose model only writes along."""
 
     def keep_answers(self, run: Path, step: int) -> None:
         """Keep in the run's directory what it wrote last; written again, it comes to the same."""

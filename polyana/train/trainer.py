@@ -279,12 +279,12 @@ class Trainer:
             return self.task.evaluate(self.strategy.sum_over)
 
     def _answer(self) -> dict[str, float]:
-        """Every rank writes everything: FSDP2's weights are there for all or for none."""
+        """Every rank writes everything: FSDP2's weights are there for all or for none. Rank 0 has it scored, and the
+        others wait as long as that takes."""
         with torch.no_grad():
-            metrics = self.strategy.run(self.task.score_answers)
-        if self.world.main:
-            keep = lambda: self.task.keep_answers(self.run.path, self.position.step)  # noqa: E731
-            retry_when_full(keep, self.run.path, self.console.say)
+            metrics = self.strategy.run(self.task.score_answers, self.run.path if self.world.main else None)
+        keep = lambda: self.task.keep_answers(self.run.path, self.position.step)  # noqa: E731
+        self.world.from_main(lambda: retry_when_full(keep, self.run.path, self.console.say))
         return metrics
 
     def _lose_patience(self, metrics: dict[str, float]) -> None:

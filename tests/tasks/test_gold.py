@@ -13,11 +13,13 @@ from itertools import product
 import numpy as np
 import pytest
 from conftest import CLOCKED, metrics_of, newest_run
+from judges import judging
 
 from polyana.errors import UserError
 from polyana.evaluate import Look, fit_curve
 from polyana.recipe import load_recipe
 from polyana.registry import Ranking, Repository
+from polyana.rewards import JudgeDown
 from polyana.run import run_recipe
 from polyana.tasks.gold_page import Kept, gold_page
 from polyana.tracking import Console, read_attempts
@@ -43,7 +45,7 @@ stages:
     data: [{{stage: prefer}}]
     template: raw
     context: 96
-    held_out: 0
+    held_out: 10%
     loss: {{kind: dpo, beta: 0.05}}
     adapter: full
     train: {{duration: 10 steps, batch: 8 sequences, lr: 5e-4, schedule: constant, warmup: 0%, precision: fp32}}
@@ -64,7 +66,7 @@ def recipe(tmp_path, shared_data):
     (tmp_path / "train.jsonl").write_text("".join(rows[:24]))
     (tmp_path / "held.jsonl").write_text("".join(rows[24:]))
     recipe = tmp_path / "gamed.yaml"
-    recipe.write_text(RECIPE.format(model=shared_data / "stories260k" / "hf").replace("held_out: 0", "held_out: 10%"))
+    recipe.write_text(RECIPE.format(model=shared_data / "stories260k" / "hf"))
     return recipe
 
 
@@ -203,6 +205,63 @@ def test_prompts_that_are_learnt_from_are_told(gamed):
     assert "of them are learnt from, too" in said
 
 
+def test_a_judge_that_dies_under_a_training_is_paid_for_no_answer_twice(gamed, home, monkeypatch):
+    """It stops with a letter; the same command, with the judge elsewhere by now, goes on from the last save."""
+    monkeypatch.setattr("polyana.rewards.judge._FIRST_WAIT", 0.01)
+    asked = list[str]()
+
+    def train(server):
+        part = {"kind": "judge", "url": server.url, "model": "m", "retries": 1, "parallel": 2, "timeout": "20 seconds"}
+        return gamed(f"stages.align.gold.reward=[{json.dumps(part)}]", "stages.align.train.duration=4 steps")
+
+    def reply(number, question):
+        if number > dies_after:
+            return 503, {}, ""
+        asked.append(question)
+        return f"Score: {1 + len(question.rpartition('Answer:')[2].strip()) % 10}"
+
+    dies_after = 33  # the base's 24 answers are judged then, and some of those at step 2
+    with judging(reply) as server, pytest.raises(JudgeDown) as error:
+        train(server)
+    assert "--set stages.align.gold.reward" in str(error.value)
+    assert " of 24 answers are judged by `judge` and kept; the same command goes on from there" in str(error.value)
+    assert len(asked) == dies_after
+    dies_after = 10**6
+    with judging(reply) as server:
+        summary, run, _ = train(server)
+    assert summary["steps"] == 4
+    assert [path.name for path in (home / "runs").iterdir()] == [run.name]
+    assert len(asked) == len(set(asked))
+    rows = [json.loads(line) for path in (run / "gold").glob("step-*.jsonl") for line in path.read_text().splitlines()]
+    assert len(rows) == 3 * 24
+    assert all(row["gold"] == pytest.approx(len(row["answer"].strip()) % 10 / 9) for row in rows)
+
+
+def test_where_gold_is_measured_evaluations_need_no_held_out_pairs(gamed):
+    summary, run, _ = gamed("stages.align.held_out=0", "stages.align.train.duration=4 steps")
+    assert sorted(metrics_of(run)["gold/reward"]) == [0, 2, 4]
+    assert "eval/loss" not in metrics_of(run)
+    assert summary["steps"] == 4
+
+
+def test_of_several_processes_one_pays_the_judge(recipe, torchrun, tmp_path):
+    asked = list[str]()
+
+    def reply(_, question):
+        asked.append(question)
+        return f"Score: {1 + len(question) % 10}"
+
+    with judging(reply) as server:
+        part = {"kind": "judge", "url": server.url, "model": "m"}
+        more = [f"stages.align.gold.reward=[{json.dumps(part)}]", "stages.align.train.duration=2 steps"]
+        case = {"home": str(tmp_path / "two"), "recipe": str(recipe),
+                "overrides": [*more, "stages.align.train.strategy=fsdp2"]}  # fmt: skip
+        process = torchrun(2, [case])
+    assert process.returncode == 0, process.stdout + process.stderr
+    assert sorted(metrics_of(newest_run(tmp_path / "two"))["gold/reward"]) == [0, 2]
+    assert 24 < len(asked) == len(set(asked))
+
+
 KILLED = """
 import os, signal, sys
 import torch
@@ -238,7 +297,7 @@ def test_a_killed_run_goes_on_bit_for_bit_with_its_looks_and_its_alarm(recipe, t
     found = []
     for home, run in zip((whole, torn), runs, strict=True):
         metrics = {name: points for name, points in metrics_of(run).items() if name not in CLOCKED}
-        looks = {path.name: path.read_text() for path in sorted((run / "gold").iterdir())}
+        looks = {path.name: path.read_text() for path in sorted((run / "gold").glob("step-*.jsonl"))}
         repository = Repository(home / "hub", run.name)
         files = {commit.step: commit.files["model.safetensors"] for commit in repository.commits()}
         found.append((metrics, looks, files))
