@@ -15,6 +15,7 @@ from typing import Any
 
 from polyana.card.curves import CurveReader
 from polyana.card.picture import draw
+from polyana.registry import Ranking
 
 __all__ = ["Facts", "ModelCard"]
 
@@ -35,7 +36,8 @@ class Facts:
 
     name: RECIPE-STAGE. settings: the recipe's, as YAML. data: lines of Markdown. licences: of what it is made from,
     None where nothing says. base: what an adapter or a tuned model began as; base_model: that on the Hub. question: how
-    it is asked about "...", as text or as a chat's messages.
+    it is asked about "...", as text or as a chat's messages. best_by: the metric that training picks the best save by,
+    `-metric` where more is better.
     """
 
     name: str
@@ -54,6 +56,7 @@ class Facts:
     languages: Sequence[str] = ()
     datasets: Sequence[str] = ()
     question: str | Sequence[Mapping[str, str]] = "..."
+    best_by: str = "eval/loss"
 
 
 class ModelCard:
@@ -62,13 +65,15 @@ class ModelCard:
     def __init__(self, facts: Facts, metrics: Path) -> None:
         """`metrics`: the directory of the run's."""
         self._facts, self._curves = facts, CurveReader(metrics)
+        self._ranking = Ranking.of(facts.best_by)
 
     def write(self, directory: Path, step: int, tokens: int, epoch: float, metrics: Mapping[str, float]) -> None:
         """README.md and curves.png, of the save in `directory`."""
         train, evaluation = self._curves.curves(step)
         if train or evaluation:
             (directory / "curves.png").write_bytes(draw(train, evaluation))
-        shown = {name: value for name, value in metrics.items() if name.startswith("eval/")}
+        by = self._ranking.metric
+        shown = {name: value for name, value in metrics.items() if name.startswith("eval/") or name == by}
         parts = [
             _front(self._facts, shown), self._about(step, tokens, epoch), self._measured(train, evaluation, shown),
             self._learned_from(), self._recipe(), _loading(self._facts),
@@ -100,6 +105,9 @@ class ModelCard:
         if shown:
             lines += ["| on held-out data | |", "|---|--:|"]
             lines += [f"| {name.removeprefix('eval/')} | {value:.6g} |" for name, value in shown.items()]
+            if (by := self._ranking.metric) in shown:
+                name = by.removeprefix("eval/")
+                lines += ["", f"Of a training's saves the best is the one with the {self._ranking.way} {name}."]
         else:
             lines += ["Nothing was held out, so nothing was measured."]
         return "\n".join([*lines, ""])

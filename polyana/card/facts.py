@@ -62,7 +62,8 @@ def facts_of(
         adapter = f"{config.adapter.kind}, rank {config.adapter.rank}"
     return Facts(
         name=f"{recipe}-{stage}", kind=config.kind, architecture=type(model).__name__, parameters=whole,
-        trained=trained, settings=settings, data=lines, seed=seed, adapter=adapter, **about,
+        trained=trained, settings=settings, data=lines, seed=seed, adapter=adapter,
+        best_by=config.best_by, **about,
     )  # fmt: skip
 
 

@@ -12,7 +12,7 @@ __all__ = ["delete_commit", "delete_repository", "delete_tag", "pick", "tag"]
 
 _TAG = re.compile(r"[A-Za-z0-9][\w.-]{0,99}")
 _OURS = re.compile(r"main|best|step-\d+|[0-9a-f]{7,40}")  # the last: what could be a commit's id
-_LOWER_IS_BETTER = ("loss", "perplexity", "bits_per_byte", "ter", "wer", "error")
+_LOWER_IS_BETTER = ("loss", "perplexity", "bits_per_byte", "ter", "wer", "error", "cost", "cost_by_probability")
 
 
 def pick(repository: Repository, by: str, lowest: bool | None = None) -> Commit:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -65,6 +66,20 @@ class Ranking:
     def of(cls, metric: str) -> Ranking:
         """By a metric of which less is better, or more where it is written `-metric`."""
         return cls(metric.removeprefix("-"), not metric.startswith("-"))
+
+    @classmethod
+    def read(cls, written: Any) -> Ranking | None:
+        """What ranking.json says; None where that is nothing of the kind, for others may have written it."""
+        with suppress(TypeError):
+            found = cls(**written)
+            if isinstance(found.metric, str) and isinstance(found.lowest, bool):
+                return found
+        return None
+
+    @property
+    def way(self) -> str:
+        """Of the best one's value among all."""
+        return "lowest" if self.lowest else "highest"
 
     def sort(self, commits: list[Commit]) -> list[Commit]:
         """The commits that can be ranked, the best first; of equal ones the earlier first."""

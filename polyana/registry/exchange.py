@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Protocol
 
 from polyana.errors import Busy, Damaged, UserError
-from polyana.registry.commit import Commit
+from polyana.registry.commit import Commit, Ranking
 from polyana.registry.hub import HubBranch
 from polyana.registry.hub_source import HubSource
 from polyana.registry.patience import Patience
@@ -68,7 +68,10 @@ class Pusher:
         elif isinstance(target, StoreTarget):
             stored = StoredRepository(target, self.repository.run, self._patience)
             new = stored.send(self.repository, commits, done)
-            moved = stored.point(self._refs(commits, stored.ids()), everything)
+            refs = self._refs(commits, stored.ids())
+            moved = stored.point(refs, everything)
+            if "best" in refs:
+                stored.rank_by(self.repository.ranking())
         else:
             assert isinstance(target, DirectoryTarget)
             new, moved = self._push_to_directory(commits, target, done)
@@ -99,7 +102,10 @@ class Pusher:
         moved = []
         with other.changing():
             steps, there = {commit.id: commit.step for commit in other.commits()}, other.refs()
-            for name, identifier in self._refs(commits, set(steps)).items():
+            refs = self._refs(commits, set(steps))
+            if "best" in refs and other.ranking() != self.repository.ranking():
+                other.rank_by(self.repository.ranking())
+            for name, identifier in refs.items():
                 if there.get(name) != identifier and not (
                     name == "main" and is_ahead(there.get(name), identifier, steps)
                 ):
@@ -163,7 +169,8 @@ class Pulled:
 
 
 class Source(Protocol):
-    """A run that lies elsewhere. `run`: its name, once a revision of it has been resolved."""
+    """A run that lies elsewhere. `run`: its name, `ranking`: by what its `best` is picked, or None where nothing says;
+    both once a revision of it has been resolved."""
 
     run: str
 
@@ -173,6 +180,7 @@ class Source(Protocol):
     def knows(self, identifier: str) -> bool: ...
     def fetch(self, commit: Commit, name: str, target: Path) -> None: ...
     def evaluations(self, commit: Commit) -> Mapping[str, bytes]: ...
+    def ranking(self) -> Ranking | None: ...
 
 
 class _Here:
@@ -180,7 +188,7 @@ class _Here:
 
     def __init__(self, repository: Repository) -> None:
         self._repository, self.run = repository, repository.run
-        self.resolve = repository.resolve
+        self.resolve, self.ranking = repository.resolve, repository.ranking
 
     def before(self, commit: Commit) -> list[Commit]:
         return [other for other in self._repository.commits() if other.step < commit.step]
@@ -243,6 +251,9 @@ def pull(hub: Path, text: str, *, name: str | None = None, history: bool = False
                 continue
             repository.set_ref(ref, identifier)
             moved.append(ref)
+        ranking = source.ranking() if "best" in moved or not here else None  # it goes where `best` goes
+        if ranking is not None and ranking != repository.ranking():
+            repository.rank_by(ranking)
     return Pulled(run, commit, new, moved)
 
 

@@ -13,7 +13,7 @@ import logging
 import re
 import tempfile
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +31,7 @@ __all__ = [
     "COMMIT_FILE",
     "EVALUATIONS",
     "HUB_NAMES",
+    "RANKING",
     "HubBranch",
     "Origin",
     "be_silent",
@@ -42,6 +43,7 @@ __all__ = [
 
 COMMIT_FILE = "commit.json"
 HUB_NAMES = "sha256"  # in commit.json there: name -> what the Hub names its content by
+RANKING = "ranking"  # there, too: by what `best` was picked when the save was pushed
 EVALUATIONS = "evaluations/"  # of the save, as they were when it was pushed
 _THEIRS = ".gitattributes"  # made by the Hub, and none of our files
 _ORIGIN = re.compile(r"^Polyana-Run: (?P<run>\S+)\s+^Polyana-Commit: (?P<id>[0-9a-f]{40})$", re.MULTILINE)
@@ -248,7 +250,8 @@ class HubBranch:
             adding.upload_info.sha256 = bytes.fromhex(digest)
             operations.append(adding)
         written = read_json(self._repository.path / "snapshots" / commit.id / COMMIT_FILE)
-        about = json.dumps(written | {HUB_NAMES: files}, ensure_ascii=False, indent=1).encode()
+        more = {HUB_NAMES: files, RANKING: asdict(self._repository.ranking())}
+        about = json.dumps(written | more, ensure_ascii=False, indent=1).encode()
         operations.append(CommitOperationAdd(path_in_repo=COMMIT_FILE, path_or_fileobj=about))
         evaluated = {EVALUATIONS + name: str(path) for name, path in self._repository.evaluation_files(commit).items()}
         operations += [CommitOperationAdd(path_in_repo=name, path_or_fileobj=path) for name, path in evaluated.items()]

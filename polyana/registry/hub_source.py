@@ -17,8 +17,18 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from polyana.errors import Damaged, PolyanaError, UserError
-from polyana.registry.commit import Commit, commit_of
-from polyana.registry.hub import COMMIT_FILE, EVALUATIONS, HUB_NAMES, be_silent, download, git_hash, origin_of, told
+from polyana.registry.commit import Commit, Ranking, commit_of
+from polyana.registry.hub import (
+    COMMIT_FILE,
+    EVALUATIONS,
+    HUB_NAMES,
+    RANKING,
+    be_silent,
+    download,
+    git_hash,
+    origin_of,
+    told,
+)
 from polyana.registry.patience import Patience
 from polyana.registry.targets import HubTarget
 from polyana.storage import has_checksum
@@ -43,6 +53,7 @@ class HubSource:
         self._blobs: dict[str, str] = {}  # git's hash of them -> SHA-256
         self._named: dict[str, str] = {}  # our checksums -> SHA-256
         self._evaluated: dict[str, list[str]] = {}  # the Hub's id -> files of evaluations
+        self._ranking: Ranking | None = None
         self._at: dict[str, str] = {}  # our id -> the Hub's
         self.run = target.name.rpartition("/")[2]
 
@@ -118,6 +129,10 @@ class HubSource:
             for path in self._evaluated.get(at, ())
         }
 
+    def ranking(self) -> Ranking | None:
+        """By what `best` was picked when the commit that was asked for was pushed; None of what no push has made."""
+        return self._ranking
+
     def _commit_at(self, at: str) -> Commit:
         files, about = self._files_at(at), None
         own = files.pop(COMMIT_FILE, None)
@@ -126,6 +141,7 @@ class HubSource:
                 written = json.loads(self._small[own])
                 if written.get(HUB_NAMES, written["files"]) == files and set(written["files"]) == set(files):
                     about = commit_of(written)
+                    self._ranking = self._ranking or Ranking.read(written.get(RANKING))
         if about is None:  # nobody's save, or what it became when somebody changed it
             (head, *_) = self._patiently(lambda: self._api.list_repo_commits(self.target.name, revision=at))
             about = Commit(at, None, 0, 0, 0.0, head.title, {}, "", files, head.created_at.timestamp())

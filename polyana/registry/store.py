@@ -4,6 +4,7 @@
         blobs/CHECKSUM                  a file's content, as on a disk
         snapshots/COMMIT/commit.json    one commit; its `files` say which blob is which file: stores know no links
         refs/main, best, step-500       a commit's id
+        ranking.json                    by what `best` was picked, as on a disk
         evaluations/COMMIT/             what it was found to be worth, as on a disk; the last who pushes is right
 
 A commit is written from below: its blobs, then commit.json, then the refs. So whatever a reader finds is whole, and a
@@ -21,23 +22,25 @@ import json
 import os
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 from polyana.config import closest
 from polyana.errors import Damaged, PolyanaError, UserError
-from polyana.registry.commit import Commit, commit_of
+from polyana.registry.commit import Commit, Ranking, commit_of
 from polyana.registry.patience import Patience
 from polyana.registry.repository import NAMESPACE, Repository
 from polyana.registry.targets import StoreTarget, check_target
-from polyana.storage import has_checksum
+from polyana.storage import has_checksum, json_text
 
 __all__ = ["StoredRepository", "choose_run", "is_ahead", "runs_in_store"]
 
 T = TypeVar("T")
 _PREFIX = f"models--{NAMESPACE}--"
 _ATOMIC = {"s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "adl", "oci", "oss", "memory"}  # an object appears whole
+_RANKING = "ranking.json"
 _RACES = 20  # lost in a row before we give up on a ref; guess
 
 
@@ -157,6 +160,10 @@ class StoredRepository:
         found = self._read_all(self._list(f"evaluations/{commit.id}", 1))
         return {path.rpartition("/")[2]: content for path, content in found.items()}
 
+    def ranking(self) -> Ranking | None:
+        """By what `best` is picked there; None where nothing says."""
+        return _ranking_in(self._read(_RANKING)[0])
+
     # Writing
 
     def send(self, repository: Repository, commits: Iterable[Commit], done: Callable[[Commit], None]) -> list[Commit]:
@@ -204,6 +211,13 @@ class StoredRepository:
             else:
                 raise PolyanaError(f"{self.target}: others kept moving `{name}`; the same command tries again")
         return changed
+
+    def rank_by(self, ranking: Ranking) -> None:
+        """Say there by what `best` is picked."""
+        old, tag = self._read(_RANKING)
+        if ranking != (_ranking_in(old) or Ranking()):
+            swap = partial(self._swap, _RANKING, json_text(asdict(ranking)), old, tag)
+            _patiently(swap, self._patience, f"pushing to {self.target}")  # of two at once one wins
 
     # One object
 
@@ -315,6 +329,12 @@ def _commit_in(content: bytes) -> Commit | None:
     """The commit that commit.json holds; None of one that is torn."""
     with contextlib.suppress(ValueError, TypeError):
         return commit_of(json.loads(content)) if content else None
+    return None
+
+
+def _ranking_in(content: bytes) -> Ranking | None:
+    with contextlib.suppress(ValueError):
+        return Ranking.read(json.loads(content))
     return None
 
 

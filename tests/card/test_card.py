@@ -121,6 +121,16 @@ def test_the_code_that_loads_it_is_python_and_the_front_is_what_the_hub_reads(tm
     assert not (tmp_path / "curves.png").exists()
 
 
+@pytest.mark.parametrize(("by", "words"), [("-gold/reward", "highest gold/reward"), ("eval/loss", "lowest loss")])
+def test_the_card_says_what_the_best_save_is_picked_by(tmp_path, by, words):
+    measured = {"eval/loss": 2.5, "gold/reward": 0.75, "gold/kl": 3.0}
+    ModelCard(facts(best_by=by), tmp_path / "none").write(tmp_path, 3, 100, 0.5, measured)
+    card = (tmp_path / "README.md").read_text()
+    assert f"the best is the one with the {words}." in card
+    assert ("| gold/reward | 0.75 |" in card) == ("gold" in by)
+    assert "gold/kl" not in card
+
+
 # Curves
 
 

@@ -13,7 +13,7 @@ from exchanging import Worker, environment
 from hub_stand_in import SIGNATURE, TOKEN, Fault, HubRepository, git_hash
 from saves import make_run, make_save
 
-from polyana.registry import Repository
+from polyana.registry import Ranking, Repository
 from polyana.registry.verify import verify
 from polyana.storage import has_checksum, sha256_of
 
@@ -311,6 +311,17 @@ def test_what_was_pushed_comes_back_as_the_same_commit(hub, worker, run, tmp_pat
     assert there.refs() == run.refs()
     assert worker.pull(tmp_path / "other", f"{TARGET}@{run.resolve('step-100').id[:9]}")["new"] == []
     assert worker.push(there, TARGET)["new"] == []  # and it knows itself again
+
+
+def test_what_best_was_picked_by_comes_with_a_save(hub, worker, run, tmp_path):
+    worker.push(run, TARGET, "step-100")
+    run.rank_by(Ranking("gold/reward", lowest=False))
+    worker.push(run, TARGET)
+    worker.pull(tmp_path / "other", f"{TARGET}@step-100")
+    there = Repository(tmp_path / "other", run.run)
+    assert there.ranking() == Ranking()  # as it was then
+    worker.pull(tmp_path / "other", TARGET, history=True)
+    assert there.ranking() == run.ranking()
 
 
 def test_a_tag_of_an_earlier_save_comes_with_the_history(hub, worker, run, tmp_path):

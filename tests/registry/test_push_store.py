@@ -15,7 +15,7 @@ from fsspec.implementations.local import LocalFileSystem
 from saves import make_run, make_save
 
 from polyana.errors import Damaged, UserError
-from polyana.registry import Repository, parse_target, pull, push
+from polyana.registry import Ranking, Repository, parse_target, pull, push
 from polyana.registry.patience import Patience
 from polyana.registry.store import StoredRepository
 from polyana.registry.verify import verify
@@ -145,6 +145,43 @@ def exchange_evaluations(address, run, tmp_path):
     pull(tmp_path / "hub", f"{address}/{run.run}", history=True)
     assert set(run.evaluations(later)) == {"../mine", "perplexity"}
     assert run.evaluations(commit)["lm-eval:arc"]["metrics"]["acc"]["value"] == 0.25
+
+
+def test_what_best_is_picked_by_goes_where_best_goes(place, run, tmp_path):
+    """To an address, to a directory and back; what somebody has picked here moves only with `best`."""
+    gold, later = Ranking("gold/reward", lowest=False), make_save(run, 400)
+    for number, address in enumerate((place[0], str(tmp_path / "directory"))):
+        run.set_ref("best", run.resolve("step-200").id)
+        run.rank_by(Ranking())
+        push(run, parse_target(address), "step-300")
+        run.rank_by(gold)
+        run.set_ref("best", later.id)
+        push(run, parse_target(address), "step-300")  # `best` is not among these
+        there = Repository(tmp_path / f"other {number}", run.run)
+        pull(there.path.parent, f"{address}/{run.run}@best")
+        assert (there.resolve("best").step, there.ranking()) == (200, Ranking())
+        push(run, parse_target(address))
+        pull(there.path.parent, f"{address}/{run.run}@step-100")
+        assert (there.resolve("best").step, there.ranking()) == (200, Ranking())
+        pull(there.path.parent, f"{address}/{run.run}", history=True)
+        assert (there.resolve("best").step, there.ranking()) == (400, gold)
+        there.rank_by(Ranking("eval/accuracy", lowest=False))
+        pull(there.path.parent, f"{address}/{run.run}", history=True)
+        assert there.ranking().metric == "eval/accuracy"
+        pull(tmp_path / f"new {number}", f"{address}/{run.run}@step-100")
+        assert Repository(tmp_path / f"new {number}", run.run).ranking() == gold
+
+
+def test_what_others_wrote_as_a_ranking_is_no_error(bucket, run, tmp_path):
+    run.rank_by(Ranking("gold/reward", lowest=False))
+    push(run, parse_target(S3))
+    broken = (b"{", b"[]", b'{"metric": 3}', b'{"metric": "x", "lowest": "no"}', b'{"more": 1}')
+    for number, content in enumerate(broken):
+        bucket.pipe_file(f"{S3}/models--polyana--{run.run}/ranking.json", content)
+        pull(tmp_path / f"one {number}", f"{S3}/{run.run}@best")
+        push(run, parse_target(S3))
+        pull(tmp_path / f"other {number}", f"{S3}/{run.run}@best")
+        assert Repository(tmp_path / f"other {number}", run.run).ranking() == run.ranking()
 
 
 def test_a_directory_is_a_registry_that_other_tools_read(run, tmp_path):
