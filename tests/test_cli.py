@@ -112,6 +112,21 @@ def test_runs_lists_runs_with_a_curve(trained, home, polyana):
     assert len(row["curve"]) == 12
 
 
+def test_what_best_is_picked_by_is_said_unless_it_is_the_loss(trained, tiny, home, polyana):
+    assert "best by" not in trained.stdout + polyana("runs").stdout
+    name = newest_run(home).name
+    value = json.loads(polyana("models", "pick", name, "--by", "eval/perplexity", "--max", "--json").stdout)["value"]
+    (row,) = json.loads(polyana("runs", "--json").stdout)
+    step = row["best"]["step"]
+    assert row["best"] == {"step": step, "eval/loss": row["best"]["eval/loss"], "by": "eval/perplexity",
+                           "lowest": False, "value": value}  # fmt: skip
+    words = f"eval/perplexity {value:.4g} at {step}, more is better"
+    assert words in polyana("runs").stdout
+    assert re.search(rf"best by +│ {re.escape(words)}", polyana("run", tiny).stdout)
+    polyana("models", "pick", name, "--by", "eval/bits_per_byte")
+    assert re.search(r"best by +│ eval/bits_per_byte [\d.]+ at 12, less is better", polyana("run", tiny).stdout)
+
+
 def test_runs_without_any_run(polyana, home):
     assert "no runs" in polyana("runs").stdout
 

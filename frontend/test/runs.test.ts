@@ -1,6 +1,7 @@
 import { expect, test } from "vitest";
 import type { RunSummary } from "../src/api/contract";
-import { fieldOf, numeric, varyingKeys } from "../src/runs/fields";
+import { firstColumns } from "../src/runs/columns";
+import { bestBy, fieldOf, numeric, varyingKeys } from "../src/runs/fields";
 import { parseFilter } from "../src/runs/filter";
 import { formatOrder, parseOrder, rowsOf, sortRuns } from "../src/runs/order";
 import { axisOf, passes } from "../src/runs/parallel-model";
@@ -51,6 +52,14 @@ test("what lacks a value comes last, either way round", () => {
 test("groups stand under a line of their own; a folded one keeps its line", () => {
   const rows = rowsOf(runs, "group", new Set(["sweep"]));
   expect(rows.map((row) => (row.kind === "group" ? `[${row.title}] ${row.runs.length}` : row.run.name))).toEqual(["[] 2", "first", "third", "[sweep] 1"]);
+});
+
+test("what the best save is the best by is said where it is not the loss", () => {
+  const best = { step: 3, "eval/loss": 2.5, by: "gold/reward", lowest: false, value: 0.8125 };
+  const [plain, picked] = [run("a", { best: { ...best, by: "eval/loss", lowest: true, value: 2.5 } }), run("b", { best })];
+  expect([plain, picked, run("c")].map(bestBy)).toEqual(["eval/loss 2.5 ↓", "gold/reward 0.8125 ↑", "–"]);
+  expect([firstColumns([plain]), firstColumns([plain, picked])].map((fields) => fields.includes("best_by"))).toEqual([false, true]);
+  expect([fieldOf(picked, "best"), fieldOf(picked, "best_by")]).toEqual([2.5, 0.8125]);
 });
 
 test("settings that all runs share are no columns", () => {

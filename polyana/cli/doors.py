@@ -6,10 +6,10 @@ import errno
 import json
 import os
 import sys
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -25,6 +25,7 @@ __all__ = [
     "RevisionName",
     "app",
     "models",
+    "picked_by",
     "print_columns",
     "print_json",
     "print_result",
@@ -80,6 +81,14 @@ def print_columns(heads: Sequence[str], rows: Sequence[Sequence[str]], right: Co
             for head, cell, width in zip(heads, row, widths, strict=True)
         ]
         print_result("  ".join(cells).rstrip())
+
+
+def picked_by(best: Mapping[str, Any] | None) -> str:
+    """By what the best save, as `describe_best` has it, is picked: `gold/reward 0.81 at 300, more is better`. Empty
+    where it is by the loss, which is shown anyway."""
+    if best is None or best["by"] == "eval/loss" or best["value"] is None:
+        return ""
+    return f"{best['by']} {best['value']:.4g} at {best['step']:,}, {'less' if best['lowest'] else 'more'} is better"
 
 
 def rich_console(width: int | None = None, height: int | None = None) -> Console:

@@ -209,8 +209,7 @@ def pick(
     if as_json:
         print_json(about)
         return
-    way = "lowest" if ranking.lowest else "highest"
-    print_result(f"{repository.run}@best is step {best.step}: the {way} {by}, {_figure(best.metrics[by])}")
+    print_result(f"{repository.run}@best is step {best.step}: the {ranking.way} {by}, {_figure(best.metrics[by])}")
 
 
 def _pick_by_suite(repository: Repository, suite: str, by: str, lowest: bool | None, as_json: bool) -> None:
@@ -271,11 +270,13 @@ def rm(
 ) -> None:
     """Delete a commit, or all that a run has saved, and free what nothing else uses."""
     from polyana.registry import change
+    from polyana.registry.describe import bytes_to_resume
     from polyana.registry.find import find_commit, find_repository
 
     home = home_directory()
     if "@" in model:
         repository, commit = find_commit(home / "hub", model)
+        later = bytes_to_resume(repository, [commit])
         freed, what = change.delete_commit(repository, commit, force), f"{repository.run}@step-{commit.step}"
     else:
         repository = find_repository(home / "hub", model)
@@ -283,11 +284,13 @@ def rm(
             raise UserError(f"to delete all that it has saved, write the run's whole name: {repository.run}")
         if is_held(home / "runs" / model / ".lock"):
             raise UserError(f"{model} is being trained; stop it first, or delete a commit of it: {model}@step-N")
+        later = bytes_to_resume(repository, repository.commits())
         freed, what = change.delete_repository(repository, force), model
-    about = {"deleted": what, "freed": freed}
-    print_json(about) if as_json else print_result(
-        f"{what} is deleted, which frees {show_bytes(freed)} ({freed:,} bytes)"
-    )
+    if as_json:
+        print_json({"deleted": what, "freed": freed, "later": later})
+        return
+    more = f"; {show_bytes(later)} more once the run's state for resuming goes, which has the same weights"
+    print_result(f"{what} is deleted, which frees {show_bytes(freed)} ({freed:,} bytes){more if later else ''}")
 
 
 @models.command()

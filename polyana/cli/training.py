@@ -8,13 +8,18 @@ import shlex
 import sys
 import time
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from polyana.cli.doors import AsJson, Overrides, RecipePath, app, print_result, relative, rich_console
+from polyana.cli.doors import AsJson, Overrides, RecipePath, app, picked_by, print_result, relative, rich_console
 from polyana.errors import UserError
 from polyana.storage import home_directory
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from polyana.tracking import RunDirectory
 
 __all__ = ["doctor", "plan", "run"]
 
@@ -105,15 +110,51 @@ def doctor(as_json: AsJson = False) -> None:
 def _show_summary(summary: dict[str, Any], home: Path, wall_seconds: float) -> None:
     """The short table at the end of a run, the first and the last sample, and what to try next."""
     from polyana.registry import Repository
-    from polyana.storage import show_bytes
-    from polyana.tracking import RunDirectory, as_text, read_curves, show_clock
+    from polyana.registry.describe import describe_best
+    from polyana.tracking import RunDirectory, as_text
 
     run = RunDirectory(home / "runs" / summary["run"])
-    metrics, fine_tuned = summary["metrics"], str(run.about()["start"]).startswith("base-")
+    fine_tuned = str(run.about()["start"]).startswith("base-")
+    repository = Repository(home / "hub", summary["run"])
+    console = rich_console()
+    console.print(_table(summary, run, picked_by(describe_best(repository)), fine_tuned, wall_seconds))
+    samples = run.read_samples()
+    for step in sorted({min(samples), max(samples)}) if samples else ():
+        first = samples[step][0]
+        console.print(f"[bold]step {step}{', the base' if fine_tuned and step == 0 else ''}[/bold]: ", end="")
+        console.print(as_text(first), markup=False, soft_wrap=True)
+    prompt = next(iter(samples.values()))[0]["prompt"] if samples else "Once"
+    where = relative(repository.snapshot(repository.resolve("best")))
+    console.print(f"\nThe best model: {where}", markup=False, soft_wrap=True)
+    try_it = f'generate {summary["run"]}@best "{prompt}"'
+    if "scores" in summary:
+        page = relative(run.path / "translations.html")
+        console.print(f"What it translates, the worst first: {page}", markup=False, soft_wrap=True)
+        try_it = f"translate {summary['run']}@best FILE"
+    if "gold" in summary:
+        page = relative(run.path / "gold.html")
+        console.print(f"Proxy and gold, and answers side by side: {page}", markup=False, soft_wrap=True)
+    console.print(
+        f"Try next:\n  polyana {try_it}\n"
+        f"  polyana runs\n"
+        f"  polyana show batch {shlex.quote(relative(run.path / 'recipe.yaml'))}",
+        markup=False,
+        soft_wrap=True,
+    )
+
+
+def _table(summary: dict[str, Any], run: RunDirectory, picked: str, fine_tuned: bool, wall_seconds: float) -> Table:
+    """What came of a run; `picked`: by what its best save was, where that has to be said."""
     from rich.table import Table
 
+    from polyana.storage import show_bytes
+    from polyana.tracking import read_curves, show_clock
+
+    metrics = summary["metrics"]
     table = Table(title=summary["run"], title_justify="left", show_header=False)
     table.add_row("steps", f"{summary['steps']:,} (best at {summary['best_step']:,})")
+    if picked:
+        table.add_row("best by", picked)
     if "eval/loss" in metrics:
         unit = " nats per token" if "eval/perplexity" in metrics else ""
         table.add_row("eval loss", f"{metrics['eval/loss']:.4f}{unit}")
@@ -137,29 +178,4 @@ def _show_summary(summary: dict[str, Any], home: Path, wall_seconds: float) -> N
     shown = f"{wall} (training steps {training})" if at_once else f"{wall} this time (training steps {training} in all)"
     table.add_row("wall time", shown)
     table.add_row("disk used", show_bytes(summary["disk_bytes"]))
-    console = rich_console()
-    console.print(table)
-    samples = run.read_samples()
-    for step in sorted({min(samples), max(samples)}) if samples else ():
-        first = samples[step][0]
-        console.print(f"[bold]step {step}{', the base' if fine_tuned and step == 0 else ''}[/bold]: ", end="")
-        console.print(as_text(first), markup=False, soft_wrap=True)
-    prompt = next(iter(samples.values()))[0]["prompt"] if samples else "Once"
-    repository = Repository(home / "hub", summary["run"])
-    where = relative(repository.snapshot(repository.resolve("best")))
-    console.print(f"\nThe best model: {where}", markup=False, soft_wrap=True)
-    try_it = f'generate {summary["run"]}@best "{prompt}"'
-    if "scores" in summary:
-        page = relative(run.path / "translations.html")
-        console.print(f"What it translates, the worst first: {page}", markup=False, soft_wrap=True)
-        try_it = f"translate {summary['run']}@best FILE"
-    if "gold" in summary:
-        page = relative(run.path / "gold.html")
-        console.print(f"Proxy and gold, and answers side by side: {page}", markup=False, soft_wrap=True)
-    console.print(
-        f"Try next:\n  polyana {try_it}\n"
-        f"  polyana runs\n"
-        f"  polyana show batch {shlex.quote(relative(run.path / 'recipe.yaml'))}",
-        markup=False,
-        soft_wrap=True,
-    )
+    return table

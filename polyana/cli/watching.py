@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from polyana.cli.doors import AsJson, app, print_result, relative, rich_console, runs
+from polyana.cli.doors import AsJson, app, picked_by, print_result, relative, rich_console, runs
 from polyana.errors import UserError
 from polyana.storage import home_directory
 
@@ -201,6 +201,8 @@ def _compare_runs(a: str, b: str, as_json: bool) -> None:
 
 def _overview(directory: Path) -> list[dict[str, Any]]:
     """What `polyana runs` shows of each run, as plain data."""
+    from polyana.registry import Repository
+    from polyana.registry.describe import describe_best
     from polyana.tracking import find_runs, read_curves
 
     rows = []
@@ -214,6 +216,7 @@ def _overview(directory: Path) -> list[dict[str, Any]]:
                 "step": losses[-1][0] if losses else 0,
                 "train/loss": losses[-1][1] if losses else None,
                 "eval/loss": min(value for _, value in evaluations) if evaluations else None,
+                "best": describe_best(Repository(directory.parent / "hub", found.name)),
                 "curve": [value for _, value in losses],
             }
         )
@@ -230,14 +233,18 @@ def _runs_table(directory: Path, width: int) -> Table | str:
     from rich.table import Table
 
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
-    for heading in ("run", "status", "step", "loss", "eval", "loss curve"):
+    picked = [picked_by(row["best"]) for row in rows]
+    wide = max(map(len, picked))
+    headings = ("run", "status", "step", "loss", "eval", *(["best by"] if wide else []), "loss curve")
+    for heading in headings:
         table.add_column(heading, justify="right" if heading in ("step", "loss", "eval") else "left", no_wrap=True)
     colours = {"finished": "green", "training": "cyan", "failed": "red", "interrupted": "yellow"}
     left = width - max(len(row["run"]) for row in rows) - 40  # status, step, two losses and what is between
-    for row in rows:
+    left -= wide + 2 if wide else 0
+    for row, by in zip(rows, picked, strict=True):
         colour = colours.get(row["status"], "white")
         figures = [f"{row[name]:.3f}" if row[name] is not None else "" for name in ("train/loss", "eval/loss")]
         status = f"[{colour}]{row['status']}[/{colour}]"
         curve = sparkline(row["curve"], max(8, min(40, left)))
-        table.add_row(row["run"], status, f"{row['step']:,}", *figures, curve)
+        table.add_row(row["run"], status, f"{row['step']:,}", *figures, *([by] if wide else []), curve)
     return table

@@ -24,6 +24,7 @@ from polyana.dashboard.reports import pages_of
 from polyana.dashboard.saves import list_saves, move_best
 from polyana.errors import Damaged
 from polyana.registry import NAMESPACE, Repository
+from polyana.registry.describe import describe_best
 from polyana.storage import is_held, read_json, write_json
 from polyana.tracking import Index, RunDirectory, Sketch, flat
 
@@ -243,22 +244,13 @@ class Catalogue:
             "tokens": last.get("train/tokens"),
             "attempts": len(attempts),
             "last": last,
-            "best": self._best(run.name),
+            "best": describe_best(Repository(self.home / "hub", run.name)),
             "saved": signature.refs[0] / 1e9 if signature.refs else None,
             "config": flat(settings if isinstance(settings, dict) else {}),
             "why": str(about.get("why", "")),
             "advice": self._adviser.mark(run.name),
             **read_notes(run),
         }
-
-    def _best(self, name: str) -> dict[str, Any] | None:
-        repository = Repository(self.home / "hub", name)
-        try:
-            commit = (repository.path / "refs" / "best").read_text().strip()
-            saved = read_json(repository.path / "snapshots" / commit / "commit.json")
-            return {"step": saved["step"], "eval/loss": saved["metrics"].get("eval/loss")}
-        except (OSError, Damaged, LookupError, TypeError, AttributeError):
-            return None
 
     # One run
 

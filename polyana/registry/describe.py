@@ -17,6 +17,8 @@ from polyana.registry.repository import NAMESPACE, Repository
 from polyana.storage import free_bytes, read_json
 
 __all__ = [
+    "bytes_to_resume",
+    "describe_best",
     "describe_commit",
     "describe_disk",
     "describe_repositories",
@@ -45,6 +47,19 @@ def describe_repositories(hub: Path) -> list[dict[str, Any]]:
     return sorted(found, key=lambda row: row["newest"]["time"] if row["newest"] else 0.0)
 
 
+def describe_best(repository: Repository) -> dict[str, Any] | None:
+    """The best save: its step, its loss, the metric that it is the best `by`, whether of that the lowest is wanted, and
+    its value; None where there is no save."""
+    try:
+        ranking = repository.ranking()
+        commit = (repository.path / "refs" / "best").read_text().strip()
+        best = Commit.read(repository.path / "snapshots" / commit / "commit.json")
+    except (OSError, Damaged, TypeError, AttributeError):  # of a home that somebody has damaged
+        return None
+    return {"step": best.step, "eval/loss": best.metrics.get("eval/loss"), "by": ranking.metric,
+            "lowest": ranking.lowest, "value": best.metrics.get(ranking.metric)}  # fmt: skip
+
+
 def list_commits(repository: Repository) -> list[dict[str, Any]]:
     """Every commit by step: all of commit.json, the refs that name it, who pins it, its files' bytes, and how many of
     these no other commit has."""
@@ -65,6 +80,16 @@ def list_commits(repository: Repository) -> list[dict[str, Any]]:
             }
         )
     return rows
+
+
+def bytes_to_resume(repository: Repository, commits: Sequence[Commit]) -> int:
+    """Of the bytes that only these commits have, those that stay when they go: the run's state for resuming has the
+    same file."""
+    left = {commit.id for commit in commits}
+    used = {digest for commit in repository.commits() if commit.id not in left for digest in commit.files.values()}
+    alone = {digest for commit in commits for digest in commit.files.values()} - used
+    found = [(repository.path / "blobs" / digest).stat() for digest in alone]
+    return sum(each.st_size for each in found if each.st_nlink > 1)
 
 
 def describe_commit(repository: Repository, commit: Commit) -> dict[str, Any]:

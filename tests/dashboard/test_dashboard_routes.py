@@ -33,7 +33,8 @@ def test_a_trained_run_from_end_to_end(trained, serve, home):
     assert row["last"] == {metric: points[-1][1] for metric, points in curves.items()}
     assert row["config"]["train.optimizer.kind"] == "adamw"
     best = Repository(home / "hub", name).resolve("best")
-    assert row["best"] == {"step": best.step, "eval/loss": best.metrics["eval/loss"]}
+    loss = best.metrics["eval/loss"]
+    assert row["best"] == {"step": best.step, "eval/loss": loss, "by": "eval/loss", "lowest": True, "value": loss}
 
     detail = browser.get(f"/api/runs/{name}")
     assert detail["metrics"] == sorted(curves)
@@ -189,7 +190,8 @@ def test_best_is_moved(trained, serve, home):
     assert browser.ask("POST", f"/api/runs/{trained.name}/best", {"step": other.step})[0] == 200
     assert repository.ranking() == Ranking("gold/reward", lowest=False, commit=other.id)
     assert repository.resolve("best") == other
-    assert browser.get("/api/runs")["runs"][0]["best"]["step"] == other.step
+    shown = browser.get("/api/runs")["runs"][0]["best"]
+    assert (shown["step"], shown["by"], shown["lowest"], shown["value"]) == (other.step, "gold/reward", False, None)
     assert browser.ask("POST", f"/api/runs/{trained.name}/best", {"step": 999})[0] == 404
 
 

@@ -11,7 +11,7 @@ from saves import make_run
 
 from polyana.registry import Commit, Ranking, Repository
 from polyana.registry.difference import by_layer, weight_distances
-from polyana.storage import disk_used, write_file, write_json
+from polyana.storage import disk_used, show_bytes, write_file, write_json
 
 RUN = "demo-pretrain-2026-11-22_01.02.03"
 LOSSES = {1: 3.0, 2: 1.0, 3: 2.0}
@@ -195,6 +195,24 @@ def test_deleting_frees_exactly_what_nothing_else_uses(repository, home, polyana
     found = json.loads(polyana("models", "rm", RUN, "--force", "--json").stdout)
     assert found["freed"] == before
     assert list((home / "hub").iterdir()) == []
+
+
+def test_what_the_state_for_resuming_has_too_is_said(repository, home, polyana):
+    """`log` counts it, `rm` does not free it."""
+    commit = repository.resolve("step-2")
+    state = home / "runs" / RUN / "state" / "weights"
+    state.parent.mkdir(parents=True)
+    repository.link(commit, "model.safetensors", state)
+    size = state.stat().st_size
+    row = next(row for row in json.loads(polyana("models", "log", RUN, "--json").stdout) if row["step"] == 2)
+    before = disk_used(home)
+    found = json.loads(polyana("models", "rm", f"{RUN}@step-2", "--force", "--json").stdout)
+    assert found["later"] == size
+    assert found["freed"] == before - disk_used(home)
+    assert row["alone"] <= found["freed"] + found["later"] < row["alone"] + 10_000  # and its commit.json
+    repository.link(repository.resolve("step-1"), "model.safetensors", state.with_name("other"))
+    said = polyana("models", "rm", RUN, "--force").stdout
+    assert f"; {show_bytes(size)} more once the run's state for resuming goes, which has the same weights" in said
 
 
 def test_a_flipped_bit_is_found_in_its_commits_and_files(repository, home, polyana):

@@ -17,7 +17,8 @@ export interface RunSummary {
   attempts: number;
   /** The newest value of each metric; null: not finite. */
   last: Record<string, number | null>;
-  best: ({ step: number } & Record<string, number | null>) | null;
+  /** The best save: its loss, and the value of what it is the best `by`, of which the lowest or the highest is wanted. */
+  best: { step: number; "eval/loss": number | null; by: string; lowest: boolean; value: number | null } | null;
   /** When the newest save was made, or a name given to one; null: none is there. */
   saved: number | null;
   config: Record<string, Value>;

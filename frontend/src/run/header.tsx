@@ -2,6 +2,7 @@
 import { useState } from "preact/hooks";
 import type { RunSummary } from "../api/contract";
 import { NotesDialog } from "../runs/notes";
+import { bestBy } from "../runs/fields";
 import { Eye } from "../runs/row";
 import { useColours } from "../state/runs";
 import { useVisible } from "../state/visible";
@@ -41,7 +42,8 @@ export function RunHeader({ run }: { run: RunSummary }) {
         {fact("step", `${run.step.toLocaleString("en-US")}${run.steps ? ` / ${run.steps.toLocaleString("en-US")}` : ""}`)}
         {fact(left === null ? "took" : "left", left === null ? duration(run.updated - run.started) : duration(left), left === null ? "from its beginning to its newest row" : "at the speed of the newest step")}
         {fact("loss", last("train/loss"))}
-        {fact("best eval", run.best ? `${number(run.best["eval/loss"])} at ${run.best.step.toLocaleString("en-US")}` : undefined)}
+        {run.best && run.best.by !== "eval/loss" && fact("best", bestBy(run), `of all saves, by what it is picked by: ${run.best.lowest ? "less" : "more"} is better`)}
+        {fact("eval at best", run.best ? `${number(run.best["eval/loss"])} at ${run.best.step.toLocaleString("en-US")}` : undefined, "the loss on held-out data of the best save")}
         {fact("tokens/s", last("train/tokens_per_second"))}
         {fact("tokens", run.tokens === null ? undefined : compact(run.tokens))}
         {fact("epoch", last("train/epoch"))}

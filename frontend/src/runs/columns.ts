@@ -1,7 +1,7 @@
 /** The columns of the table of runs: some are always there, config keys and metrics are chosen. */
 import type { RunSummary } from "../api/contract";
 import { metric as formatMetric, number, plain as formatValue } from "../text/format";
-import { fieldOf, shortKey, varyingKeys } from "./fields";
+import { bestBy, fieldOf, shortKey, varyingKeys } from "./fields";
 
 export interface Column {
   /** What it is sorted by, and its name in the address. */
@@ -15,7 +15,8 @@ export interface Column {
 
 const FIXED: readonly Column[] = [
   { field: "metric.train/loss", title: "loss", width: 74, number: true, show: (run) => ("train/loss" in run.last ? number(run.last["train/loss"]) : "–") },
-  { field: "best", title: "best eval", width: 84, number: true, show: (run) => (run.best ? number(run.best["eval/loss"]) : "–") },
+  { field: "best", title: "eval at best", width: 98, number: true, show: (run) => (run.best ? number(run.best["eval/loss"]) : "–") },
+  { field: "best_by", title: "best by", width: 168, number: true, show: bestBy },
   { field: "metric.train/tokens_per_second", title: "tokens/s", width: 82, number: true, show: (run) => shown(run, "metric.train/tokens_per_second") },
 ];
 
@@ -41,5 +42,7 @@ export function firstColumns(runs: readonly RunSummary[]): string[] {
   const wanted = [/(^|\.)lr$/, /(^|\.)(width|rank)$/, /(^|\.)layers$/, /(^|\.)batch$/, /(^|\.)optimizer$/, /(^|\.)seed$/];
   const varying = varyingKeys(runs);
   const config = wanted.map((pattern) => varying.find((key) => pattern.test(key))).filter((key) => key !== undefined);
-  return [...FIXED.map(({ field }) => field), ...config.slice(0, CONFIG_AT_FIRST).map((key) => `config.${key}`)];
+  const others = runs.some(({ best }) => best && best.by !== "eval/loss"); // else it would say the same again
+  const fixed = FIXED.map(({ field }) => field).filter((field) => field !== "best_by" || others);
+  return [...fixed, ...config.slice(0, CONFIG_AT_FIRST).map((key) => `config.${key}`)];
 }

@@ -6,6 +6,7 @@ import { useStore } from "../state/store";
 import { metric as formatMetric, plain as formatValue } from "../text/format";
 import { useAnswer, Waiting } from "../ui/answer";
 import { RunName } from "../ui/name";
+import { bestBy } from "./fields";
 
 export function RunSelect({ label, value, onChange, none }: { label: string; value: string; onChange: (run: string) => void; none?: string }) {
   const runs = useStore(runsStore, (state) => state.runs);
@@ -63,7 +64,9 @@ function Cell({ value }: { value: Value }) {
 
 function resultRows(a: RunSummary | undefined, b: RunSummary | undefined): [string, Value | undefined, Value | undefined][] {
   if (!a || !b) return [];
-  const best: [string, Value | undefined, Value | undefined] = ["best eval/loss", a.best?.["eval/loss"], b.best?.["eval/loss"]];
+  type Row = [string, Value | undefined, Value | undefined];
+  const best: Row[] = [["eval/loss at best", a.best?.["eval/loss"], b.best?.["eval/loss"]]];
+  if ([a, b].some((run) => run.best && run.best.by !== "eval/loss")) best.push(["best by", bestBy(a), bestBy(b)]);
   const names = [...new Set([...Object.keys(a.last), ...Object.keys(b.last)])].filter((name) => !name.startsWith("system/")).toSorted();
-  return [best, ...names.map((name): [string, Value | undefined, Value | undefined] => [name, a.last[name], b.last[name]])];
+  return [...best, ...names.map((name): Row => [name, a.last[name], b.last[name]])];
 }

@@ -1,5 +1,6 @@
 /** What a run can be sorted, filtered and grouped by: its own facts, its config's keys, its metrics. */
 import type { RunSummary, Value } from "../api/contract";
+import { number } from "../text/format";
 
 /** `field` is a fact (status, step, ...), `config.KEY`, `metric.NAME`, or a bare KEY or NAME. */
 export function fieldOf(run: RunSummary, field: string): Value | undefined {
@@ -22,6 +23,8 @@ export function fieldOf(run: RunSummary, field: string): Value | undefined {
       return run.tags.join(" ");
     case "best":
       return run.best?.["eval/loss"];
+    case "best_by":
+      return run.best?.value;
     case "progress":
       return run.steps ? run.step / run.steps : undefined;
     default:
@@ -65,7 +68,19 @@ export function metricNames(runs: readonly RunSummary[]): string[] {
   return [...names].toSorted();
 }
 
+/** What the best save is the best by: `gold/reward 0.812 ↑`, where more is better. */
+export function bestBy({ best }: RunSummary): string {
+  return best ? `${best.by} ${number(best.value)} ${best.lowest ? "↓" : "↑"}` : "–";
+}
+
+const TITLES: Readonly<Record<string, string>> = { best: "eval loss at best", best_by: "best by" };
+
+/** As people read it in a menu. */
+export function titleOf(field: string): string {
+  return TITLES[field] ?? field.replace(/^(config|metric)\./, "");
+}
+
 /** The last part of a dotted key: what stands in a column's head. */
 export function shortKey(key: string): string {
-  return key.replace(/^(config|metric)\./, "").split(".").slice(-2).join(".");
+  return titleOf(key).split(".").slice(-2).join(".");
 }

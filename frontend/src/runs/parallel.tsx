@@ -9,7 +9,7 @@ import { show, showJust, useVisible } from "../state/visible";
 import { plain as formatValue } from "../text/format";
 import { Menu } from "../ui/menu";
 import { readColours } from "../charts/frame";
-import { metricNames, shortKey, varyingKeys } from "./fields";
+import { metricNames, shortKey, titleOf, varyingKeys } from "./fields";
 import { axisOf, passes, type Brushes } from "./parallel-model";
 
 const AXES_AT_FIRST = 5;
@@ -98,7 +98,7 @@ export function Parallel({ runs }: { runs: readonly RunSummary[] }) {
       ctx.fillStyle = colours.text;
       ctx.font = "600 12px system-ui, sans-serif";
       ctx.textAlign = "center";
-      ctx.fillText(axis.field === "best" ? "best eval loss" : shortKey(axis.field), x, 18);
+      ctx.fillText(shortKey(axis.field), x, 18);
       ctx.font = "11px system-ui, sans-serif";
       for (const { at, label } of axis.ticks) {
         const text = formatValue(label);
@@ -157,7 +157,7 @@ export function Parallel({ runs }: { runs: readonly RunSummary[] }) {
     const run = runAt(x, y);
     if (run) go(["run", run.name]);
   };
-  const choices = ["best", ...varying.map((key) => `config.${key}`), ...metrics.map((name) => `metric.${name}`)];
+  const choices = ["best", "best_by", ...varying.map((key) => `config.${key}`), ...metrics.map((name) => `metric.${name}`)];
   return (
     <section class="panel parallel">
       <header>
@@ -172,7 +172,7 @@ export function Parallel({ runs }: { runs: readonly RunSummary[] }) {
         <Menu
           label="Axes" text="Axes"
           items={choices.map((field) => ({
-            text: field === "best" ? "best eval loss" : field.replace(/^(config|metric)\./, ""), checked: fields.includes(field), keep: true,
+            text: titleOf(field), checked: fields.includes(field), keep: true,
             run: () => amend({ axes: (fields.includes(field) ? fields.filter((each) => each !== field) : [...fields, field]).join(",") }),
           }))}
         />

@@ -3,7 +3,7 @@ import { useMemo } from "preact/hooks";
 import { chooseColumns, RunTable } from "../runs/table";
 import { firstColumns } from "../runs/columns";
 import { Difference, RunSelect } from "../runs/difference";
-import { metricNames, varyingKeys } from "../runs/fields";
+import { metricNames, titleOf, varyingKeys } from "../runs/fields";
 import { parseFilter } from "../runs/filter";
 import { Parallel } from "../runs/parallel";
 import { amend, useQuery } from "../state/route";
@@ -44,7 +44,7 @@ export function RunsView() {
   // Two that are looked at already are most likely the two that are meant.
   const [a, b] = [useQuery("a") || (shown[0] ?? ""), useQuery("b") || (shown[1] ?? "")];
   const columns = useSettings((value) => value.columns) ?? firstColumns(all);
-  const choices = useMemo(() => [...varyingKeys(all).map((key) => `config.${key}`), "best", ...metricNames(all).map((name) => `metric.${name}`)], [all.length]);
+  const choices = useMemo(() => [...varyingKeys(all).map((key) => `config.${key}`), "best", "best_by", ...metricNames(all).map((name) => `metric.${name}`)], [all.length]);
   const toggle = (field: string): void => chooseColumns(columns.includes(field) ? columns.filter((each) => each !== field) : [...columns, field]);
   const tab = (name: string, text: string) => (
     <button type="button" aria-pressed={part === name} onClick={() => amend({ part: name || undefined })}>{text}</button>
@@ -72,7 +72,7 @@ export function RunsView() {
               label="Columns" text="Columns"
               items={[
                 { text: "The usual ones", run: () => chooseColumns(null) }, "line",
-                ...choices.map((field) => ({ text: field.replace(/^(config|metric)\./, ""), checked: columns.includes(field), keep: true, run: () => toggle(field) })),
+                ...choices.map((field) => ({ text: titleOf(field), checked: columns.includes(field), keep: true, run: () => toggle(field) })),
               ]}
             />
           </>
