@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
@@ -13,7 +14,7 @@ from pydantic import Field
 from polyana.config import Config, Every
 from polyana.errors import UserError
 from polyana.examples import question
-from polyana.models import load_adapted, longest_text, put_adapter, writing
+from polyana.models import load_adapted, longest_text, writing
 from polyana.storage import read_json
 
 __all__ = [
@@ -66,17 +67,21 @@ def as_question(tokenizer: Any, text: str) -> str | list[int]:
 class GrowingText:
     """What token ids say, as they come, in whole characters.
 
+    Decoded are those alone that the newest text came with, and what follows them: what stands before tells nothing more
+    about it, but for the space that a tokenizer puts between two words or drops at the beginning of a text. Only bytes
+    that are tokens (`<0x0A>`) are read all at once, as many as stand together.
+
     `after`: the tokens of a text that they go on from. A tokenizer of SentencePiece's kind drops the space that a text
     begins with, which would be missing between the two.
     """
 
     def __init__(self, tokenizer: Any, after: Sequence[int] = ()) -> None:
         self._tokenizer = tokenizer
-        self._ids: list[int] = []
-        self._shown = ""
+        self._ids: list[int] = []  # what may still matter
+        self._shown, self._told = "", 0  # of their text, and how many of them it came with
         before = self._decoded(last := list(after[-1:]))
         if not before.endswith("\ufffd"):  # else it is a part of a character
-            self._ids, self._shown = last, before
+            self._ids, self._shown, self._told = last, before, len(last)
 
     def add(self, ids: Iterable[int]) -> str:
         """The text that is new with these; "" where a part of a character is missing."""
@@ -85,11 +90,18 @@ class GrowingText:
         if text.endswith("\ufffd"):
             return ""
         new, self._shown = text[len(self._shown) :], text
+        if new and self._told and not all(map(self._is_byte, self._ids[self._told - 1 : self._told + 1])):
+            self._ids = self._ids[self._told :]
+            self._shown = self._decoded(self._ids)
+        self._told = len(self._ids)
         return new
 
     def end(self) -> str:
         """What was held back."""
         return self._decoded(self._ids)[len(self._shown) :]
+
+    def _is_byte(self, token: int) -> bool:
+        return re.fullmatch("<0x[0-9A-F]{2}>", str(self._tokenizer.convert_ids_to_tokens(token))) is not None
 
     def _decoded(self, ids: list[int]) -> str:
         return str(self._tokenizer.decode(ids, skip_special_tokens=True))
@@ -234,11 +246,13 @@ def ends_of(model: Any, tokenizer: Any) -> list[int]:
     return sorted(ids)
 
 
-def load_for_generation(directory: Path, base: Path | None = None) -> tuple[Any, Any]:
+def load_for_generation(
+    directory: Path, base: Path | None = None, bases: MutableMapping[Path, Any] | None = None
+) -> tuple[Any, Any]:
     """(model, tokenizer) of a saved revision, ready to write; on the GPU if there is one (not run on a GPU yet).
 
-    `base`: the directory of the model below, where the revision is an adapter. Raises UserError if it belongs to
-    another, or the revision gives texts scores and writes none.
+    `base`: the directory of the model below, where the revision is an adapter; `bases`: see `load_adapted`. Raises
+    UserError if it belongs to another, or the revision gives texts scores and writes none.
     """
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -248,7 +262,7 @@ def load_for_generation(directory: Path, base: Path | None = None) -> tuple[Any,
     model = (
         AutoModelForCausalLM.from_pretrained(directory, dtype="auto")
         if base is None
-        else load_adapted(base, directory, "auto")
+        else load_adapted(base, directory, "auto", bases)
     )
     model.to("cuda" if torch.cuda.is_available() else "cpu").eval()
     return model, AutoTokenizer.from_pretrained(directory)
@@ -256,15 +270,6 @@ def load_for_generation(directory: Path, base: Path | None = None) -> tuple[Any,
 
 def load_in_turn(saves: Iterable[tuple[Path, Path | None]]) -> Iterator[tuple[Any, Any]]:
     """As `load_for_generation`, each when the one before has written; adapters of one base share its weights."""
-    from transformers import AutoTokenizer
-
-    below: dict[Path, Any] = {}
-    for number, (directory, base) in enumerate(saves):
-        if base is not None and base in below:
-            put_adapter(below[base], directory, f"adapter-{number}")
-            yield below[base].eval(), AutoTokenizer.from_pretrained(directory)
-            continue
-        model, tokenizer = load_for_generation(directory, base)
-        if base is not None:
-            below[base] = model
-        yield model, tokenizer
+    bases: dict[Path, Any] = {}
+    for directory, base in saves:
+        yield load_for_generation(directory, base, bases)

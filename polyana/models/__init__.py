@@ -15,7 +15,6 @@ from polyana.models.adapter import (
     save_adapter,
     save_adapter_settings,
     stored_weights,
-    using_adapter,
     weights_file,
     without_adapter,
 )
@@ -113,7 +112,6 @@ __all__ = [
     "training_flops",
     "transformer_blocks",
     "try_compiler",
-    "using_adapter",
     "weights_file",
     "weights_to_store",
     "without_adapter",

@@ -7,11 +7,11 @@ besides (Liu et al. 2024, eq. 5). QLoRA keeps the layers in 4 bits (Dettmers et 
 
 from __future__ import annotations
 
+import copy
 import logging
 import math
 import shutil
-import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, MutableMapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -44,7 +44,6 @@ __all__ = [
     "save_adapter",
     "save_adapter_settings",
     "stored_weights",
-    "using_adapter",
     "weights_file",
     "without_adapter",
 ]
@@ -148,7 +147,7 @@ def attach_adapter(model: Any, config: AdapterConfig, seed: int, dtype: torch.dt
     )  # fmt: skip
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        _inject(model, settings, "default")
+        _inject(model, settings)
 
 
 def numbers_in(parameter: torch.Tensor) -> int:
@@ -170,12 +169,10 @@ def has_adapter(model: Any) -> bool:
     return bool(getattr(model, "peft_config", None))
 
 
-def _inject(model: Any, settings: Any, name: str) -> None:
+def _inject(model: Any, settings: Any) -> None:
     from peft import inject_adapter_in_model
 
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Already found a `peft_config` attribute")  # several are meant
-        inject_adapter_in_model(settings, model, name)
+    inject_adapter_in_model(settings, model)
     fuse(model)  # the adapter's dropout
     for module in model.modules():
         if isinstance(module, nn.Dropout):
@@ -273,9 +270,8 @@ def save_adapter_settings(model: Any, directory: Path, base: str, revision: str 
     write_json(directory / _SETTINGS, plain)
 
 
-def put_adapter(model: Any, directory: Path, name: str = "default") -> None:
-    """Put a saved adapter into `model`, in place, frozen. Several, by `name`, share the model's own weights; the last
-    one put in is in use. Raises UserError when it belongs to another base."""
+def put_adapter(model: Any, directory: Path) -> None:
+    """Put a saved adapter into `model`, in place, frozen. Raises UserError when it belongs to another base."""
     import_peft()
     from peft import LoraConfig, set_peft_model_state_dict
     from transformers import GenerationConfig
@@ -283,21 +279,23 @@ def put_adapter(model: Any, directory: Path, name: str = "default") -> None:
     weights = load_file(directory / _WEIGHTS)
     settings = LoraConfig.from_pretrained(directory)
     _check_fit(model, weights, settings.base_model_name_or_path, directory)
-    _inject(model, settings, name)
+    _inject(model, settings)
     # peft looks for a layer that was trained whole, a reward model's head, without the prefix
     weights |= {each.removeprefix(_PREFIX): tensor for each, tensor in weights.items() if ".lora_" not in each}
-    set_peft_model_state_dict(model, weights, adapter_name=name)
-    _use(_adapted_layers(model), name)
+    set_peft_model_state_dict(model, weights)
     model.requires_grad_(False)
     if (directory / "generation_config.json").exists():
         model.generation_config = GenerationConfig.from_pretrained(directory)  # what ends a turn
 
 
-def load_adapted(base: Path, adapter: Path, dtype: torch.dtype | Literal["auto"]) -> Any:
+def load_adapted(
+    base: Path, adapter: Path, dtype: torch.dtype | Literal["auto"], bases: MutableMapping[Path, Any] | None = None
+) -> Any:
     """The model in `base` with the adapter that was saved over it, as transformers has it; in evaluation.
 
-    An adapter of a reward model or a classifier gives one, its head included. Raises UserError for an adapter of
-    another base.
+    `bases`: models below that are there already; with those of one base its weights are in memory once, however many
+    adapters they have. An adapter of a reward model or a classifier gives one, its head included. Raises UserError for
+    an adapter of another base.
     """
     from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 
@@ -306,23 +304,13 @@ def load_adapted(base: Path, adapter: Path, dtype: torch.dtype | Literal["auto"]
         model = AutoModelForSequenceClassification.from_pretrained(base, dtype=dtype, num_labels=rows)
         model.config.pad_token_id = AutoTokenizer.from_pretrained(adapter).pad_token_id
     else:
-        model = AutoModelForCausalLM.from_pretrained(base, dtype=dtype)
+        bases = {} if bases is None else bases
+        if base not in bases:
+            bases[base] = AutoModelForCausalLM.from_pretrained(base, dtype=dtype)
+        weights = (*bases[base].parameters(), *bases[base].buffers())
+        model = copy.deepcopy(bases[base], {id(each): each for each in weights})  # all but them
     put_adapter(model, adapter)
     return model.eval()
-
-
-@contextmanager
-def using_adapter(model: Any, name: str | None) -> Iterator[None]:
-    """While it lasts, the model computes with another of its adapters, or with none: as its base does."""
-    layers = _adapted_layers(model)
-    before, trained = layers[0].active_adapters, [each for each in model.parameters() if each.requires_grad]
-    _use(layers, name)
-    try:
-        yield
-    finally:
-        _use(layers, before)
-        for each in trained:
-            each.requires_grad_(True)
 
 
 @contextmanager
@@ -337,14 +325,6 @@ def without_adapter(model: Any) -> Iterator[None]:
     finally:
         for layer in layers:
             layer._disable_adapters = False
-
-
-def _use(layers: Iterable[Any], name: str | list[str] | None) -> None:
-    """Compute with these adapters, frozen."""
-    for layer in layers:
-        layer.enable_adapters(name is not None)
-        if name is not None:
-            layer.set_adapter(name, inference_mode=True)
 
 
 def _adapted_layers(model: Any) -> list[Any]:

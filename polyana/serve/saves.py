@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, MutableMapping
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,13 +37,13 @@ Hold = Callable[[str], AbstractContextManager[Save]]
 
 
 class Loaded:
-    """A save that is ready to write. `name`: as it was asked for."""
+    """A save that is ready to write. `name`: as it was asked for; `bases`: models below adapters, loaded once each."""
 
-    def __init__(self, name: str, save: Save) -> None:
+    def __init__(self, name: str, save: Save, bases: MutableMapping[Path, Any]) -> None:
         self.name, self.save = name, save
         self.held = ExitStack()
         """What is undone when it is let go."""
-        self.model, self.tokenizer = load_for_generation(save.directory, save.base)
+        self.model, self.tokenizer = load_for_generation(save.directory, save.base, bases)
         self.tokenizer("a")  # it is set up by its first use, which should not be that of two threads
         self.context = longest_text(self.model)
         stated = self.model.generation_config.eos_token_id
@@ -94,6 +94,7 @@ class Saves:
         self._hold, self._by, self._say = hold, by, say
         self._served: dict[str, Loaded] = {}
         self._failed: dict[str, str] = {}
+        self._bases: dict[Path, Any] = {}  # a run's base never changes, so none is ever let go
 
     def load(self, names: Iterable[str]) -> None:
         """Hold, pin and load them. Raises UserError."""
@@ -155,7 +156,7 @@ class Saves:
             save = held.enter_context(self._hold(revision))
             held.enter_context(save.repository.serving(save.commit, self._by))
             try:
-                loaded = Loaded(name, save)
+                loaded = Loaded(name, save, self._bases)
             except UserError as error:
                 raise UserError(f"{name}: {error}") from None
             loaded.held = held.pop_all()

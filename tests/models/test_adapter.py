@@ -21,13 +21,14 @@ from polyana.models import (
     head_weight,
     hidden_matrices,
     hidden_states,
+    load_adapted,
     merge_adapter,
     numbers_in,
     put_adapter,
     save_adapter,
     save_model,
     training_flops,
-    using_adapter,
+    without_adapter,
     writing,
 )
 
@@ -202,25 +203,25 @@ def test_what_was_saved_is_put_in_again(base, kind, tmp_path):
     assert count_parameters(again) == 0
 
 
-def test_several_adapters_cost_the_bases_memory_once(base, tmp_path):
-    shown, wanted = packed(base), {}
-    own = {id(each) for each in shown.parameters()}
-    wanted[None] = logits(shown)
-    size = sum(each.numel() for each in shown.parameters())
+@pytest.mark.parametrize("kind", KINDS)
+def test_several_adapters_cost_the_bases_memory_once(base, kind, tmp_path):
+    """Each is a model of its own; what it computes does not depend on the others."""
+    loaded, wanted, bases = [], [], {}
     for name, rank in (("one", 2), ("two", 3)):
-        model = adapted(base, rank=rank, alpha=20)
+        model = adapted(base, kind, rank=rank)
         train(model)
         save(model, tmp_path / name, base)
-        put_adapter(shown, tmp_path / name, name)
-        wanted[name] = logits(model)
-        size += count_parameters(model)
-    assert own <= {id(each) for each in shown.parameters()}
-    assert sum(each.numel() for each in shown.parameters()) == size
-    torch.testing.assert_close(logits(shown), wanted["two"], rtol=0, atol=1e-6)
-    for name, expected in wanted.items():
-        with using_adapter(shown, name):
-            torch.testing.assert_close(logits(shown), expected, rtol=0, atol=1e-6)
-    torch.testing.assert_close(logits(shown), wanted["two"], rtol=0, atol=1e-6)
+        loaded.append(load_adapted(base, tmp_path / name, torch.float32, bases))
+        alone = load_adapted(base, tmp_path / name, torch.float32)
+        wanted.append(logits_of_each(alone))
+        own = {id(each) for each in bases[base].parameters()}
+        assert own < {id(each) for each in loaded[-1].parameters()}
+        size = sum(each.numel() for each in alone.parameters())
+        assert sum(each.numel() for each in loaded[-1].parameters()) == size
+    assert not torch.equal(*wanted)
+    for model, expected in zip(loaded, wanted, strict=True):
+        assert torch.equal(logits_of_each(model), expected)
+    assert torch.equal(logits_of_each(bases[base]), logits_of_each(plain(base)))
 
 
 def test_a_look_at_the_base_leaves_training_as_it_was(base):
@@ -228,8 +229,7 @@ def test_a_look_at_the_base_leaves_training_as_it_was(base):
     for look, model in enumerate(models):
         train(model)
         if look:
-            with using_adapter(model, None):
-                assert not logits(model).requires_grad
+            with without_adapter(model), torch.no_grad():
                 torch.testing.assert_close(logits(model), logits(packed(base)), rtol=0, atol=1e-6)
         train(model)
     assert torch.equal(logits(models[0]), logits(models[1]))

@@ -1,5 +1,6 @@
 """The server's life: what it keeps, how it ends, who may ask, and a training beside it."""
 
+import asyncio
 import re
 import signal
 import time
@@ -12,7 +13,11 @@ httpx2 = pytest.importorskip("httpx2")  # what it speaks through
 
 from answering import Place, serving, trained_place  # noqa: E402
 
+from polyana.cli.serving import _held  # noqa: E402
+from polyana.generation import GenerationConfig, continue_ids, load_for_generation  # noqa: E402
 from polyana.registry import KeepConfig, apply_retention  # noqa: E402
+from polyana.serve import Engine, Saves  # noqa: E402
+from polyana.serve.engine import Order  # noqa: E402
 
 CAT = [{"role": "user", "content": "Tell me of a cat."}]
 DEADLINE = 120.0  # seconds
@@ -86,6 +91,34 @@ def test_a_name_is_followed_and_what_nobody_serves_any_more_may_go(place):
         assert any(line.startswith("stories-plain@best is ") and " now, commit " in line for line in server.said)
     assert repository.pins() == {}, "the end takes the pins along"
     assert not list((repository.path / "served").iterdir())
+
+
+def test_adapters_of_one_base_share_its_weights_and_answer_as_alone(place, monkeypatch):
+    monkeypatch.setenv("POLYANA_HOME", str(place.home))
+    saves, engine = Saves(_held, "127.0.0.1:1", print), Engine(threads=1)
+    try:
+        saves.load(["stories-chat@step-4", "stories-chat@step-6"])
+        models = [each.model for each in saves.all()]
+        one, other = ({each.data_ptr(): each.numel() for each in model.parameters()} for model in models)
+        shared = sum(one[place] for place in one.keys() & other.keys())
+        assert shared > 250_000 > 5 * (sum(one.values()) - shared) > 0
+        ids = saves.all()[0].tokenizer.encode("Once upon a time")
+        settings = GenerationConfig(max_tokens=30, temperature=1.0, seed=5)
+        orders = [Order(each, [(ids, settings)], (), "a") for each in saves.all()]
+        written = asyncio.run(_all_at_once(engine, orders))
+        for each, text in zip(saves.all(), written, strict=True):
+            alone, tokenizer = load_for_generation(each.save.directory, each.save.base)
+            after = continue_ids(alone, tokenizer, ids, settings)
+            assert tokenizer.decode([*ids, *after], skip_special_tokens=True).endswith(text)
+            assert len(text) > 10
+    finally:
+        engine.close()
+        saves.close()
+
+
+async def _all_at_once(engine, orders):
+    jobs = [engine.begin(order) for order in orders]
+    return ["".join([piece.text async for piece in job]) for job in jobs]
 
 
 def test_others_need_the_token_and_sigterm_ends_a_stream(place):
