@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import stat
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -18,6 +19,8 @@ T = TypeVar("T")
 
 _MARGIN = 64 * 10**6  # bytes left free for logs, metrics and other people's programs; guess
 _PAUSE = 5.0  # seconds between two looks at a full disk; guess
+_lock = threading.Lock()
+_waiting: list[Callable[[], bool]] = []  # what is tried again and again for want of room, in any thread
 
 
 def show_bytes(count: float) -> str:
@@ -65,38 +68,67 @@ def wait_for_room(
 
     `make_room` is asked first to free what it can.
     """
-    told = False
-    while (free := free_bytes(directory)) < needed + _margin(directory):
-        make_room()
-        if (free := free_bytes(directory)) >= needed + _margin(directory):
-            break
-        if not told:
-            say(
-                f"paused: the disk of {directory} is full: {show_bytes(needed)} are needed to save and "
-                f"{show_bytes(free)} are free. Nothing is lost; free some room and this goes on by itself"
-            )
-            told = True
-        time.sleep(_PAUSE)
-    if told:
-        say("there is room again: going on")
+
+    def has_room() -> bool:
+        return free_bytes(directory) >= needed + _margin(directory)
+
+    def has_room_now() -> bool:
+        if not has_room():
+            make_room()
+        return has_room()
+
+    _wait(
+        has_room_now, say,
+        lambda: f"paused: the disk of {directory} is full: {show_bytes(needed)} are needed to save and "
+        f"{show_bytes(free_bytes(directory))} are free. Nothing is lost; free some room and this goes on by itself",
+    )  # fmt: skip
 
 
-def retry_when_full(write: Callable[[], T], directory: Path, say: Callable[[str], None]) -> T:
+def retry_when_full(
+    write: Callable[[], T], directory: Path, say: Callable[[str], None], make_room: Callable[[], object] = lambda: None
+) -> T:
     """The result of `write`, tried again after a pause each time the disk turns out to be full.
 
-    `write` must leave nothing behind when it fails.
+    `write` must leave nothing behind when it fails; then `make_room` is asked to free what it can.
     """
-    while True:
+    results: list[T] = []
+
+    def is_written() -> bool:
         try:
-            return write()
+            results.append(write())
         except Exception as error:
             if not is_disk_full(error):
                 raise
-        say(
-            f"paused: the disk of {directory} is full. Nothing already saved is lost; "
-            "free some room and this goes on by itself"
-        )
+            make_room()
+        return bool(results)
+
+    _wait(
+        is_written, say,
+        lambda: f"paused: the disk of {directory} is full. Nothing already saved is lost; "
+        "free some room and this goes on by itself",
+    )  # fmt: skip
+    return results[0]
+
+
+def _wait(is_done: Callable[[], bool], say: Callable[[str], None], why: Callable[[], str]) -> None:
+    """Return when it is done; say why not yet, unless another thread has said so and waits still."""
+    if is_done():
+        return
+    with _lock:
+        _waiting.append(is_done)
+        is_first = len(_waiting) == 1
+    try:
+        if is_first:
+            say(why())
         time.sleep(_PAUSE)
+        while not is_done():
+            time.sleep(_PAUSE)
+    finally:
+        with _lock:
+            _waiting.remove(is_done)
+            is_last = not _waiting
+    if is_last:
+        say("there is room again: going on")
 
 
 def is_disk_full(error: BaseException) -> bool:

@@ -170,10 +170,9 @@ class Saving:
     # In the thread
 
     def _make(self, save: Save, weights: dict[str, torch.Tensor], lent: Lent, began: float) -> Saved:
-        def when_full(text: str) -> None:
+        def make_room() -> None:
             self.paused = True
             self._let_go(sum(tensor.nbytes for tensor in weights.values()))
-            self._say(text)
 
         def write(path: Path, tensors: Mapping[str, torch.Tensor]) -> str:
             return write_tensors(path, tensors, lent.copy)
@@ -195,10 +194,10 @@ class Saving:
             return commit.files[name]
 
         try:
-            commit = retry_when_full(write_commit, self._run.path, when_full)
+            commit = retry_when_full(write_commit, self._run.path, self._say, make_room)
             if save.state.written is not None:
                 save.state.written.result()  # what went wrong is not tried again: other ranks would have to write too
-            best = retry_when_full(write_state, self._run.path, when_full)
+            best = retry_when_full(write_state, self._run.path, self._say, make_room)
             return Saved(commit, best, time.perf_counter() - began)
         finally:
             lent.give_back_all()  # whatever went wrong, training must come to hear of it

@@ -4,6 +4,7 @@ import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -180,7 +181,32 @@ def test_a_disk_that_fills_up_while_writing_is_waited_for(small_disk, monkeypatc
     retry_when_full(lambda: write_file(small_disk / "precious", bytes(2_000_000)), small_disk, said.append)
     assert (small_disk / "precious").stat().st_size == 2_000_000
     assert "Nothing already saved is lost" in said[0]
+    assert said[1:] == ["there is room again: going on"]  # each once, however often it was tried
     assert sorted(path.name for path in small_disk.iterdir()) == ["precious"]
+
+
+def test_of_several_that_wait_for_room_one_says_so(tmp_path, monkeypatch):
+    """What makes a save and what writes metrics meet the same full disk."""
+    monkeypatch.setattr("polyana.storage.disk._PAUSE", 0.01)
+    said, tried, room = list[str](), [0, 0], threading.Event()
+
+    def writing(number):
+        def write():
+            tried[number] += 1
+            if not room.is_set():
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            return number
+
+        return write
+
+    with ThreadPoolExecutor(2) as threads:
+        done = [threads.submit(retry_when_full, writing(number), tmp_path, said.append) for number in range(2)]
+        deadline = time.monotonic() + 60
+        while min(tried) < 5 and time.monotonic() < deadline:
+            time.sleep(0.01)
+        room.set()
+        assert [each.result() for each in done] == [0, 1]
+    assert [text[:6] for text in said] == ["paused", "there "]
 
 
 def test_other_errors_are_not_taken_for_a_full_disk(tmp_path):
