@@ -47,13 +47,13 @@ def write_rows(path: Path, rows: list[dict]) -> None:
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
 
 
-def write_base(place: Path) -> Path:
+def write_base(place: Path, marks: tuple[str, ...] = MARKS) -> Path:
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    directory = byte_tokenizer(place / "base", MARKS)
+    directory = byte_tokenizer(place / "base", marks)
     torch.manual_seed(5)
     settings = LlamaConfig(
-        vocab_size=256 + 2 + len(MARKS), hidden_size=32, intermediate_size=64, num_hidden_layers=2,
+        vocab_size=256 + 2 + len(marks), hidden_size=32, intermediate_size=64, num_hidden_layers=2,
         num_attention_heads=4, num_key_value_heads=2, max_position_embeddings=256, bos_token_id=256, eos_token_id=257,
     )  # fmt: skip
     LlamaForCausalLM(settings).save_pretrained(directory)

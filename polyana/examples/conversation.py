@@ -11,7 +11,16 @@ from typing import Any, Literal
 from polyana.config import closest
 from polyana.examples.config import ExampleSource
 
-__all__ = ["BadRow", "Conversation", "PlainText", "conversation_of", "messages_of", "values_of", "weight_of"]
+__all__ = [
+    "BadRow",
+    "Conversation",
+    "PlainText",
+    "conversation_of",
+    "messages_of",
+    "tools_of",
+    "values_of",
+    "weight_of",
+]
 
 ROLES = {
     "user": "user", "human": "user",
@@ -77,7 +86,7 @@ def conversation_of(
     ]
     if not any(weights):
         raise BadRow("nothing is left to learn: every weight is 0")
-    return Conversation(messages, weights, _tools(values.get("tools")))
+    return Conversation(messages, weights, tools_of(values))
 
 
 def messages_of(given: Iterable[Any]) -> list[tuple[dict[str, Any], float]]:
@@ -226,8 +235,10 @@ def _check_order(messages: list[dict[str, Any]]) -> None:
         raise BadRow(f"ends with the {before}; the assistant's answer is missing")
 
 
-def _tools(given: Any) -> list[dict[str, Any]] | None:
-    tools = [_json(tool, "a tool") if isinstance(tool, str) else tool for tool in _list(given or [], "tools")]
+def tools_of(values: dict[str, Any]) -> list[dict[str, Any]] | None:
+    """The tools that a row describes. Raises BadRow."""
+    given = values.get("tools") or []
+    tools = [_json(tool, "a tool") if isinstance(tool, str) else tool for tool in _list(given, "tools")]
     if not all(isinstance(tool, dict) for tool in tools):
         raise BadRow("a tool is described by no object")
     return tools or None

@@ -15,7 +15,7 @@ from itertools import combinations, pairwise
 from math import isfinite
 from typing import Any
 
-from polyana.examples.conversation import BadRow, Conversation, messages_of, values_of, weight_of
+from polyana.examples.conversation import BadRow, Conversation, messages_of, tools_of, values_of, weight_of
 from polyana.examples.preference_config import PreferencesConfig, PreferenceSource
 
 __all__ = ["Preference", "preferences_of"]
@@ -52,7 +52,9 @@ def preferences_of(
     Of a pair the chosen answer is desirable, the other one not.
     """
     form, values = values_of(row, source)
-    weight, tools = weight_of(row, source), values.get("tools")
+    weight, tools = weight_of(row, source), tools_of(values)
+    if not weight:
+        raise BadRow("nothing is left to learn: its weight is 0")
     system = [{"role": "system", "content": values["system"]}] if values.get("system") else []
 
     def conversations(prompt: Any, *answers: Any) -> tuple[list[Message], list[Conversation]]:
@@ -133,6 +135,8 @@ def _as_messages(given: Any, role: str) -> list[Any]:
     turns = _TURN.split(given)
     if len(turns) > 1 and not turns[0].strip():
         speakers = {"Human": "user", "Assistant": "assistant"}
+        if role == "user" and turns[-2] == "Assistant" and not turns[-1].strip():
+            turns = turns[:-2]  # a prompt that waits for its answer
         return [
             {"role": speakers[who], "content": words.strip()}
             for who, words in zip(turns[1::2], turns[2::2], strict=True)

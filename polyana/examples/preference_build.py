@@ -13,6 +13,7 @@ import hashlib
 import json
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,7 +29,7 @@ from polyana.examples.template import ChatTemplate
 
 __all__ = ["PREFERENCES_VERSION", "Item", "preference_items"]
 
-PREFERENCES_VERSION = 1
+PREFERENCES_VERSION = 2
 
 _AT_ONCE = 256  # conversations given to the tokenizer at once, as with examples
 _HOPELESS = 100  # rows of a source, none of which can be used, before the rest is not read; guess
@@ -42,11 +43,12 @@ Text = tuple[NDArray[np.uint32], NDArray[np.float32]]
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """A pair, or a single answer and the same prompt with another's. `prompt`: its digest; whole prompts fall to one
-    split. `said`: the words of the answers, of which the second of a single one is not its own."""
+    """A pair, or a single answer and the same prompt with another's. `prompt`: its digest; `question`: that of what it
+    asks, by which items fall to a split. `said`: the words of the answers, one or two."""
 
     id: str
     prompt: str
+    question: str
     split: Split
     texts: tuple[Text, Text]
     said: tuple[str, ...]
@@ -153,14 +155,24 @@ def _encode(
             if len(after) < len(before):
                 balance.shorten(len(before) - len(after), len(before) - len(after))
             balance.keep(weights)
-        prompt = hashlib.sha256(json.dumps(preference.prompt, sort_keys=True).encode()).hexdigest()
+        prompt, question = _digest(preference.prompt), _digest(_asked(preference.prompt))
         said = tuple(preference.said(place) for place in range(len(kept)))
         item = Item(
-            identifier, prompt, split_of(prompt, held_out), (kept[0], kept[-1]), said, preference.margin,
+            identifier, prompt, question, split_of(question, held_out), (kept[0], kept[-1]), said, preference.margin,
             preference.desirable, preference.weight,
         )  # fmt: skip
         items.append((item, preference))
     return items
+
+
+def _digest(messages: list[dict[str, Any]]) -> str:
+    return hashlib.sha256(json.dumps(messages, sort_keys=True).encode()).hexdigest()
+
+
+def _asked(prompt: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """A prompt without what does not make it another question: a system message, more or less white space."""
+    asked = [message for message in prompt if message["role"] not in ("system", "developer")]
+    return [{**message, "content": " ".join(message["content"].split())} for message in asked]
 
 
 def _cut(text: Text, context: int) -> Text:
@@ -184,26 +196,25 @@ def _unusable(whole: list[Text], kept: list[Text], context: int, config: Prefere
 def _beside_others(
     found: list[tuple[Item, Preference]], template: ChatTemplate, context: int, report: ExamplesReport
 ) -> list[Item]:
-    """Single answers, each beside its prompt with the answer to another one of its split.
+    """Single answers, each beside its prompt with the answer to another question of its split.
 
-    The other is the next with another prompt in the order of the ids' digests, so that neighbours in the data, which
+    The other is the next with another question in the order of the ids' digests, so that neighbours in the data, which
     are often alike, are not mistaken for any two.
     """
-    labels = {item.desirable for item, _ in found}
-    if len(labels) == 1:
-        kind = "good" if labels.pop() else "bad"
-        _stop(
-            report, f"all {len(found):,} answers are {kind}; kto learns from good ones and bad ones, so add the others"
-        )
+    train = [each for each in found if each[0].split == "train"]
+    for part, which, advice in ((found, "", "add the others"), (train, " of train", "add more, or lower `held_out`")):
+        if len({item.desirable for item, _ in part}) == 1:
+            what = f"all {len(part):,} answers{which} are {'good' if part[0][0].desirable else 'bad'}"
+            _stop(report, f"{what}; kto learns from good ones and bad ones, so {advice}")
     others: dict[str, tuple[Item, Preference]] = {}
     for split in ("train", "eval"):
         part = [each for each in found if each[0].split == split]
         part.sort(key=lambda each: hashlib.sha256(each[0].id.encode()).digest())
-        if part and len({item.prompt for item, _ in part}) == 1:
+        if part and len({item.question for item, _ in part}) == 1:
             _stop(report, f"all answers of {split} are to one prompt, and the KL is estimated with answers to others")
         for place, (item, _) in enumerate(part):
             ahead = (part[(place + step) % len(part)] for step in range(1, len(part)))
-            others[item.id] = next(each for each in ahead if each[0].prompt != item.prompt)
+            others[item.id] = next(each for each in ahead if each[0].question != item.question)
     made = []
     for begin in range(0, len(found), _AT_ONCE):
         some = found[begin : begin + _AT_ONCE]

@@ -315,9 +315,9 @@ def load_adapted(
 
 @contextmanager
 def without_adapter(model: Any) -> Iterator[None]:
-    """While it lasts, the model in training computes as its base does. What is trained and what is frozen stays so,
-    which peft's own switch would change under the optimizer and DDP."""
-    layers = _adapted_layers(model)
+    """While it lasts, the model in training computes as its base does; one that has no adapter as it is. What is
+    trained and what is frozen stays so, which peft's own switch would change under the optimizer and DDP."""
+    layers = _adapted_layers(model) if has_adapter(model) else []
     for layer in layers:
         layer._disable_adapters = True
     try:

@@ -64,7 +64,8 @@ def reference_step(pipeline: Pipeline, name: str, config: PreferenceConfig, item
     """The same with what the reference, which is the base, makes of each answer."""
     base = start_step(pipeline, name, config)
     inputs = {"answers": items.making.fingerprint, "base": base.making.fingerprint}
-    settings = {"precision": choose_precision(config.train.precision).format}
+    precision = choose_precision(config.train.precision).format
+    settings = {"precision": precision, "four_bits": config.adapter.kind == "qlora"}
     making = Making("reference", REFERENCE_VERSION, settings, inputs)
 
     def fill(directory: Path) -> None:

@@ -37,7 +37,7 @@ from polyana.tasks.fine_tune import begin_fine_tuning
 from polyana.tasks.gold import GOLD_METRIC, GoldConfig, GoldWatch, HeldTo
 from polyana.train import LossOutput, Precision, SumOverBatch, TrainingPlan, Verdict
 
-__all__ = ["PreferenceConfig", "PreferenceTask", "preference_task", "score_documents"]
+__all__ = ["PreferenceConfig", "PreferenceTask", "load_reference", "preference_task", "score_documents"]
 
 
 class PreferenceConfig(AnswersConfig):
@@ -104,7 +104,7 @@ def preference_task(
     model, tokenizer = begin_fine_tuning(config, data, base, seed, precision, load)
     sequences = {split: _sequences(config, data, split, seed) for split in ("train", "eval")}
     held_out = sequences["eval"] if sequences["eval"].held else None
-    copy = load_base(base).eval().requires_grad_(False) if config.chosen_reference == "model" else None
+    copy = load_reference(config, data, base, precision) if config.chosen_reference == "model" else None
     train = item_facts(data, "train")["desirable"]
     weights = (1.0, 1.0)
     if isinstance(config.loss, KtoConfig):
@@ -113,6 +113,13 @@ def preference_task(
         config, model, tokenizer, sequences["train"], held_out, None, precision, data.directory, base, copy, weights,
         GoldWatch.open(config.gold, gold, tokenizer, seed) if config.gold is not None and gold is not None else None,
     )  # fmt: skip
+
+
+def load_reference(config: PreferenceConfig, data: TokenData, base: Path, precision: Precision) -> Any:
+    """The base as training begins with it, in evaluation, for use in `without_adapter`: with the tokens that the
+    template of `data` adds, and in 4 bits where the model that learns is."""
+    model, _ = begin_fine_tuning(config, data, base, 0, precision)
+    return model.eval().requires_grad_(False)
 
 
 def _sequences(config: PreferenceConfig, data: TokenData, split: Split, seed: int) -> AnswerSequences:
@@ -191,13 +198,11 @@ class PreferenceTask(AnswersTask):
 
     def _reference(self, batch: AnswerBatch, sides: tuple[int, ...]) -> torch.Tensor:
         """The reference's log-probability of each answer, [A]."""
-        match self._config.chosen_reference:
-            case "stored":
-                return batch.facts["reference"][:, list(sides)].flatten()
-            case "model":
-                return _log_probs(self._copy, batch, self.precision)
-        with without_adapter(self.model):
-            return _log_probs(self.model, batch, self.precision)
+        if self._config.chosen_reference == "stored":
+            return batch.facts["reference"][:, list(sides)].flatten()
+        model = self.model if self._copy is None else self._copy
+        with without_adapter(model):
+            return _log_probs(model, batch, self.precision)
 
     def loss(self, batch: Batch) -> LossOutput:
         assert isinstance(batch, AnswerBatch)
@@ -251,7 +256,8 @@ class PreferenceTask(AnswersTask):
         elif self._copy is not None:
             yield self._copy
         else:
-            yield load_base(self._base).eval().to(self.precision.device)
+            data = TokenData(self._data)
+            yield load_reference(self._config, data, self._base, self.precision).to(self.precision.device)
 
     def keep_answers(self, run: Path, step: int) -> None:
         if self._watch is not None:
@@ -300,8 +306,8 @@ def _pair_metrics(loss: PairLossConfig, answers: Answers) -> Metrics:
 
 def _single_metrics(loss: KtoConfig, answers: Answers, desirable_A: torch.Tensor, kl: float) -> Metrics:
     """The same of single answers. An accurate reward is above beta KL for a good answer, below it for a bad one."""
-    rewards_A = loss.rewards(answers)
-    right_A = (rewards_A > loss.beta * kl) == desirable_A
+    rewards_A, bar = loss.rewards(answers), loss.beta * kl
+    right_A = torch.where(desirable_A, rewards_A > bar, rewards_A < bar)
     metrics = {"rewards/accuracies": (float(right_A.sum()), float(len(right_A))), "kl": (kl, 1.0)}
     for name, which_A in (("chosen", desirable_A), ("rejected", ~desirable_A)):
         for what, column in (

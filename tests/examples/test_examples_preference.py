@@ -50,6 +50,7 @@ PAIRS = {
         "prompt": "Hi", "chosen": [user("Hi"), assistant("Yes")], "rejected": [user("Hi"), assistant("No")],
         "score_chosen": 8.0, "score_rejected": 5.5,
     },
+    "HH-RLHF with its prompt": {"prompt": "\n\nHuman: Hi\n\nAssistant:", "chosen": "Yes", "rejected": "No"},
     "HH-RLHF": {"chosen": "\n\nHuman: Hi\n\nAssistant: Yes", "rejected": "\n\nHuman: Hi\n\nAssistant: No"},
 }  # fmt: skip
 
@@ -97,6 +98,14 @@ def test_scores_and_ranks_become_pairs_by_the_stated_rule():
     assert ["".join(found.said(side) for side in (0, 1)) for found in read(ranked, pairs="adjacent")] == ["ab", "bc"]
 
 
+def test_tools_are_read_as_in_examples_and_a_row_that_counts_nothing_is_told():
+    """In CSV a list is a text; and a batch of weight 0 could not be divided by what it counts."""
+    row = {"prompt": "Hi", "chosen": "Yes", "rejected": "No", "tools": '[{"name": "f"}]', "w": 0}
+    assert [each.tools for each in read(row)[0].answers] == [[{"name": "f"}]] * 2
+    with pytest.raises(BadRow, match="its weight is 0"):
+        read(row, source=SOURCE.model_copy(update={"columns": {"weight": "w"}}))
+
+
 @pytest.mark.parametrize(
     ("value", "good"), [(True, True), (0, False), ("up", True), ("False", False), (1.0, True), (-1, False)]
 )
@@ -118,6 +127,7 @@ def test_labels_as_people_write_them(value, good):
         ({"prompt": "Hi", "answers": ["a"]}, "no list of two answers"),
         ({"question": "Hi"}, "write `columns: {prompt: ..., chosen: ..., rejected: ...}`"),
         ({"prompt": 5, "chosen": "Yes", "rejected": "No"}, "neither a text nor a list of messages"),
+        ({"prompt": "Hi", "chosen": "Yes", "rejected": "No", "tools": "[1]"}, "a tool is described by no object"),
     ],
 )
 def test_a_row_that_cannot_be_used_says_why(row, letter):
@@ -227,6 +237,20 @@ def test_a_prompt_falls_to_one_split_with_all_its_answers(tmp_path, template):
     assert {each for found in splits.values() for each in found} == {"train", "eval"}
 
 
+def test_white_space_and_system_messages_make_no_other_question(tmp_path, template):
+    """What is asked in training is not held out, however it is written; only what is said exactly so is the same."""
+    given = [row | more for row in rows() for more in
+             ({}, {"prompt": row["prompt"].replace(" ", "  ") + "\n"}, {"system": "Be brief."})]  # fmt: skip
+    for single in (False, True):
+        items, _ = make(tmp_path, template, given, single=single)
+        splits: dict[str, set[str]] = {}
+        for item in items:
+            splits.setdefault(item.question, set()).add(item.split)
+        assert len(splits) == 40
+        assert all(len(each) == 1 for each in splits.values())
+        assert preference_report(items, single)["duplicates"] == 0
+
+
 def test_a_single_answer_stands_beside_anothers(tmp_path, template):
     items, _ = make(tmp_path, template, rows(), single=True)
     for item in items:
@@ -241,6 +265,11 @@ def test_a_single_answer_stands_beside_anothers(tmp_path, template):
 def test_labels_of_one_kind_are_refused(tmp_path, template):
     given = [{"prompt": f"{n}?", "completion": f"{n}!", "label": True} for n in range(9)]
     with pytest.raises(UserError, match="all 9 answers are good; kto learns from good ones and bad ones"):
+        make(tmp_path, template, given, single=True)
+    given += [{"prompt": "What is 3?", "completion": "No!", "label": False}]  # which is held out
+    items, _ = make(tmp_path, template, given, single=True, held_out=0)
+    assert {item.desirable for item in items} == {True, False}
+    with pytest.raises(UserError, match=r"answers of train are good; .* add more, or lower `held_out`"):
         make(tmp_path, template, given, single=True)
 
 

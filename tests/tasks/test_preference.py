@@ -2,13 +2,15 @@
 
 import io
 import json
+import shutil
 import signal
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from aligned import write_recipe, write_rows
+from aligned import watched, write_base, write_recipe, write_rows
 from conftest import CLOCKED, metrics_of, newest_run
 from safetensors.torch import load_file
 
@@ -133,6 +135,33 @@ def test_before_anything_is_learned_the_model_is_its_reference(recipe, load):
         task = Pipeline(load(recipe, override), home_directory(), QUIET).task("align")
         task.model.train()
         assert learn(task, task.batch(0, 4), 4)[0] == pytest.approx(np.log(2), abs=1e-6)
+
+
+@pytest.mark.parametrize("source", ["stored", "model"])
+def test_the_reference_knows_the_tokens_that_a_template_adds(source, recipe, load, tmp_path):
+    shutil.rmtree(tmp_path / "base")
+    write_base(tmp_path, marks=())
+    settings = (FULL, f"stages.align.reference={source}", "stages.align.eval.every=2 steps", watched(max_tokens=4))
+    write_rows(tmp_path / "gold.jsonl", [{"prompt": f"What is {n}?"} for n in range(16)])
+    metrics = metrics_of(run(load(recipe, *settings)))
+    assert metrics["eval/loss"][0] == pytest.approx(np.log(2), abs=1e-6)
+    assert metrics["gold/kl"][0] == pytest.approx(0, abs=1e-6)
+
+
+@pytest.mark.skipif(find_spec("bitsandbytes") is None, reason="needs bitsandbytes")
+@pytest.mark.parametrize("source", ["stored", "model"])
+def test_the_reference_of_a_base_in_4_bits_is_in_4_bits_too(source, recipe, load):
+    override = ("stages.align.adapter={kind: qlora, rank: 2}", f"stages.align.reference={source}")
+    task = Pipeline(load(recipe, *override), home_directory(), QUIET).task("align")
+    task.precision.prepare(task.model)
+    assert learn(task, task.batch(0, 4), 4)[0] == pytest.approx(np.log(2), abs=1e-6)
+
+
+def test_an_accuracy_counts_ties_as_wrong(recipe, load):
+    """At the start, when model and reference are the same, all are ties."""
+    for kind in ("dpo", "kto"):
+        task = Pipeline(load(recipe, loss(kind)), home_directory(), QUIET).task("align")
+        assert learn(task, task.batch(0, 8), 8)[2]["rewards/accuracies"] == 0
 
 
 def test_kto_does_not_depend_on_what_shares_a_batch(recipe, load):
