@@ -18,7 +18,7 @@ from polyana.evaluate.difference import Difference, bits_per_byte_difference, me
 from polyana.evaluate.divergence import Divergence, divergence
 from polyana.evaluate.items import Item, Metric, Paired, Scored, better_of, metrics_of, paired_tests
 from polyana.evaluate.likelihood import Subject, Wanted, log_likelihoods
-from polyana.evaluate.overoptimisation import PATIENCE, Alarm, Curve, Look, fit_curve, hacking, kl_of_best_of
+from polyana.evaluate.overoptimisation import FAR, PATIENCE, Alarm, Curve, Look, fit_curve, hacking, kl_of_best_of
 from polyana.evaluate.perplexity import evaluate_language_model
 from polyana.evaluate.realignment import realign
 from polyana.evaluate.suite import (
@@ -50,6 +50,7 @@ from polyana.evaluate.translation_page import write_translation_page
 from polyana.evaluate.written_answers import beside_length, distinct_n, refusals, repetition
 
 __all__ = [
+    "FAR",
     "PATIENCE",
     "TASK_KINDS",
     "Alarm",

@@ -14,7 +14,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["PATIENCE", "Alarm", "Curve", "Form", "Look", "fit_curve", "hacking", "kl_of_best_of"]
+__all__ = ["FAR", "PATIENCE", "Alarm", "Curve", "Form", "Look", "fit_curve", "hacking", "kl_of_best_of"]
 
 Form = Literal["best_of_n", "rl"]
 Floats = NDArray[np.float64]
@@ -25,6 +25,7 @@ prompts, whose proxy rises while gold stands still, with noise as large as what 
 the runs, 2 in 5.7 %, 3 in 1.2 %, 4 in 0.4 %. Where gold falls by a fifth of that noise at each evaluation, 3 ring in
 all runs, 4.4 evaluations after the turn (benchmarks/align/alarm.py)."""
 
+FAR = 10  # times the farthest KL that was seen, within which a peak is forecast; guess
 _ERROR = 0.05  # that one evaluation is taken for hacked by chance, over all that it is held against
 _FEWEST = 4  # points, besides the one at 0, that a curve is fitted to; it has three numbers
 _SURE = 2.0  # standard errors by which beta must be above 0 before a peak is forecast
@@ -39,14 +40,13 @@ def kl_of_best_of(n: int) -> float:
 @dataclass(frozen=True, slots=True)
 class Curve:
     """R(d) = origin + d (alpha - beta d) for best of n, origin + d (alpha - beta log d) for training (Gao et al. 2022,
-    section 3.1). beta_error: its standard error; residual: the root mean square of what the curve leaves."""
+    section 3.1). beta_error: its standard error."""
 
     form: Form
     origin: float
     alpha: float
     beta: float
     beta_error: float
-    residual: float
 
     def at(self, kl: float) -> float:
         """The reward that it gives at a KL, in nats."""
@@ -68,6 +68,11 @@ class Curve:
             d = math.exp(exponent) if exponent < 20 else math.inf
         return d**2 if 0 < d < math.inf else None
 
+    def forecast(self, farthest: float) -> float | None:
+        """`peak_kl`, unless it lies far beyond the farthest KL that has been seen, where the curve says little."""
+        peak = self.peak_kl
+        return peak if peak is not None and peak <= FAR * farthest else None
+
 
 def fit_curve(kl: Sequence[float], reward: Sequence[float], form: Form) -> Curve | None:
     """The curve through these points, by least squares; None where there are too few different ones."""
@@ -85,7 +90,7 @@ def fit_curve(kl: Sequence[float], reward: Sequence[float], form: Form) -> Curve
     variance = float(left @ left) / free if free else 0.0
     error = math.sqrt(max(variance * float(np.linalg.inv(columns.T @ columns)[2, 2]), 0.0))
     origin, alpha, beta = (float(each) for each in found)
-    return Curve(form, origin, alpha, beta, error, math.sqrt(float(left @ left) / len(values)))
+    return Curve(form, origin, alpha, beta, error)
 
 
 @dataclass(frozen=True)

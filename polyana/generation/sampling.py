@@ -16,8 +16,10 @@ __all__ = ["Drawn", "draw_answers"]
 
 @dataclass(frozen=True, slots=True)
 class Drawn:
-    """ids: what was written, with the token that ended it. ended: by the model, and not by the limit."""
+    """asked: the prompt, as much of it as there was room for. ids: what was written, with the token that ended it.
+    ended: by the model, and not by the limit."""
 
+    asked: tuple[int, ...]
     ids: tuple[int, ...]
     text: str
     ended: bool
@@ -47,8 +49,9 @@ def draw_answers(
     with torch.no_grad(), seeded(seed), writing(model):
         written = write_after(model, tokenizer, asked, most, search)
     drawn = []
-    for ids in written:
+    for number, ids in enumerate(written):
         end = next((place for place, token in enumerate(ids) if token in ends), None)
         text = str(tokenizer.decode(ids[:end], skip_special_tokens=True)).strip()
-        drawn.append(Drawn(tuple(ids if end is None else ids[: end + 1]), text, end is not None))
+        said = tuple(ids if end is None else ids[: end + 1])
+        drawn.append(Drawn(tuple(asked[number // count]), said, text, end is not None))
     return [drawn[number * count : (number + 1) * count] for number in range(len(asked))]

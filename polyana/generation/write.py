@@ -221,21 +221,25 @@ def write_after(
     `search`: what transformers' `generate` is told, as `{"do_sample": False}`; with several texts for a prompt they
     follow one another. A text is not gone on with when it has one of `stops` in it.
     """
+    import transformers
+
     ends, width = ends_of(model, tokenizer), max(map(len, prompts))
     # padding stands at the left and is masked out: its token does not matter
     tokens = torch.tensor([[0] * (width - len(ids)) + list(ids) for ids in prompts], device=model.device)
     mask = torch.tensor([[0] * (width - len(ids)) + [1] * len(ids) for ids in prompts], device=model.device)
-    # what a model's own generation_config.json recommends for chat has no place in an evaluation
-    neutral = {"temperature": 1.0, "top_p": 1.0, "top_k": 50, "repetition_penalty": 1.0, "num_beams": 1}
     stopping = {"stop_strings": list(stops), "tokenizer": tokenizer} if stops else {}
-    written: list[list[int]] = model.generate(
-        tokens,
-        attention_mask=mask,
-        max_new_tokens=most,
-        eos_token_id=ends or None,
-        pad_token_id=ends[0] if ends else 0,
-        **(neutral | dict(search) | stopping),
-    )[:, width:].tolist()
+    own, model.generation_config = model.generation_config, transformers.GenerationConfig()
+    try:  # what its generation_config.json recommends for chat (min_p, suppressed tokens) has no place in an evaluation
+        written: list[list[int]] = model.generate(
+            tokens,
+            attention_mask=mask,
+            max_new_tokens=most,
+            eos_token_id=ends or None,
+            pad_token_id=ends[0] if ends else 0,
+            **(dict(search) | stopping),
+        )[:, width:].tolist()
+    finally:
+        model.generation_config = own
     return written
 
 

@@ -12,7 +12,7 @@ from polyana.config import KeyPath
 from polyana.errors import Problem, UserError, blaming
 from polyana.examples import prompt_inputs, with_stages
 from polyana.pipeline.models import base_step, read_only_step
-from polyana.rewards import HumanPartConfig, PartConfig, Reward, open_reward
+from polyana.rewards import HumanPartConfig, LengthPartConfig, PartConfig, Reward, open_reward
 from polyana.storage import Making, Step, fingerprints, locked, read_json
 from polyana.synthesis import SynthesizeConfig
 from polyana.tasks import GOLD_VERSION, PreferenceConfig, asked_in, write_gold
@@ -95,6 +95,9 @@ def _reward(
     count = lambda text: len(tokenizer.encode(text, add_special_tokens=False))  # noqa: E731
     places = {part: pipeline.directories(steps) for part, steps in models.items()}
     contents = {part: fingerprints(steps) | dict(judged.get(part, {})) for part, steps in models.items()}
+    for part in parts:
+        if isinstance(part, LengthPartConfig) and part.unit == "tokens":
+            contents[part.called] = {"tokens of": answering.name}
     return open_reward(parts, places, count, pipeline.recipe.base, contents, wheres)
 
 
@@ -126,7 +129,7 @@ def gold_step(pipeline: Pipeline, name: str, config: PreferenceConfig) -> Step:
         found = with_stages(config, directories)
         best_of = {} if gold.proxy else dict(read_json(directories[owner] / "report.json")["best_of"])
         with blaming(where("gold")):
-            trained = asked_in(found, pipeline.recipe.base)
+            trained = asked_in(found, pipeline.recipe.base, config.single)
             told = write_gold(gold, places, pipeline.recipe.base, trained, best_of, directory)
         pipeline.tell(told)
 

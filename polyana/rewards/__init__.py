@@ -2,7 +2,6 @@
 
 from polyana.rewards.human import HumanPartConfig
 from polyana.rewards.judge import JudgeDown, JudgePartConfig
-from polyana.rewards.learned import log_probs_of
 from polyana.rewards.part import Answered, Needs, Part, PartConfig, Surroundings, stage_in
 from polyana.rewards.reward import (
     Reward,
@@ -14,13 +13,14 @@ from polyana.rewards.reward import (
     open_reward,
     part_problems,
 )
-from polyana.rewards.text import final_number
+from polyana.rewards.text import LengthPartConfig, final_number
 
 __all__ = [
     "Answered",
     "HumanPartConfig",
     "JudgeDown",
     "JudgePartConfig",
+    "LengthPartConfig",
     "Needs",
     "Part",
     "PartConfig",
@@ -32,7 +32,6 @@ __all__ = [
     "Surroundings",
     "Weighed",
     "final_number",
-    "log_probs_of",
     "open_reward",
     "part_problems",
     "stage_in",

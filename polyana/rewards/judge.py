@@ -7,6 +7,7 @@ import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from email.utils import parsedate_to_datetime
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field
@@ -30,7 +31,8 @@ Answer:
 """
 """Reasons come before the score, which makes it better (Zheng et al. 2023, section 3.4); judges love length (3.3)."""
 
-_SCORE = r"(?i)score\W{0,4}(-?\d+(?:\.\d+)?)"
+_SCORE = r"(?i)score\s*(?:\([^()\n]*\))?\W{0,8}?(-?(?:\d+(?:\.\d+)?|\.\d+))(?!\.?\d|[-–]\d)"
+"""Score: 7, Score: -3, **Score** (1-10): 7/10; of "Score: 1-10" it takes nothing."""
 _FIRST_WAIT, _LONGEST_WAIT = 0.5, 30.0  # seconds before the second try, doubled for each further one; guess
 _AGAIN = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 529})  # what may be otherwise a moment later
 
@@ -154,20 +156,26 @@ class _Judge:
             said = self._ask(self._question(answered))
             found = self._score.findall(said)
             if found:
-                low, high = self._config.scale.lowest, self._config.scale.highest
-                score = float(found[-1])
-                if not low <= score <= high:
-                    raise NoScore(
-                        f"the judge gave {score:g}, which is not from {low:g} to {high:g}; mend `scale` or `template`"
-                    )
-                return (score - low) / (high - low)
+                return self._scaled(found[-1])
         raise NoScore(
             f"the judge gave no score: {' '.join(said.split())[:200]!r}; mend `template`, or `score`, which reads it"
         )
 
+    def _scaled(self, given: str) -> float:
+        low, high = self._config.scale.lowest, self._config.scale.highest
+        try:
+            score = float(given)
+        except ValueError:
+            raise NoScore(f"`score` finds `{given}` in what the judge says, which is no number; mend it") from None
+        if not low <= score <= high:
+            raise NoScore(
+                f"the judge gave {score:g}, which is not from {low:g} to {high:g}; mend `scale` or `template`"
+            )
+        return (score - low) / (high - low)
+
     def _question(self, answered: Answered) -> str:
         fields = {
-            "prompt": answered.prompt, "answer": answered.answer, "lowest": f"{self._config.scale.lowest:g}",
+            "prompt": answered.conversation, "answer": answered.answer, "lowest": f"{self._config.scale.lowest:g}",
             "highest": f"{self._config.scale.highest:g}",
             "reference": f"\nA good answer, to compare with:\n{answered.reference}\n" if answered.reference else "",
         }  # fmt: skip
@@ -229,8 +237,10 @@ def _said(reply: Any) -> str | None:
 
 
 def _asked_to_wait(headers: Mapping[str, str], otherwise: float) -> float:
-    """What the server's `Retry-After` says, within reason."""
+    """What the server's `Retry-After` says, seconds or a date (RFC 9110, section 10.2.3), within reason."""
+    said = headers.get("retry-after", "")
     try:
-        return min(max(float(headers["retry-after"]), 0.0), _LONGEST_WAIT)
-    except (KeyError, ValueError):
+        wait = float(said) if said[:1].isdecimal() else parsedate_to_datetime(said).timestamp() - time.time()
+    except (ValueError, OverflowError):
         return otherwise
+    return min(max(wait, 0.0), _LONGEST_WAIT)

@@ -12,7 +12,7 @@ from pydantic import Field
 from polyana.config import StageReference
 from polyana.corpus import Embedder
 from polyana.errors import UserError
-from polyana.examples import question
+from polyana.examples import ChatTemplate, Conversation
 from polyana.losses import answer_log_probs
 from polyana.models import head_weight, hidden_states, load_base, longest_text
 from polyana.rewards.part import Answered, Part, PartConfig, Surroundings, stage_in
@@ -148,42 +148,46 @@ class _Implicit:
     batch, watched = 8, True
 
     def __init__(self, models: Any, beta: float) -> None:
-        from transformers import AutoTokenizer
-
         self._beta = beta
-        self._models = [load_base(models[name]).eval() for name in ("model", "reference")]
-        self._tokenizers: list[Any] = [
-            AutoTokenizer.from_pretrained(models[name], local_files_only=True) for name in ("model", "reference")
-        ]
+        trained, reference = (models[name] for name in ("model", "reference"))
+        self._trained = load_base(trained).eval(), ChatTemplate(trained)
+        self._reference = load_base(reference).eval(), ChatTemplate(reference)
 
     def score(self, answers: Sequence[Answered]) -> list[float]:
-        pairs = list(zip(self._models, self._tokenizers, strict=True))
-        trained, reference = (log_probs_of(model, tokenizer, answers) for model, tokenizer in pairs)
+        trained, reference = (_log_probs(*each, answers) for each in (self._trained, self._reference))
         return [float(each) for each in self._beta * (trained - reference)]
 
 
-def log_probs_of(model: Any, tokenizer: Any, answers: Sequence[Answered]) -> torch.Tensor:
-    """log p of each answer after what was asked, with the end of its turn; [A], in fp32 and nats."""
-    tokens, lengths, rows = list[int](), list[int](), list[int]()
-    places, targets = list[int](), list[int]()
+def _log_probs(model: Any, template: ChatTemplate, answers: Sequence[Answered]) -> torch.Tensor:
+    """log p of each answer after what was asked, with the end of its turn; [A], in fp32 and nats. Of what is too long
+    for the model the prompt's beginning is left out, then the answer's end."""
+    longest = longest_text(model)
+    tokens, lengths, rows, places = list[int](), list[int](), list[int](), list[int]()
     for each in answers:
-        if tokenizer.chat_template is not None:
-            asked = question(tokenizer, each.messages)
-        else:
-            asked = tokenizer.encode(each.prompt) or [tokenizer.eos_token_id]
-        said = [*tokenizer.encode(each.answer, add_special_tokens=False), tokenizer.eos_token_id]
-        said = said[: max(longest_text(model) - 2, 1)]
-        text = [*asked, *said][-longest_text(model) :]
-        begin = len(text) - len(said)
-        places += [len(tokens) + place - 1 for place in range(begin, len(text))]
-        targets += said
+        text, begin = _written(template, each)
+        left_out = min(max(len(text) - longest, 0), begin - 1)
+        text, begin = text[left_out:][:longest], begin - left_out
+        places += range(len(tokens) + begin, len(tokens) + len(text))
         lengths.append(len(text))
-        rows.append(len(said))
+        rows.append(len(text) - begin)
         tokens += text
     device = next(model.parameters()).device
+    tokens_N, places_R = torch.tensor(tokens, device=device), torch.tensor(places, device=device)
     position_N = torch.cat([torch.arange(length) for length in lengths]).to(device)
     with torch.inference_mode():
-        hidden_ND = hidden_states(model, torch.tensor(tokens, device=device), position_N, lengths)[places]
-        return answer_log_probs(
-            hidden_ND, head_weight(model), torch.tensor(targets, device=device), rows, torch.float32
-        )  # fmt: skip
+        hidden_RD = hidden_states(model, tokens_N, position_N, lengths)[places_R - 1]
+        return answer_log_probs(hidden_RD, head_weight(model), tokens_N[places_R], rows, torch.float32)
+
+
+def _written(template: ChatTemplate, answered: Answered) -> tuple[list[int], int]:
+    """(the tokens of prompt and answer to the end of its turn, where the answer begins), as training has them."""
+    tokenizer = template.tokenizer
+    if tokenizer.chat_template is None:
+        asked = tokenizer.encode(answered.prompt) or [tokenizer.eos_token_id]
+        said = tokenizer.encode(answered.answer, add_special_tokens=False)
+        return [*asked, *said, tokenizer.eos_token_id], len(asked)
+    messages = [*answered.messages, {"role": "assistant", "content": answered.answer}]
+    conversation = Conversation(messages, [0.0] * len(answered.messages) + [1.0])
+    ((tokens, weights),) = template.encode([template.write(conversation)])
+    learned = weights.nonzero()[0]
+    return tokens[: learned[-1] + 1].tolist(), int(learned[0])

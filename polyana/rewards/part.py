@@ -37,6 +37,13 @@ class Answered:
         """The last thing that was asked."""
         return str(self.messages[-1]["content"])
 
+    @property
+    def conversation(self) -> str:
+        """All that was said before the answer: where that is more than the prompt, each message after its role."""
+        if len(self.messages) == 1:
+            return self.prompt
+        return "\n\n".join(f"{each['role']}: {each['content']}" for each in self.messages)
+
 
 @dataclass(frozen=True)
 class Surroundings:

@@ -27,7 +27,7 @@ from polyana.rewards.learned import (
 )
 from polyana.rewards.part import Answered, Part, Surroundings
 from polyana.rewards.text import LanguagePartConfig, LengthPartConfig, NumberPartConfig, RegexPartConfig
-from polyana.storage import fingerprint, flush_to_disk
+from polyana.storage import append_lines, fingerprint
 
 __all__ = ["Reward", "RewardPart", "RewardParts", "ScoreLedger", "Scored", "Weighed", "open_reward", "part_problems"]
 
@@ -80,7 +80,6 @@ class ScoreLedger:
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
-        directory.mkdir(parents=True, exist_ok=True)
 
     def read(self, weighed: Weighed) -> dict[str, float]:
         found: dict[str, float] = {}
@@ -93,14 +92,9 @@ class ScoreLedger:
         return found
 
     def add(self, weighed: Weighed, scores: Mapping[str, float]) -> None:
-        if not scores:
-            return
-        path = self._path(weighed)
-        torn = path.exists() and path.read_bytes()[-1:] != b"\n"
-        lines = [json.dumps({"of": of, "score": score}) for of, score in scores.items()]
-        with path.open("a", encoding="utf-8") as stream:
-            stream.write(("\n" if torn else "") + "\n".join(lines) + "\n")
-        flush_to_disk(path)
+        if scores:
+            lines = (json.dumps({"of": of, "score": score}) for of, score in scores.items())
+            append_lines(self._path(weighed), lines)
 
     def _path(self, weighed: Weighed) -> Path:
         return self._directory / f"{weighed.name}-{weighed.identity[:16]}.jsonl"

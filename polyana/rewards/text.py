@@ -15,7 +15,7 @@ from polyana.rewards.part import Answered, Part, PartConfig, Surroundings
 
 __all__ = ["LanguagePartConfig", "LengthPartConfig", "NumberPartConfig", "RegexPartConfig", "final_number"]
 
-_NUMBER = re.compile(r"-?\$?\d[\d,]*(?:\.\d+)?|-?\$?\.\d+")
+_NUMBER = re.compile(r"(?:(?<!\d)[-−])?\$?(?:\d[\d,]*(?:\.\d+)?|\.\d+)")  # of "3-5" the 5; both signs for less
 _MARKED = re.compile(r"####\s*(" + _NUMBER.pattern + ")")
 
 
@@ -152,4 +152,4 @@ def final_number(text: str) -> float | None:
     """The number behind the last `####`, else the last one in a text; commas and $ do not count."""
     marked = _MARKED.findall(text)
     found = marked or _NUMBER.findall(text)
-    return float(re.sub(r"[,$]", "", found[-1])) if found else None
+    return float(re.sub(r"[,$]", "", found[-1]).replace("−", "-")) if found else None

@@ -5,6 +5,7 @@ from polyana.storage.checksum import Checksum, checksum_of, has_checksum, is_che
 from polyana.storage.digest import ContentDigests
 from polyana.storage.disk import delete, disk_used, free_bytes, is_disk_full, retry_when_full, show_bytes, wait_for_room
 from polyana.storage.durable import (
+    append_lines,
     building,
     flush_to_disk,
     json_text,
@@ -27,6 +28,7 @@ __all__ = [
     "Making",
     "Step",
     "alone",
+    "append_lines",
     "building",
     "changes",
     "checksum_of",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -43,6 +43,19 @@ def _flush(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def append_lines(path: Path, lines: Iterable[str]) -> None:
+    """Put lines behind those of `path`, which is made if it is not there; they would survive a power cut. A line that
+    one has torn is ended first; who reads the file leaves it out."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a+b") as stream:
+        if stream.seek(0, os.SEEK_END):
+            stream.seek(-1, os.SEEK_END)
+            if stream.read(1) != b"\n":
+                stream.write(b"\n")
+        stream.write("".join(f"{line}\n" for line in lines).encode("utf-8", "replace"))  # models write half surrogates
+    flush_to_disk(path)
 
 
 def link_or_copy(source: Path | str, target: Path | str) -> None:

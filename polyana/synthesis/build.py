@@ -29,7 +29,7 @@ from polyana.tracking import Console
 
 __all__ = ["SYNTHESIS_VERSION", "build_synthesis"]
 
-SYNTHESIS_VERSION = 1
+SYNTHESIS_VERSION = 2
 
 
 def build_synthesis(
@@ -43,7 +43,7 @@ def build_synthesis(
     prompts = read_prompts(config.prompts, config.system, base)
     by_prompt: dict[str, list[Written]] = {prompt.id: [] for prompt in prompts}
     for revision, (place, content) in revisions.items():
-        about = [SYNTHESIS_VERSION, content, config.writing_identity(), seed]
+        about = [SYNTHESIS_VERSION, revision, content, config.writing_identity(), seed]  # its name makes seeds
         name = fingerprint([about, [[prompt.id, prompt.messages] for prompt in prompts]])[:16]
         with console.gauge(f"{revision} answers", len(prompts)) as gauge:
 

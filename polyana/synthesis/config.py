@@ -95,7 +95,7 @@ class SynthesizeConfig(Config):
     temperature: float = Field(1.0, ge=0, description="1 is the model's own distribution, higher is more varied")
     top_k: int | None = Field(None, ge=1, description="only among the so many likeliest; null for all")
     top_p: float | None = Field(None, gt=0, le=1, description="only among the likeliest that reach this share")
-    batch: int = Field(16, ge=1, description="answers written at once, and what is kept at once")
+    batch: int = Field(16, ge=1, description="answers written and kept at once; another size draws others")
     reward: RewardParts = Field(
         min_length=1, description="what an answer is worth: parts with weights, as `[{kind: length, weight: 0.1}]`"
     )

@@ -31,10 +31,12 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """A prompt and its answers, each text once, the highest reward first; of equal ones the one drawn first."""
+    """A prompt and its answers, each text once, the highest reward first; of equal ones the one drawn first. drawn: all
+    that were, as often as they were, the empty ones too: what means over answers are of."""
 
     prompt: Prompt
     answers: list[Answer]
+    drawn: list[Answer]
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,16 +67,16 @@ class Counts:
 def asked(prompt: Prompt, answers: Sequence[tuple[Written, Scored]], counts: Counts) -> Asked:
     """The answers to a prompt, best first, without empty ones and those that are there already."""
     counts.prompts += 1
-    kept: dict[str, Answer] = {}
-    for written, scored in answers:
+    drawn, kept = [Answer(*each) for each in answers], dict[str, Answer]()
+    for answer in drawn:
         counts.answers += 1
-        if not written.text:
+        if not answer.written.text:
             counts.empty += 1
-        elif written.text in kept:
+        elif answer.written.text in kept:
             counts.same += 1
         else:
-            kept[written.text] = Answer(written, scored)
-    return Asked(prompt, sorted(kept.values(), key=lambda each: -each.reward))
+            kept[answer.written.text] = answer
+    return Asked(prompt, sorted(kept.values(), key=lambda each: -each.reward), drawn)
 
 
 def pairs_of(one: Asked, config: PairsConfig, counts: Counts) -> list[Pair]:

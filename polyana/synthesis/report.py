@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from polyana.evaluate import kl_of_best_of
 from polyana.examples import Prompt
 from polyana.synthesis.config import SynthesizeConfig
 from polyana.synthesis.pairs import Asked, Counts, Pair
@@ -25,29 +26,29 @@ _STEEP = 0.5  # of a rank correlation with length, from which on it is told; gue
 def report_of(
     found: Sequence[Asked], pairs: Sequence[Pair], best: int, counts: Counts, config: SynthesizeConfig
 ) -> dict[str, Any]:
-    answers = [answer for one in found for answer in one.answers]
-    names = list(answers[0].scored.parts) if answers else []
-    columns = {name: np.array([each.scored.parts[name] for each in answers]) for name in names}
-    rewards = np.array([each.reward for each in answers])
-    lengths = np.array([each.written.tokens for each in answers], np.float64)
+    drawn = [answer for one in found for answer in one.drawn]
+    names = list(drawn[0].scored.parts) if drawn else []
+    columns = {name: np.array([each.scored.parts[name] for each in drawn]) for name in names}
+    rewards = np.array([each.reward for each in drawn])
+    lengths = np.array([each.written.tokens for each in drawn], np.float64)
     longer = [len(pair.chosen.written.text) > len(pair.rejected.written.text) for pair in pairs]
     revisions = {
-        name: [each.reward for each in answers if each.written.revision == name] for name in config.of
+        name: [each.reward for each in drawn if each.written.revision == name] for name in config.of
     }  # fmt: skip
     n = config.answers * len(config.of)
     return {
         "prompts": counts.prompts, "answers": counts.answers, "empty": counts.empty, "same": counts.same,
         "ties": counts.ties, "not_corrupted": counts.not_corrupted, "pairs": dict(sorted(counts.pairs.items())),
-        "best": best, "unfinished": sum(not each.written.ended for each in answers),
+        "best": best, "unfinished": sum(not each.written.ended for one in found for each in one.answers),
         "reward": _spread(rewards),
         "parts": {name: _spread(column) for name, column in columns.items()},
         "with_length": {"reward": _rank_correlation(rewards, lengths),
                         **{name: _rank_correlation(column, lengths) for name, column in columns.items()}},
         "chosen_is_longer": sum(longer) / len(longer) if longer else None,
         "revisions": {name: float(np.mean(each)) if each else None for name, each in revisions.items()},
-        "best_of": {str(k): best_of([[each.reward for each in one.answers] for one in found], k)
+        "best_of": {str(k): best_of([[each.reward for each in one.drawn] for one in found], k)
                     for k in _powers(n)},
-        "kl_of_best": {str(k): math.log(k) - (k - 1) / k for k in _powers(n)},
+        "kl_of_best": {str(k): kl_of_best_of(k) for k in _powers(n)},
     }  # fmt: skip
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -12,7 +12,7 @@ from typing import Any
 
 from polyana.examples import Prompt, ask
 from polyana.generation import draw_answers, load_for_generation
-from polyana.storage import flush_to_disk
+from polyana.storage import append_lines
 from polyana.synthesis.config import SynthesizeConfig
 from polyana.train import choose_precision
 
@@ -71,7 +71,8 @@ def write_answers(
                 for prompt, answers in zip(batch, drawn, strict=True)
                 for place, each in enumerate(answers)
             ]  # fmt: skip
-            _keep(kept, number, done[number])
+            row = {"batch": number, "answers": [asdict(each) for each in done[number]]}
+            append_lines(kept, [json.dumps(row, ensure_ascii=False)])
             show(len(done), len(batches))
     return [each for number in range(len(batches)) for each in done[number]]
 
@@ -85,12 +86,3 @@ def _read(path: Path) -> dict[int, list[Written]]:
                 row = json.loads(line)
                 found[row["batch"]] = [Written(**each) for each in row["answers"]]
     return found
-
-
-def _keep(path: Path, number: int, answers: Iterable[Written]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    torn = path.exists() and path.stat().st_size > 0 and path.read_bytes()[-1:] != b"\n"
-    line = json.dumps({"batch": number, "answers": [asdict(each) for each in answers]}, ensure_ascii=False)
-    with path.open("ab") as stream:  # a model can write half a surrogate pair
-        stream.write((b"\n" if torn else b"") + line.encode("utf-8", "replace") + b"\n")
-    flush_to_disk(path)

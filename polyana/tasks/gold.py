@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -32,7 +32,16 @@ from polyana.evaluate import (
     refusals,
     repetition,
 )
-from polyana.examples import PreferencesConfig, Prompt, PromptSource, ask, read_prompts, read_rows
+from polyana.examples import (
+    BadRow,
+    PreferencesConfig,
+    Prompt,
+    PromptSource,
+    ask,
+    preferences_of,
+    read_prompts,
+    read_rows,
+)
 from polyana.generation import Drawn, draw_answers
 from polyana.rewards import (
     Answered,
@@ -79,7 +88,7 @@ class GoldConfig(Config):
     )
     system: str | None = Field(None, description="what each conversation begins with")
     max_tokens: int = Field(64, ge=1, description="of an answer at most")
-    batch: int = Field(16, ge=1, description="answers written at once")
+    batch: int = Field(16, ge=1, description="answers written at once; another size draws others")
     evaluations: int = Field(
         PATIENCE,
         ge=1,
@@ -118,7 +127,7 @@ def write_gold(
     """Write prompts.jsonl and gold.json, what a watch asks and the models that score it; what is to be told.
 
     models: of `reward` and `proxy`, by part and setting, the directory, which lies beside the one that is written.
-    trained: the texts of the prompts that are learnt from. best_of: what is known of the proxy of the best of n
+    trained: what is asked in training, as `asked_in` gives it. best_of: what is known of the proxy of the best of n
     answers, by n. Raises UserError for too few prompts.
     """
     prompts = read_prompts(config.prompts, config.system, base)
@@ -132,19 +141,26 @@ def write_gold(
         for name in ("reward", "proxy")
     }  # fmt: skip
     write_json(directory / "gold.json", places | {"best_of": dict(best_of)})
-    known = sum(str(prompt.messages[-1]["content"]) in trained for prompt in prompts)
+    known = sum(_plain(prompt.messages[-1]["content"]) in trained for prompt in prompts)
     told = [f"gold is measured on {len(prompts):,} prompts"]
     if known:
         told.append(f"{known:,} of them are learnt from, too: what is measured there flatters the model")
     return told
 
 
-def asked_in(config: PreferencesConfig, base: Path) -> set[str]:
-    """What the rows of preferences ask, where they say it in a column of its own."""
-    rows = (row.values.get(source.column("prompt")) for source in config.data for row in read_rows(source, base))
-    last = (each[-1].get("content") if isinstance(each, list) and each and isinstance(each[-1], dict) else each
-            for each in rows)  # fmt: skip
-    return {each for each in last if isinstance(each, str)}
+def asked_in(config: PreferencesConfig, base: Path, single: bool) -> set[str]:
+    """What the rows of preferences ask last, with a space for any white space. `single`: see `preferences_of`."""
+    found = set[str]()
+    for source in config.data:
+        for row in read_rows(source, base):
+            with suppress(BadRow):  # which is counted when items are made
+                made = preferences_of(row.values, source, config, single)
+                found |= {_plain(each.prompt[-1]["content"]) for each in made}
+    return found
+
+
+def _plain(text: str) -> str:
+    return " ".join(text.split())
 
 
 class GoldWatch:
@@ -197,9 +213,7 @@ class GoldWatch:
             with reference() as other:
                 self._first = self._write(other, tokenizer, writing_in)
         now = self._write(model, tokenizer, writing_in)
-        moved = divergence(
-            model, reference, [(asked, each.ids) for asked, each in zip(now.asked, now.drawn, strict=True)]
-        )  # fmt: skip
+        moved = divergence(model, reference, [(each.asked, each.ids) for each in now.drawn])
         if run is None:
             return {}
         ledger = ScoreLedger(run / _KEPT / "scores")
@@ -264,7 +278,7 @@ class GoldWatch:
             with writing_in(model):
                 answers = draw_answers(model, tokenizer, batch, 1, self._seed + first, self._config.max_tokens)
             drawn += [each for (each,) in answers]
-        return _Answers(asked, drawn)
+        return _Answers(drawn)
 
     def _scored(self, answers: _Answers, ledger: ScoreLedger) -> _Answers:
         if answers.gold:
@@ -321,9 +335,8 @@ class GoldWatch:
 
 @dataclass(frozen=True)
 class _Answers:
-    """A model's, one to each prompt. asked: the prompts as token ids. proxy, gold: empty until they are scored."""
+    """A model's, one to each prompt. proxy, gold: empty until they are scored."""
 
-    asked: list[list[int]]
     drawn: list[Drawn]
     proxy: Sequence[Scored] = ()
     gold: Sequence[Scored] = ()
@@ -335,8 +348,8 @@ class _Answers:
 
 def _forecast(curve: Curve | None, kl: Sequence[float]) -> dict[str, float] | None:
     """Where gold would be highest by its curve; None where that is not known, or lies far beyond what was seen."""
-    peak = curve.peak_kl if curve is not None else None
-    if curve is None or peak is None or peak > 10 * max(kl):
+    peak = curve.forecast(max(kl)) if curve is not None else None
+    if curve is None or peak is None:
         return None
     return {"peak_kl": peak, "reward": curve.at(peak)}
 

@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from polyana.evaluate import Alarm, Curve, Look, kl_of_best_of
+from polyana.evaluate import FAR, Alarm, Curve, Look, kl_of_best_of
 
 __all__ = ["Kept", "gold_page"]
 
 _WIDTH, _HEIGHT, _LEFT, _BELOW, _TOP, _RIGHT = 440, 260, 48, 42, 26, 14
 _SHOWN = 24  # prompts on the page
-_NEAR = 10  # times the farthest KL that was seen, within which a forecast peak is told, and twice, drawn; guess
+_DRAWN = 2  # times the farthest KL that was seen, within which a forecast peak is drawn; guess
 
 _STYLE = """
 :root { color-scheme: light dark; --ink: light-dark(#222, #e6e6e1); --line: light-dark(#ddd, #44443f);
@@ -96,11 +96,11 @@ def _words(curve: Curve | None, kl: Sequence[float]) -> str:
     if curve is None:
         return "<p>There are too few evaluations to fit a curve to.</p>"
     fitted = f"&alpha; = {curve.alpha:.3g}, &beta; = {curve.beta:.3g} &plusmn; {curve.beta_error:.2g}"
-    peak = curve.peak_kl
-    if peak is None:
+    if curve.peak_kl is None:
         return f"<p>Gold: {fitted}. It is not known to bend down, so no peak is forecast.</p>"
-    if peak > _NEAR * max(kl):
-        return f"<p>Gold: {fitted}. Its peak lies far beyond what was seen: above a KL of {_NEAR * max(kl):.3g}.</p>"
+    peak = curve.forecast(max(kl))
+    if peak is None:
+        return f"<p>Gold: {fitted}. Its peak lies far beyond what was seen: above a KL of {FAR * max(kl):.3g}.</p>"
     when = "has been passed" if peak < max(kl) else "lies ahead"
     return f"<p>Gold: {fitted}. Its peak, {curve.at(peak):.3g} at a KL of {peak:.3g} nats, {when}.</p>"
 
@@ -112,7 +112,7 @@ def _chart(
     """An SVG: the reward over the square root of the KL, and where gold's peak is forecast if that is not far off."""
     drawers = {kl_of_best_of(n): (n, value) for n, value in best_of.items()}
     farthest = max(*kl, *drawers, 1e-6)
-    peak = peak if peak is not None and peak <= 2 * farthest else None
+    peak = peak if peak is not None and peak <= _DRAWN * farthest else None
     far = math.sqrt(max(farthest, peak or 0.0)) * 1.08
     line = [(d, curve.at(d * d)) for d in (far * step / 80 for step in range(81))] if curve is not None else []
     points = [(look, distance, *_mean(getattr(look, f"{name}_P"))) for look, distance in zip(looks, kl, strict=True)]

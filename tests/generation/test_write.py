@@ -2,9 +2,11 @@ import json
 
 import pytest
 import torch
+import transformers
 
 from polyana.errors import UserError
-from polyana.generation import GenerationConfig, generate, load_for_generation
+from polyana.generation import GenerationConfig, draw_answers, generate, load_for_generation
+from polyana.models import longest_text
 
 
 @pytest.fixture(scope="module")
@@ -47,6 +49,24 @@ def test_a_text_goes_on_with_the_space_that_begins_the_next_word(stories):
     text = generate(*stories, "Once", greedy, pieces.append)
     assert text.startswith(" upon")
     assert "".join(pieces) == text
+
+
+@pytest.mark.parametrize(
+    "recommended", [{"min_p": 0.9}, {"no_repeat_ngram_size": 1}, {"suppress_tokens": list(range(300, 500))},
+                    {"temperature": 0.1, "top_k": 1, "repetition_penalty": 3.0}, {"typical_p": 0.1}],
+)  # fmt: skip
+def test_answers_are_drawn_from_the_model_itself_whatever_it_recommends_for_chat(stories, recommended, monkeypatch):
+    """Else their mean is not the model's, and neither is its KL from a reference."""
+    model, tokenizer = stories
+    asked = [tokenizer.encode("Once upon a time"), tokenizer.encode("Tom")]
+    drawn = draw_answers(model, tokenizer, asked, 2, 3, 20)
+    own = transformers.GenerationConfig(**model.generation_config.to_diff_dict() | recommended)
+    monkeypatch.setattr(model, "generation_config", own)
+    assert draw_answers(model, tokenizer, asked, 2, 3, 20) == drawn
+    assert model.generation_config is own
+    long = [tokenizer.encode("Once upon a time " * 200)]  # of which some is left out
+    ((cut,),) = draw_answers(model, tokenizer, long, 1, 3, 20)
+    assert cut.asked == tuple(long[0][20 - longest_text(model) :])
 
 
 def test_each_setting_changes_what_is_written(stories):

@@ -10,6 +10,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from aligned import write_base
 from embedders import write_embedder
 from judges import judging
 
@@ -17,6 +18,7 @@ from polyana.config import Source
 from polyana.config.config import read_config
 from polyana.corpus import ClassifierConfig, build_classifier, open_file
 from polyana.errors import PolyanaError, UserError
+from polyana.examples import ChatTemplate
 from polyana.rewards import (
     Answered,
     JudgeDown,
@@ -83,7 +85,8 @@ def test_language_is_that_of_the_mill():
 @pytest.mark.parametrize(
     ("text", "number"),
     [("so 1,234 apples. #### 1,234", 1234), ("It is $72.50.", 72.5), ("#### -3 \n and 5 more", -3), ("none", None),
-     ("He has 5 left.", 5), ("x = .5", 0.5), ("#### 10\nNo: #### 12", 12)],
+     ("He has 5 left.", 5), ("x = .5", 0.5), ("#### 10\nNo: #### 12", 12),
+     ("−7 degrees", -7), ("pages 3-5", 5), ("3 - -5", -5), ("-$.5", -0.5)],
 )  # fmt: skip
 def test_the_last_number_counts_and_a_marked_one_more(text, number):
     assert final_number(text) == number
@@ -201,6 +204,40 @@ def test_the_implicit_reward_is_the_log_ratio_that_transformers_computes(story_m
     assert found == pytest.approx(expected, abs=1e-3)
 
 
+def test_the_implicit_reward_of_a_chat_ends_with_its_turn_as_training_does(tmp_path):
+    """ChatML ends turns with <|im_end|>, which need not be the tokenizer's token for a text's end."""
+    from transformers import AutoTokenizer, LlamaForCausalLM
+
+    directory = write_base(tmp_path)
+    ChatTemplate(directory, "chatml").save(directory)
+    shutil.copytree(directory, tmp_path / "other")
+    model = LlamaForCausalLM.from_pretrained(directory)
+    other = LlamaForCausalLM.from_pretrained(directory)
+    with torch.no_grad():
+        for parameter in other.parameters():
+            parameter.mul_(1.5)
+    other.save_pretrained(tmp_path / "other")
+    tokenizer = AutoTokenizer.from_pretrained(directory)
+    asked = [{"role": "system", "content": "S"}, {"role": "user", "content": "Hi"}]
+    long = "so long " * 40  # the beginning of the prompt and its own end are left out
+    models = {"implicit": {"model": tmp_path / "other", "reference": directory}}
+    answers = [Answered(asked, text) for text in ("Yes", long)]
+    part = {"kind": "implicit", "model": "./a", "reference": "./b", "beta": 1}
+    found = scores(part, *answers, models=models)
+
+    def log_prob(each, ids, begin):
+        with torch.no_grad():
+            logits = each(torch.tensor([ids])).logits[0, begin - 1 : -1]
+        return float(logits.log_softmax(-1)[range(len(ids) - begin), ids[begin:]].sum())
+
+    prompt = tokenizer.apply_chat_template(asked, tokenize=True, add_generation_prompt=True)["input_ids"]
+    ends = tokenizer.convert_tokens_to_ids("<|im_end|>")
+    yes = [*prompt, *tokenizer.encode("Yes"), ends]
+    cut = [prompt[-1], *tokenizer.encode(long)][:256]
+    expected = [log_prob(other, *each) - log_prob(model, *each) for each in ((yes, len(prompt)), (cut, 1))]
+    assert found == pytest.approx(expected, abs=1e-3)
+
+
 def test_parts_add_up_by_their_weights_and_stay_apart():
     parts = [
         {"kind": "regex", "pattern": "sorry", "weight": -2},
@@ -308,6 +345,45 @@ def test_a_judge_is_asked_by_the_openai_protocol(monkeypatch):
         assert text in asked["messages"][0]["content"]
 
 
+def test_a_judge_sees_what_was_said_before(monkeypatch):
+    messages = [
+        {"role": "system", "content": "Speak French."}, {"role": "user", "content": "Hi"},
+        {"role": "assistant", "content": "Salut"}, {"role": "user", "content": "And now?"},
+    ]  # fmt: skip
+    with judging(lambda *_: "Score: 5") as server:
+        scores(judge(server.url), Answered(messages, "Eh bien"))
+    (asked,) = server.asked
+    for text in ("system: Speak French.", "assistant: Salut\n\nuser: And now?", "Answer:\nEh bien"):
+        assert text in asked["messages"][0]["content"]
+
+
+@pytest.mark.parametrize(
+    ("words", "score"),
+    [
+        ("Score: 7/10", 7), ("Score: 10", 10), ("score of it is good. Score: 4.5.", 4.5), ("**Score**: **8**", 8),
+        ("Score (1-10): 7", 7), ("Score (from 1 to 10): **9**/10", 9), ("Score - 7", 7), ("Score:\n\n- 9", 9),
+        ("Score: -3", None), ("Score: .5", None), ("Score: 1-10", None), ("Score: 11", None), ("Score: 10-15", None),
+    ],
+)  # fmt: skip
+def test_a_judges_words_are_read_or_refused_and_never_misread(words, score, impatient):
+    with judging(lambda *_: words) as server:
+        if score is not None:
+            assert scores(judge(server.url), "x") == [pytest.approx((score - 1) / 9)]
+            return
+        with pytest.raises(PolyanaError, match=r"gave no score|which is not from 1 to 10"):
+            scores(judge(server.url), "x")
+
+
+def test_what_a_pattern_of_ones_own_takes_for_a_score_may_be_none(impatient, tmp_path):
+    with (
+        judging(lambda _, asked: "4" if "fine" in asked else "four") as server,
+        pytest.raises(PolyanaError, match="`score` finds `four` in what the judge says, which is no number"),
+    ):
+        reward(judge(server.url, score="(.+)")).score([said("fine"), said("poor")], ScoreLedger(tmp_path))
+    assert len(server.asked) == 2  # none twice
+    assert len(next(tmp_path.iterdir()).read_text().splitlines()) == 1
+
+
 def test_a_judge_that_stumbles_is_asked_again(impatient):
     def reply(number, _):
         return {1: (500, {}, "oops"), 2: None}.get(number, "Score: 4")
@@ -322,6 +398,19 @@ def test_a_judge_that_asks_for_patience_gets_it(impatient):
     with judging(lambda number, _: (429, {"Retry-After": "7"}, "slow down") if number == 1 else "Score: 10") as server:
         assert scores(judge(server.url), "x") == [1]
     assert impatient == [7]
+
+
+@pytest.mark.parametrize(
+    ("said", "wait"),
+    [("Thu, 01 Jan 1970 00:20:09 GMT", 9), ("Thu, 01 Jan 1970 00:00:00 GMT", 0), ("Fri, 01 Jan 2044 00:00:00 GMT", 30),
+     ("7.5", 7.5), ("nan", 0.5), ("soon", 0.5), ("7 or so", 0.5), ("Thu, 99 Jan 1970 00:20:09 GMT", 0.5)],
+)  # fmt: skip
+def test_patience_may_be_asked_for_by_a_date(said, wait, impatient, monkeypatch):
+    clock = SimpleNamespace(sleep=impatient.append, time=lambda: 1200.0)  # twenty minutes after midnight
+    monkeypatch.setattr("polyana.rewards.judge.time", clock)
+    with judging(lambda number, _: (429, {"Retry-After": said}, "") if number == 1 else "Score: 10") as server:
+        assert scores(judge(server.url), "x") == [1]
+    assert impatient == [wait]
 
 
 def test_a_judge_that_is_down_stops_the_run_and_what_was_judged_stays(impatient, tmp_path):

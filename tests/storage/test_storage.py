@@ -14,6 +14,7 @@ from polyana.storage import (
     ContentDigests,
     Making,
     Step,
+    append_lines,
     building,
     changes,
     disk_used,
@@ -215,3 +216,14 @@ def test_other_errors_are_not_taken_for_a_full_disk(tmp_path):
 
     with pytest.raises(OSError, match="no"):
         retry_when_full(fail, tmp_path, print)
+
+
+def test_lines_are_put_behind_others_and_a_torn_one_stays_by_itself(tmp_path):
+    path = tmp_path / "new" / "lines.jsonl"
+    append_lines(path, ["one", "two \udcff"])  # half a surrogate pair
+    append_lines(path, [])
+    assert path.read_text() == "one\ntwo ?\n"
+    with path.open("a") as stream:
+        stream.write("thr")
+    append_lines(path, iter(["four"]))
+    assert path.read_text().split("\n") == ["one", "two ?", "thr", "four", ""]

@@ -5,6 +5,7 @@ import json
 import math
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import time
 from itertools import combinations
 
 import pytest
+from aligned import write_base
 from judges import judging
 
 from polyana.errors import PolyanaError, UserError
@@ -132,8 +134,8 @@ def test_a_killed_stage_goes_on_and_makes_the_same(made, home, tmp_path):
     work = other / "synthesis" / "made-prefer"
     environment = os.environ | {"POLYANA_HOME": str(other), "OMP_NUM_THREADS": "1"}
     # slow enough to be killed between two batches
-    slow = "import time, polyana.synthesis.write as w; keep = w._keep\n"
-    slow += "w._keep = lambda *a: (keep(*a), time.sleep(0.5))\nfrom polyana.cli import main; main()"
+    slow = "import time, polyana.synthesis.write as w; keep = w.append_lines\n"
+    slow += "w.append_lines = lambda *a: (keep(*a), time.sleep(0.5))\nfrom polyana.cli import main; main()"
     process = subprocess.Popen(
         [sys.executable, "-c", slow, "run", str(made.recipe)], env=environment, text=True,
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
@@ -171,6 +173,15 @@ def test_another_stage_that_would_write_the_very_same_takes_it_over(made, home, 
     assert one.read_bytes() == other.read_bytes()
     with pytest.raises(TypeError):
         made("name=third", "stages.prefer.temperature=0.9")
+
+
+@pytest.mark.parametrize(("unit", "ledgers"), [("tokens", 2), ("words", 1)])
+def test_a_length_in_tokens_is_of_the_model_that_answers(unit, ledgers, made, home, tmp_path):
+    """What was counted in another's tokens is not taken for the same."""
+    write_base(tmp_path)
+    for model in (made.recipe.read_text().split("of: ")[1].splitlines()[0], "./base"):
+        made(f"stages.prefer.of={model}", f"stages.prefer.reward=[{{kind: length, unit: {unit}}}]")
+    assert len(list((home / "synthesis" / "made-prefer").glob("length-*.jsonl"))) == ledgers
 
 
 def test_a_judge_that_goes_down_costs_nothing_that_was_paid_for(made, home, monkeypatch):
@@ -286,6 +297,32 @@ def test_the_best_of_k_is_the_mean_over_all_choices_of_k():
         choices = list(combinations(rewards, k))
         assert best_of([rewards], k) == pytest.approx(sum(map(max, choices)) / len(choices))
     assert best_of([rewards], 5) is None
+
+
+def test_means_and_the_best_of_k_are_of_all_that_was_drawn(made, home):
+    """Answers of a token are often the same: who counts each text once takes what is rare for common."""
+    more = ("max_tokens=1", "answers=8", "batch=64", "reward=[{kind: length, unit: characters, per: 1}]")
+    report = read_json(made(*(f"stages.prefer.{each}" for each in more)) / "report.json")
+    (kept,) = (home / "synthesis" / "made-prefer").glob("answers-*.jsonl")
+    (batch,) = (json.loads(line)["answers"] for line in kept.read_text().splitlines())
+    rewards = [[len(each["text"]) for each in batch[first : first + 8]] for first in range(0, 56, 8)]
+    assert report["same"] > 3
+    for k in (1, 2, 4, 8):
+        means = [sum(map(max, combinations(each, k))) / math.comb(8, k) for each in rewards]
+        assert report["best_of"][str(k)] == pytest.approx(sum(means) / 7)
+    assert report["reward"]["mean"] == report["best_of"]["1"]
+
+
+def test_one_model_by_two_names_is_asked_twice(made, tmp_path, shared_data):
+    model = shared_data / "stories260k" / "hf"
+    shutil.copytree(model, tmp_path / "again")
+    directory = made(f"stages.prefer.of=[{model}, ./again]", "stages.prefer.prompts=[{path: prompts.jsonl, most: 2}]")
+    report = read_json(directory / "report.json")
+    assert report["answers"] == 12
+    assert report["same"] < 6
+    assert None not in report["revisions"].values()
+    told = {each["revision"] for row in rows(directory, "answers.jsonl") for each in row["provenance"]}
+    assert told == {str(model), "./again"}
 
 
 def test_sft_learns_from_the_best_answers_of_a_stage(made, home):

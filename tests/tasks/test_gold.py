@@ -17,10 +17,12 @@ from judges import judging
 
 from polyana.errors import UserError
 from polyana.evaluate import Look, fit_curve
+from polyana.examples import PreferencesConfig, PreferenceSource
 from polyana.recipe import load_recipe
 from polyana.registry import Ranking, Repository
 from polyana.rewards import JudgeDown
 from polyana.run import run_recipe
+from polyana.tasks import asked_in
 from polyana.tasks.gold_page import Kept, gold_page
 from polyana.tracking import Console, read_attempts
 
@@ -203,6 +205,24 @@ def test_what_cannot_work_is_told_with_its_line(gamed, overrides, what):
 def test_prompts_that_are_learnt_from_are_told(gamed):
     _, _, said = gamed("stages.align.gold.prompts=[{path: train.jsonl}]", "stages.align.train.duration=1 steps")
     assert "of them are learnt from, too" in said
+
+
+def test_what_preferences_ask_is_known_in_every_form(tmp_path):
+    """Many data sets have no column for the prompt: conversations that begin alike."""
+
+    def says(role, text):
+        return {"role": role, "content": text}
+
+    asked = [says("system", "S"), says("user", "Who  is\nthere?")]
+    given = [
+        {"chosen": [*asked, says("assistant", "I")], "rejected": [*asked, says("assistant", "No")]},
+        {"prompt": "Where?", "chosen": "Here", "rejected": "There"},
+        {"prompt": "Nobody knows?", "answers": ["a", "b"], "scores": [1, 1]},  # a tie, from which nothing is learnt
+        {"prompt": "Broken"},
+    ]
+    (tmp_path / "a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in given))
+    config = PreferencesConfig(data=[PreferenceSource(path="a.jsonl")])
+    assert asked_in(config, tmp_path, single=False) == {"Who is there?", "Where?"}
 
 
 def test_a_judge_that_dies_under_a_training_is_paid_for_no_answer_twice(gamed, home, monkeypatch):
