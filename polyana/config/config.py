@@ -28,7 +28,7 @@ class Config(BaseModel):
     place.
     """
 
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
     def problems(self) -> Iterator[tuple[KeyPath, str]]:
         """(path within this config, what is wrong and what to write instead) for each impossible combination."""

@@ -60,14 +60,6 @@ class AnswerBatch(Batch):
                   for place in range(len(texts))]  # fmt: skip
         return [int(text.sum()) for text, trunk in zip(counted, trunks, strict=True) if not trunk]
 
-    @property
-    def ends(self) -> list[int]:
-        """The place of each answer's last token."""
-        ends = np.cumsum(self.lengths) - 1
-        trunks = np.array([shared and not place for texts, shared in zip(self.texts, self.shared, strict=True)
-                           for place in range(len(texts))])  # fmt: skip
-        return [int(end) for end in ends[~trunks]]
-
     def window(self, first: int, tokens: int) -> AnswerBatch:  # noqa: ARG002  it begins where answers do
         """The first item alone, its answers cut to `tokens` tokens together, each without a prompt."""
         texts = self.texts[0][self.shared[0] :]

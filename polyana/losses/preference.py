@@ -62,16 +62,14 @@ def dpo(chosen: Answers, rejected: Answers, *, beta: float, label_smoothing: flo
     e (Mitchell 2023, "A note on DPO with noisy preferences", eq. 3). trl 1.16 takes the option and ignores it here.
     """
     z_P = beta * (chosen.ratios - rejected.ratios)
-    if not label_smoothing:
-        return -logsigmoid(z_P)
-    return -(1 - label_smoothing) * logsigmoid(z_P) - label_smoothing * logsigmoid(-z_P)
+    return -logsigmoid(z_P) + label_smoothing * z_P  # log s(-z) = log s(z) - z
 
 
 def robust_dpo(chosen: Answers, rejected: Answers, *, beta: float, epsilon: float) -> torch.Tensor:
     """(-(1 - e) log s(z) + e log s(-z)) / (1 - 2 e), [P] (Chowdhury et al. 2024, eq. 11): where a share e of the pairs
     is the wrong way round, its expectation is DPO's loss of the right ones."""
     z_P = beta * (chosen.ratios - rejected.ratios)
-    return (-(1 - epsilon) * logsigmoid(z_P) + epsilon * logsigmoid(-z_P)) / (1 - 2 * epsilon)
+    return -logsigmoid(z_P) - epsilon / (1 - 2 * epsilon) * z_P  # the same, and nothing cancels where e is near 1/2
 
 
 def ipo(chosen: Answers, rejected: Answers, *, tau: float, average: Literal["mean", "sum"]) -> torch.Tensor:
@@ -124,9 +122,8 @@ def kto(
 ) -> torch.Tensor:
     """lambda_D (1 - s(beta (d - KL))) of a desirable answer and lambda_U (1 - s(beta (KL - d))) of an undesirable one,
     [A] (Ethayarajh et al. 2024, eq. 7 and 8). `kl`: as `kto_kl` gives it, a number without gradient."""
-    distance_A = beta * (answers.ratios - kl)
-    good_A, bad_A = 1 - torch.sigmoid(distance_A), 1 - torch.sigmoid(-distance_A)
-    return torch.where(desirable_A, lambda_D * good_A, lambda_U * bad_A)
+    distance_A = beta * (answers.ratios - kl)  # 1 - s(x) = s(-x), which is not rounded to 0 and without gradient
+    return torch.where(desirable_A, lambda_D * torch.sigmoid(-distance_A), lambda_U * torch.sigmoid(distance_A))
 
 
 def kto_kl(ratios: float, count: float) -> float:

@@ -38,7 +38,7 @@ from polyana.train import LossOutput, Precision, SumOver, TrainingPlan
 
 __all__ = ["CLASSIFY_VERSION", "ClassifyConfig", "ClassifyTask", "build_labelled", "classify_task", "labelled_lines"]
 
-CLASSIFY_VERSION = 1
+CLASSIFY_VERSION = 2
 
 _EVAL_TOKENS = 8192  # scored at once: bounds memory; guess, as with texts
 _HOPELESS = 100  # rows of a source, none of which can be used, before the rest is not read; guess
@@ -141,14 +141,18 @@ def cost_matrix(costs: Costs, classes: list[str]) -> list[list[float]]:
         rows = (costs[row] for row in (right, "*") if row in costs)
         return next((row[column] for row in rows for column in (name, "*") if column in row), 1.0)
 
-    return [[cost(right, name) for name in classes] for right in classes]
+    found = [[cost(right, name) for name in classes] for right in classes]
+    if not any(map(any, found)):
+        raise UserError("`costs`: no mistake costs anything, so there is nothing to learn; leave out what is 0")
+    return found
 
 
 def build_labelled(config: ClassifyConfig, recipe_base: Path, base: Path, directory: Path) -> dict[str, Any]:
     """Write the shards of the texts, each text's class (SPLIT.classes.npz), the tokenizer, and report.json; the report.
 
-    A text is followed by the token that ends it, whose prediction counts: so the one state before it is what scores
-    are made of. Raises UserError where rows, classes or costs are not what they should be.
+    A text is followed by a token that ends it. What counts is the prediction of the one behind the last that does not
+    pad: so the state that scores are made of is the one that transformers looks for. Raises UserError where rows,
+    classes or costs are not what they should be.
     """
     from transformers import AutoTokenizer
 
@@ -176,13 +180,14 @@ def build_labelled(config: ClassifyConfig, recipe_base: Path, base: Path, direct
         raise UserError(f"all {len(rows):,} texts are of one class, `{''.join(classes)}`; there must be two or more")
     matrix = cost_matrix(config.costs, classes)
     end = tokenizer.eos_token_id if tokenizer.eos_token_id is not None else tokenizer.pad_token_id or 0
+    padding = _padding(tokenizer)
     kept: dict[str, list[tuple[int, float]]] = {"train": [], "eval": []}
 
     def texts() -> Iterator[Any]:
         for identifier, text, label, weight in rows:
             ids, split = tokenizer(text)["input_ids"][: config.context - 1], split_of(identifier, config.held_out)
             weights = np.zeros(len(ids) + 1, np.float32)
-            weights[-1] = 1
+            weights[max((place for place, token in enumerate(ids, 1) if token != padding), default=-1)] = 1
             report.sources[identifier.partition("/")[0]].keep(weights)
             kept[split].append((classes.index(label), weight))
             yield split, identifier, np.array([*ids, end], np.uint32), weights
@@ -209,6 +214,10 @@ def build_labelled(config: ClassifyConfig, recipe_base: Path, base: Path, direct
     }  # fmt: skip
     write_json(directory / "report.json", about)
     return about
+
+
+def _padding(tokenizer: Any) -> int:
+    return padding_token(tokenizer, {tokenizer.eos_token_id} - {None})
 
 
 def _unusable(problem: str | None, text: Any, label: Any, source: LabelledSource) -> str | None:
@@ -242,7 +251,7 @@ def classify_task(config: ClassifyConfig, data: TokenData, base: Path, seed: int
 
     report = read_json(data.directory / "report.json")
     tokenizer = AutoTokenizer.from_pretrained(data.directory)
-    padding = padding_token(tokenizer, {tokenizer.eos_token_id} - {None})
+    padding = _padding(tokenizer)
     model, tokenizer = begin_fine_tuning(
         config, data, base, seed, precision, lambda place: load_classifier(place, seed, padding, report["classes"])
     )

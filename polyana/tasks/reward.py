@@ -14,6 +14,7 @@ from torch.nn.functional import linear
 from polyana.config import Config, KeyPath, of_kind
 from polyana.corpus import Split
 from polyana.data import AnswerBatch, AnswerSequences, Batch, TokenData
+from polyana.errors import UserError
 from polyana.losses import bradley_terry
 from polyana.models import AdapterConfig, head_weight, hidden_states, load_reward_model, padding_token
 from polyana.storage import read_json
@@ -69,9 +70,14 @@ def reward_task(config: RewardConfig, data: TokenData, base: Path, seed: int, pr
     model, tokenizer = begin_fine_tuning(config, data, base, seed, precision, load)
     tokenizer.pad_token = tokenizer.convert_ids_to_tokens(padding)
     sequences = partial(_sequences, config, data, seed, padding)
-    held_out = sequences("eval")
+    train, held_out = sequences("train"), sequences("eval")
+    if config.loss.margin and not train.facts["margin"].any():
+        raise UserError(
+            f"`margin: {config.loss.margin:g}` is times a pair's own margin, and no pair has one; leave it out, or "
+            "give rows a `margin`, or scores"
+        )
     return RewardTask(
-        config, model, tokenizer, sequences("train"), held_out if held_out.held else None, None, precision,
+        config, model, tokenizer, train, held_out if held_out.held else None, None, precision,
         data.directory, base,
     )  # fmt: skip
 

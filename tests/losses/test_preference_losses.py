@@ -146,6 +146,35 @@ def test_orpo_stays_finite_where_the_model_is_sure(log_prob):
         assert found.item() == pytest.approx(-log_prob + 0.1 * math.log1p(math.exp(-log_odds)), rel=2e-2, abs=1e-6)
 
 
+@pytest.mark.parametrize("gap", [-3e3, -40.0, -1e-3, 0.0, 0.7, 40.0, 3e3])
+def test_loss_and_gradient_are_exact_where_a_pair_is_sure_or_the_noise_is_near_a_half(gap):
+    """Against the equations as they stand in the papers, in 64 bits."""
+    e, beta = 0.4999, 0.5
+
+    def log_s(x: torch.Tensor) -> torch.Tensor:
+        return -torch.logaddexp(torch.zeros_like(x), -x)
+
+    equations = {
+        dpo: (lambda z: -(1 - e) * log_s(z) - e * log_s(-z), {"label_smoothing": e}),
+        robust_dpo: (lambda z: (-(1 - e) * log_s(z) + e * log_s(-z)) / (1 - 2 * e), {"epsilon": e}),
+    }
+    for loss, (equation, more) in equations.items():
+        leaf, wide = torch.tensor([gap]).requires_grad_(), torch.tensor([gap], dtype=torch.float64).requires_grad_()
+        zero, one = torch.zeros(1), torch.ones(1)
+        found, wanted = (
+            loss(Answers(leaf, one, zero), Answers(zero, one, zero), beta=beta, **more),
+            equation(beta * wide),
+        )
+        slopes = [torch.autograd.grad(each.sum(), at)[0].item() for each, at in ((found, leaf), (wanted, wide))]
+        assert found.item() == pytest.approx(wanted.item(), rel=1e-6)
+        assert slopes[0] == pytest.approx(slopes[1], rel=1e-6, abs=1e-7)
+    leaf = torch.tensor([gap / 100]).requires_grad_()
+    found = kto(Answers(leaf, torch.ones(1), torch.zeros(1)), torch.tensor([True]), 0.0, beta=1, lambda_D=1, lambda_U=1)
+    (slope,) = torch.autograd.grad(found.sum(), leaf)
+    x = math.exp(-abs(gap / 100))
+    assert slope.item() == pytest.approx(-x / (1 + x) ** 2, rel=1e-5)  # of 1 - s(x), as small as it may be
+
+
 @pytest.mark.parametrize(("good", "bad"), [(99, 1), (1, 99), (7, 6), (4, 3), (5, 5), (1000, 999)])
 def test_kto_weights_balance_the_classes_as_equation_8_says(good, bad):
     lambda_D, lambda_U = kto_weights(good, bad)

@@ -79,12 +79,37 @@ def test_an_adapter_and_its_head_are_loaded_by_peft_and_score_the_same(recipe, l
     torch.testing.assert_close(said(ours, tokenizer, words), said(model, tokenizer, words))
 
 
+def test_a_text_that_ends_with_what_pads_is_scored_where_transformers_looks(recipe, load, tmp_path):
+    """Where a tokenizer has no padding, that for unknown words pads, which transformers passes over at a text's end."""
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    known = {word: place for place, word in enumerate(["?", "</s>", "my", "card", "is", "stolen", "blue", "help"])}
+    words = Tokenizer(models.WordLevel(known, unk_token="?"))
+    words.pre_tokenizer = pre_tokenizers.Whitespace()
+    PreTrainedTokenizerFast(tokenizer_object=words, eos_token="</s>", unk_token="?").save_pretrained(tmp_path / "base")
+    said_so = [("a", "my card is stolen yesterday"), ("b", "my card is blue what"), ("a", "stolen"), ("b", "what now")]
+    rows = [{"text": text, "label": label} for label, text in said_so * 12]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    settings = ("stages.sort.loss=cross_entropy", "stages.sort.costs={}", "stages.sort.train.duration=1 steps")
+    run_recipe(load(recipe, *settings), console=QUIET)
+    model, tokenizer = saved(directory := newest_run(home_directory()))
+    (ids,) = (home_directory() / "stages").glob("labelled-*/eval.ids")
+    held = [rows[int(each.rpartition("#")[2]) - 1] for each in ids.read_text().split()]
+    right = torch.tensor([model.config.label2id[row["label"]] for row in held])
+    expected = torch.nn.functional.cross_entropy(said(model, tokenizer, [row["text"] for row in held]), right)
+    assert len(held) > 4
+    assert metrics_of(directory)["eval/loss"][1] == pytest.approx(expected.item(), abs=1e-5)
+
+
 @pytest.mark.parametrize(
     ("overrides", "rows", "what"),
     [
         (["stages.sort.costs={thefts: {rest: 10}}"], None, "`thefts` is no class of the data; did you mean `theft`"),
         (["stages.sort.costs={theft: {rest: -1}}"], None, "would be sought"),
         (["stages.sort.costs={theft: {theft: 1}}"], None, "the right class costs nothing"),
+        (["stages.sort.costs={'*': {'*': 0}}"], None, "no mistake costs anything"),
+        (["stages.sort.costs={theft: {rest: .nan}}"], None, "finite"),
         (["stages.sort.sample={every: 1 step, prompts: [a]}"], None, "writes nothing"),
         ([], [{"text": "a", "label": "one"}, {"text": "b", "label": "one"}], "all 2 texts are of one class, `one`"),
         ([], [{"text": "", "label": "one"}] * 3, "has no `text`, or an empty one"),

@@ -123,6 +123,11 @@ def test_margins_and_centring_change_the_loss_and_parts_do_not(recipe, load, tmp
     assert len(set(found.values())) == 3
 
 
+def test_a_margin_that_no_pair_has_is_told(recipe, load):
+    with pytest.raises(UserError, match=r"no pair has one; leave it out"):
+        task_of(load(recipe, "stages.align.loss.margin=1"))
+
+
 def test_a_reward_model_writes_nothing(recipe, load):
     with pytest.raises(UserError, match="writes nothing"):
         load(recipe, "stages.align.sample={prompts: [Hello]}")
