@@ -46,6 +46,12 @@ def test_what_is_finished_is_kept_and_its_result_shown_again(trained, tiny, poly
     assert re.search(r"wall time +│ 0:0\d this time \(training steps 0:0\d in all\)", again.stdout)
     (summary,) = json.loads(polyana("run", tiny, "--json").stdout).values()
     assert summary["steps"] == 12
+    text = tiny.read_text()
+    tiny.write_text(text + text[text.index("  pretrain:") :].replace("pretrain:", "again:", 1))
+    both = polyana("run", tiny).stdout
+    assert re.search(r"^All of it took 0:\d\d\.$", both, re.MULTILINE)
+    assert both.count("training steps took") == 2  # and none calls the time of both its own
+    assert "wall time" not in both
     more = polyana("run", tiny, "--set", "stages.pretrain.train.lr=2e-2").stderr
     assert "corpus       unchanged, kept" in more
     assert "pretrain     train.lr was 0.01, is 0.02" in more

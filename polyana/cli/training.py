@@ -7,6 +7,7 @@ import os
 import shlex
 import sys
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -41,6 +42,7 @@ def run(
     from polyana.distributed import is_main, launch
     from polyana.recipe import load_recipe
     from polyana.run import run_recipe
+    from polyana.tracking import show_clock
 
     if resume and fresh:
         raise UserError("--resume goes on with a run and --fresh begins a new one; choose one of them")
@@ -54,8 +56,11 @@ def run(
     if as_json:
         print_result(json.dumps(summaries, ensure_ascii=False, indent=1))
         return
-    for summary in summaries.values():
-        _show_summary(summary, home_directory(), time.time() - began)
+    seconds, console = time.time() - began, rich_console()
+    for name, summary in summaries.items():
+        _show_summary(summary, loaded.stages[name].kind, seconds if len(summaries) == 1 else None)
+    if len(summaries) > 1:
+        console.print(f"\nAll of it took {show_clock(seconds)}.")
 
 
 @app.command()
@@ -107,12 +112,14 @@ def doctor(as_json: AsJson = False) -> None:
         raise typer.Exit(1)
 
 
-def _show_summary(summary: dict[str, Any], home: Path, wall_seconds: float) -> None:
-    """The short table at the end of a run, the first and the last sample, and what to try next."""
+def _show_summary(summary: dict[str, Any], kind: str, wall_seconds: float | None) -> None:
+    """The short table at the end of a run, the first and the last sample, and what to try next. kind: the stage's;
+    wall_seconds: the recipe's, None where it is not this run's alone."""
     from polyana.registry import Repository
     from polyana.registry.describe import describe_best
     from polyana.tracking import RunDirectory, as_text
 
+    home = home_directory()
     run = RunDirectory(home / "runs" / summary["run"])
     fine_tuned = str(run.about()["start"]).startswith("base-")
     repository = Repository(home / "hub", summary["run"])
@@ -123,19 +130,16 @@ def _show_summary(summary: dict[str, Any], home: Path, wall_seconds: float) -> N
         first = samples[step][0]
         console.print(f"[bold]step {step}{', the base' if fine_tuned and step == 0 else ''}[/bold]: ", end="")
         console.print(as_text(first), markup=False, soft_wrap=True)
-    prompt = next(iter(samples.values()))[0]["prompt"] if samples else "Once"
-    where = relative(repository.snapshot(repository.resolve("best")))
-    console.print(f"\nThe best model: {where}", markup=False, soft_wrap=True)
-    try_it = f'generate {summary["run"]}@best "{prompt}"'
-    if "scores" in summary:
+    snapshot = repository.snapshot(repository.resolve("best"))
+    console.print(f"\nThe best model: {relative(snapshot)}", markup=False, soft_wrap=True)
+    if kind == "translate":
         page = relative(run.path / "translations.html")
         console.print(f"What it translates, the worst first: {page}", markup=False, soft_wrap=True)
-        try_it = f"translate {summary['run']}@best FILE"
     if "gold" in summary:
         page = relative(run.path / "gold.html")
         console.print(f"Proxy and gold, and answers side by side: {page}", markup=False, soft_wrap=True)
     console.print(
-        f"Try next:\n  polyana {try_it}\n"
+        f"Try next:\n  polyana {_to_try(f'{run.name}@best', kind, snapshot, samples)}\n"
         f"  polyana runs\n"
         f"  polyana show batch {shlex.quote(relative(run.path / 'recipe.yaml'))}",
         markup=False,
@@ -143,7 +147,21 @@ def _show_summary(summary: dict[str, Any], home: Path, wall_seconds: float) -> N
     )
 
 
-def _table(summary: dict[str, Any], run: RunDirectory, picked: str, fine_tuned: bool, wall_seconds: float) -> Table:
+def _to_try(best: str, kind: str, snapshot: Path, samples: Mapping[int, Sequence[Mapping[str, Any]]]) -> str:
+    """The command that shows what a model has become."""
+    if kind == "translate":
+        return f"translate {best} FILE"
+    if kind in ("reward", "classify"):  # these write nothing
+        return f"models show {best}"
+    if (snapshot / "chat_template.jinja").exists():
+        return f"chat {best}"
+    prompt = next(iter(samples.values()))[0]["prompt"] if samples else "Once"
+    return f'generate {best} "{prompt}"'
+
+
+def _table(
+    summary: dict[str, Any], run: RunDirectory, picked: str, fine_tuned: bool, wall_seconds: float | None
+) -> Table:
     """What came of a run; `picked`: by what its best save was, where that has to be said."""
     from rich.table import Table
 
@@ -173,9 +191,12 @@ def _table(summary: dict[str, Any], run: RunDirectory, picked: str, fine_tuned: 
     for name, score in summary.get("scores", {}).items():
         table.add_row(name, f"{score['value']:.1f} ({score['before']:.1f} before)")
     table.add_row("tokens per second", f"{summary['tokens_per_second']:,.0f}")
-    wall, training = show_clock(wall_seconds), show_clock(summary["training_seconds"])
-    at_once = len(list(run.metrics.iterdir())) == 1 and wall_seconds > summary["training_seconds"]
-    shown = f"{wall} (training steps {training})" if at_once else f"{wall} this time (training steps {training} in all)"
-    table.add_row("wall time", shown)
+    training = show_clock(summary["training_seconds"])
+    if wall_seconds is None:
+        table.add_row("training steps took", training)
+    else:
+        at_once = len(list(run.metrics.iterdir())) == 1 and wall_seconds > summary["training_seconds"]
+        rest = f"(training steps {training})" if at_once else f"this time (training steps {training} in all)"
+        table.add_row("wall time", f"{show_clock(wall_seconds)} {rest}")
     table.add_row("disk used", show_bytes(summary["disk_bytes"]))
     return table

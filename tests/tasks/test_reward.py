@@ -75,12 +75,15 @@ def test_it_learns_and_unmodified_transformers_gives_the_same_rewards(recipe, lo
 
 
 @pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")
-def test_an_adapter_trains_the_head_too_and_peft_loads_both(recipe, load, tmp_path):
+def test_an_adapter_trains_the_head_too_and_peft_loads_both(recipe, load, tmp_path, polyana):
     from peft import PeftModel
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-    run_recipe(load(recipe, "stages.align.adapter={rank: 4}", "stages.align.train.duration=12 steps"), console=QUIET)
+    shown = polyana(
+        "run", recipe, "--set", "stages.align.adapter={rank: 4}", "--set", "stages.align.train.duration=12 steps"
+    )
     directory = newest_run(home_directory())
+    assert f"Try next:\n  polyana models show {directory.name}@best\n" in shown.stdout
     metrics = metrics_of(directory)
     assert metrics["eval/loss"][12] < metrics["eval/loss"][0]
     repository = Repository(home_directory() / "hub", directory.name)

@@ -287,6 +287,7 @@ def test_an_answer_stands_apart_from_its_question_and_beside_the_bases(recipe, l
     shown = polyana("run", recipe).stdout  # from what the run has left
     assert re.search(rf"the base's *│ {metrics_of(first)['eval/loss'][0]:.4f}", shown)
     assert "step 0, the base: Tell me of a cat.\n" in shown
+    assert f"Try next:\n  polyana chat {first.name}@best\n" in shown
     answer = json.loads((first / "samples" / "step-00000008.json").read_text())[0]
     assert (answer["prompt"], answer["form"]) == ("Tell me of a cat.", "chat")
     assert f"says  Tell me of a cat. {answer['text'].strip()}" in said.getvalue()
