@@ -40,31 +40,27 @@ class PageGuard(Guard):
     """Which requests for pages are answered: a token also comes with the link, and goes on in a cookie."""
 
     def around(self, app: ASGIApp) -> ASGIApp:
-        """`app` behind this guard."""
+        inside = super().around(app)
 
-        async def guarded(scope: Scope, receive: Receive, send: Send) -> None:
-            if scope["type"] == "lifespan":
-                await app(scope, receive, send)
-            if scope["type"] != "http":
-                return
-            headers = Headers(scope=scope)
-            query = parse_qsl(scope["query_string"].decode("latin-1"))
-            asked = next((value for name, value in query if name == "token"), None)
-            objection = self.objection(scope["method"], headers)
-            if objection is not None:
-                await letter(403, objection)(scope, receive, _sealed(send))
-            elif not self.admits(headers, asked or "", _cookie(headers)):
-                told = "open the link that `polyana ui` printed: it carries a token"
-                await letter(401, told)(scope, receive, _sealed(send))
-            elif asked is not None and self.token is not None:
-                rest = urlencode([(name, value) for name, value in query if name != "token"])
-                answer = RedirectResponse(scope["path"] + (f"?{rest}" if rest else ""), 303)
-                answer.set_cookie(_COOKIE, self.token, httponly=True, samesite="strict", max_age=30 * 86400)
-                await answer(scope, receive, _sealed(send))
-            else:
-                await app(scope, receive, _sealed(send))
+        async def sealed(scope: Scope, receive: Receive, send: Send) -> None:
+            await inside(scope, receive, _sealed(send))
 
-        return guarded
+        return sealed
+
+    def refusal(self, scope: Scope, headers: Headers) -> ASGIApp | None:
+        query = parse_qsl(scope["query_string"].decode("latin-1"))
+        asked = next((value for name, value in query if name == "token"), None)
+        objection = self.objection(scope["method"], headers)
+        if objection is not None:
+            return letter(403, objection)
+        if not self.admits(headers, asked or "", _cookie(headers)):
+            return letter(401, "open the link that `polyana ui` printed: it carries a token")
+        if asked is None or self.token is None:
+            return None
+        rest = urlencode([(name, value) for name, value in query if name != "token"])
+        answer = RedirectResponse(scope["path"] + (f"?{rest}" if rest else ""), 303)
+        answer.set_cookie(_COOKIE, self.token, httponly=True, samesite="strict", max_age=30 * 86400)
+        return answer
 
 
 def _cookie(headers: Headers) -> str:

@@ -26,13 +26,13 @@ from polyana.serve.refused import Refused
 from polyana.serve.saves import Saves
 from polyana.web import Guard, TooLong, read_body
 
-__all__ = ["make_app"]
+__all__ = ["ApiGuard", "make_app"]
 
 _LARGEST_BODY = 16 << 20  # bytes: a million tokens and some; guess
 _STREAM = {"content-type": "text/event-stream; charset=utf-8", "cache-control": "no-store", "x-accel-buffering": "no"}
 
 
-def make_app(saves: Saves, engine: Engine, guard: Guard, pace: Pace, follow: bool) -> ASGIApp:
+def make_app(saves: Saves, engine: Engine, guard: ApiGuard, pace: Pace, follow: bool) -> ASGIApp:
     """What answers. `follow`: whether names are looked up again while it runs."""
     answers = _Answers(saves, engine, pace, follow)
     routes = [
@@ -46,7 +46,20 @@ def make_app(saves: Saves, engine: Engine, guard: Guard, pace: Pace, follow: boo
         HTTPException: _unknown,
         Exception: _failed,
     }
-    return _guarded(Starlette(routes=routes, exception_handlers=handlers, lifespan=answers.lifespan), guard)
+    return guard.around(Starlette(routes=routes, exception_handlers=handlers, lifespan=answers.lifespan))
+
+
+class ApiGuard(Guard):
+    """Which requests of clients are answered: the token is their API key."""
+
+    def refusal(self, scope: Scope, headers: Headers) -> ASGIApp | None:
+        objection = self.objection(scope["method"], headers)
+        if objection is not None:
+            return Refused(403, objection).response()
+        if not self.admits(headers):
+            told = "the token is missing or wrong; send it as `Authorization: Bearer TOKEN`, a client's api_key"
+            return Refused(401, told, code="invalid_api_key").response()
+        return None
 
 
 class _Answers:
@@ -189,22 +202,3 @@ def _unknown(asked: Asked, error: Exception) -> Response:
         what = f"{asked.url.path} does not take {asked.method}"
     known = "; there is: GET /v1/models, POST /v1/chat/completions, POST /v1/completions"
     return Refused(error.status_code, what + known, code="unknown_url").response()
-
-
-def _guarded(app: ASGIApp, guard: Guard) -> ASGIApp:
-    async def guarded(scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "lifespan":
-            await app(scope, receive, send)
-        if scope["type"] != "http":
-            return
-        headers = Headers(scope=scope)
-        objection = guard.objection(scope["method"], headers)
-        if objection is not None:
-            await Refused(403, objection).response()(scope, receive, send)
-        elif not guard.admits(headers):
-            told = "the token is missing or wrong; send it as `Authorization: Bearer TOKEN`, a client's api_key"
-            await Refused(401, told, code="invalid_api_key").response()(scope, receive, send)
-        else:
-            await app(scope, receive, send)
-
-    return guarded

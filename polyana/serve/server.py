@@ -7,11 +7,11 @@ from collections.abc import Callable, Sequence
 
 import torch
 
-from polyana.serve.app import make_app
+from polyana.serve.app import ApiGuard, make_app
 from polyana.serve.engine import Engine
 from polyana.serve.pace import Pace
 from polyana.serve.saves import Hold, Saves
-from polyana.web import Address, Guard, Server, is_loopback, listen
+from polyana.web import Address, Server, is_loopback, listen
 
 __all__ = ["PORT", "open_server"]
 
@@ -49,5 +49,5 @@ def open_server(
         saves.close()
         raise
     pace = Pace(is_training, torch.get_num_threads())
-    app = make_app(saves, Engine(pace.threads()), Guard(host, token), pace, follow)
+    app = make_app(saves, Engine(pace.threads()), ApiGuard(host, token), pace, follow)
     return address, Server(app, listening, _PATIENCE)

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 __all__ = ["Guard", "is_loopback"]
 
@@ -60,6 +61,21 @@ class Guard:
         if method not in _READING and origin is None and headers.get("sec-fetch-site", "same-origin") != "same-origin":
             return "this request came from another site's page"
         return None
+
+    def around(self, app: ASGIApp) -> ASGIApp:
+        """`app`, wherever `refusal` lets a request through."""
+
+        async def guarded(scope: Scope, receive: Receive, send: Send) -> None:
+            if scope["type"] == "lifespan":
+                await app(scope, receive, send)
+            elif scope["type"] == "http":
+                await (self.refusal(scope, Headers(scope=scope)) or app)(scope, receive, send)
+
+        return guarded
+
+    def refusal(self, scope: Scope, headers: Headers) -> ASGIApp | None:
+        """What answers a request instead, in the words of who serves; None where it is let through."""
+        raise NotImplementedError
 
     def admits(self, headers: Headers, *given: str) -> bool:
         """Whether the token is there, as a bearer's or as one of those `given` otherwise."""
