@@ -12,7 +12,7 @@
     sft         both        -> a model or an adapter, as above         polyana/tasks/, train/, registry/
     synthesize  prompts, models -> answers with scores, and pairs      polyana/synthesis/, rewards/
     parallel    aligned files -> sentences, a reason for every drop    polyana/parallel/
-    units       both, base  -> shards of questions and translations    polyana/tasks/translate.py, data/
+    units       both, base  -> shards of questions and translations    polyana/tasks/translate_units.py, data/
     translate   both        -> a model or an adapter, and its scores   polyana/tasks/, evaluate/, train/, registry/
     answers     rows, base  -> shards of judged answers, their report  polyana/examples/, tasks/answers.py
     reference   both        -> the base's log-probability of each      polyana/tasks/reference.py

@@ -17,15 +17,8 @@ from polyana.tasks.reference import REFERENCE_VERSION, build_reference
 from polyana.tasks.reward import RewardConfig, reward_task
 from polyana.tasks.sft import SftConfig, build_examples, learned_texts
 from polyana.tasks.start import START_VERSION, build_start, start_identity
-from polyana.tasks.translate import (
-    UNITS_VERSION,
-    TranslateConfig,
-    TranslateTask,
-    TranslationSettings,
-    build_units,
-    compare_saved,
-    translate_lines,
-)
+from polyana.tasks.translate import TranslateTask, TranslationSettings, compare_saved, translate_lines
+from polyana.tasks.translate_units import UNITS_VERSION, TranslateConfig, build_units
 from polyana.tasks.translation_test import translation_test
 from polyana.tokenizer import TextTokenizer
 from polyana.train import choose_precision

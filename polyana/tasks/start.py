@@ -10,7 +10,7 @@ from polyana.errors import UserError
 from polyana.models import add_rows, build_model, check_saved_tokenizer, count_parameters, extend_vocabulary, save_model
 from polyana.parallel import TagPrompt
 from polyana.tasks.fine_tune import NEW_PIECES, FineTuneConfig
-from polyana.tasks.translate import TranslateConfig
+from polyana.tasks.translate_units import TranslateConfig
 from polyana.tokenizer import END_OF_TEXT, learn_bpe, learn_more
 
 __all__ = ["START_VERSION", "build_start", "start_identity"]

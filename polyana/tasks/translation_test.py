@@ -21,7 +21,8 @@ from polyana.evaluate import (
 )
 from polyana.examples import ChatTemplate
 from polyana.parallel import Unit
-from polyana.tasks.translate import TranslateConfig, TranslationSettings, asked_units, translate, translate_units
+from polyana.tasks.translate import TranslationSettings, asked_units, translate, translate_units
+from polyana.tasks.translate_units import TranslateConfig
 
 __all__ = ["TranslationTest", "translation_test"]
 

@@ -21,7 +21,7 @@ from polyana.recipe import load_recipe
 from polyana.registry import Repository
 from polyana.run import run_recipe
 from polyana.storage import home_directory, read_json
-from polyana.tasks.translate import UnitWriter
+from polyana.tasks.translate_units import UnitWriter
 from polyana.tracking import Console
 
 for name in ("sacrebleu", "babel", "py3langid", "sentencex", "snowballstemmer"):
@@ -257,7 +257,7 @@ def test_a_text_in_another_language_than_it_is_said_to_be(tmp_path, recipe, shar
 
 
 def test_scores_need_sacrebleu_before_anything_is_read(recipe, monkeypatch):
-    monkeypatch.setattr("polyana.tasks.translate.find_spec", lambda _: None)
+    monkeypatch.setattr("polyana.tasks.translate_units.find_spec", lambda _: None)
     with pytest.raises(UserError, match=r"pip install 'polyana.translate.', or write `sentences: 0`"):
         load_recipe(recipe)
 
