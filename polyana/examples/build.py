@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from polyana.errors import Problem, UserError
+from polyana.errors import Problem
 from polyana.examples.config import ExamplesConfig
 from polyana.examples.conversation import BadRow, Conversation, PlainText, conversation_of
 from polyana.examples.report import ExamplesReport, SourceReport
@@ -21,7 +21,6 @@ __all__ = ["VERSION", "Example", "examples"]
 VERSION = 1
 
 _AT_ONCE = 256  # conversations given to the tokenizer at once: keeps its threads busy; guess
-_HOPELESS = 100  # rows of a source, none of which can be used, before the rest is not read; guess
 _NOTHING = "nothing to learn within the context"
 _TOO_LONG = "longer than the context"
 
@@ -66,22 +65,12 @@ def examples(
             if len(waiting) == _AT_ONCE:
                 yield from _cut_all(waiting, config, template, context, balance)
                 waiting = []
-            if balance.rows == balance.bad_rows == _HOPELESS:
-                _stop(report, f"none of the first {_HOPELESS} rows of `{source.label}` can be used")
+            report.check_hope(source.label)
         yield from _cut_all(waiting, config, template, context, balance)
+    report.check_rows(config.max_bad)
     total = report.total()
-    if total.bad_rows > config.max_bad * total.rows:
-        _stop(
-            report,
-            f"{total.bad_rows:,} of {total.rows:,} rows cannot be used, more than `max_bad: {config.max_bad:.1%}`; "
-            "mend them, or allow more",
-        )
     if not total.examples:
-        _stop(report, "there is nothing to learn: " + (", ".join(total.left_out) or "the data hold no rows"))
-
-
-def _stop(report: ExamplesReport, what: str) -> None:
-    raise UserError([Problem("", what), *(problem for source in report.sources.values() for problem in source.shown)])
+        report.stop("there is nothing to learn: " + (", ".join(total.left_out) or "the data hold no rows"))
 
 
 def _parts(

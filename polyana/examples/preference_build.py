@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from polyana.corpus import Split, split_of
-from polyana.errors import Problem, UserError
+from polyana.errors import Problem
 from polyana.examples.conversation import BadRow, Conversation
 from polyana.examples.preference import Preference, preferences_of
 from polyana.examples.preference_config import PreferencesConfig
@@ -32,7 +32,6 @@ __all__ = ["PREFERENCES_VERSION", "Item", "preference_items"]
 PREFERENCES_VERSION = 2
 
 _AT_ONCE = 256  # conversations given to the tokenizer at once, as with examples
-_HOPELESS = 100  # rows of a source, none of which can be used, before the rest is not read; guess
 
 _TIE, _FULL, _LONG = "its answers are a tie", "the prompt fills the context", "longer than the context"
 _SAME, _CUT_SAME = "the two answers are the same", "the two answers are the same within the context"
@@ -90,18 +89,11 @@ def preference_items(
             if len(waiting) >= _AT_ONCE:
                 found += _encode(waiting, config, template, context, held_out, balance)
                 waiting = []
-            if balance.rows == balance.bad_rows == _HOPELESS:
-                _stop(report, f"none of the first {_HOPELESS} rows of `{source.label}` can be used")
+            report.check_hope(source.label)
         found += _encode(waiting, config, template, context, held_out, balance)
-    total = report.total()
-    if total.bad_rows > config.max_bad * total.rows:
-        _stop(
-            report,
-            f"{total.bad_rows:,} of {total.rows:,} rows cannot be used, more than `max_bad: {config.max_bad:.1%}`; "
-            "mend them, or allow more",
-        )
+    report.check_rows(config.max_bad)
     if not found:
-        _stop(report, _nothing_left(total, context, config))
+        report.stop(_nothing_left(report.total(), context, config))
     return _beside_others(found, template, context, report) if single else [item for item, _ in found]
 
 
@@ -117,10 +109,6 @@ def _nothing_left(total: SourceReport, context: int, config: PreferencesConfig) 
     whys = [f"{count:,} times {why} ({advice[why]})" for why, count in total.left_out.items()]
     left = f"there is nothing to learn in {total.rows:,} rows: " + "; ".join(whys)
     return left if whys else "there is nothing to learn: the data hold no rows"
-
-
-def _stop(report: ExamplesReport, what: str) -> None:
-    raise UserError([Problem("", what), *(problem for source in report.sources.values() for problem in source.shown)])
 
 
 def _encode(
@@ -205,13 +193,13 @@ def _beside_others(
     for part, which, advice in ((found, "", "add the others"), (train, " of train", "add more, or lower `held_out`")):
         if len({item.desirable for item, _ in part}) == 1:
             what = f"all {len(part):,} answers{which} are {'good' if part[0][0].desirable else 'bad'}"
-            _stop(report, f"{what}; kto learns from good ones and bad ones, so {advice}")
+            report.stop(f"{what}; kto learns from good ones and bad ones, so {advice}")
     others: dict[str, tuple[Item, Preference]] = {}
     for split in ("train", "eval"):
         part = [each for each in found if each[0].split == split]
         part.sort(key=lambda each: hashlib.sha256(each[0].id.encode()).digest())
         if part and len({item.question for item, _ in part}) == 1:
-            _stop(report, f"all answers of {split} are to one prompt, and the KL is estimated with answers to others")
+            report.stop(f"all answers of {split} are to one prompt, and the KL is estimated with answers to others")
         for place, (item, _) in enumerate(part):
             ahead = (part[(place + step) % len(part)] for step in range(1, len(part)))
             others[item.id] = next(each for each in ahead if each[0].question != item.question)

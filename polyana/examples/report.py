@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field, fields
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
 
-from polyana.errors import Problem
+from polyana.errors import Problem, UserError
 
 __all__ = ["ExamplesReport", "SourceReport", "report_lines"]
 
 _SHOWN = 5  # malformed rows that a letter names; guess
+_HOPELESS = 100  # rows of a source, none of which can be used, before the rest is not read; guess
 
 
 @dataclass
@@ -79,6 +80,24 @@ class ExamplesReport:
                 else:
                     setattr(total, name, mine + theirs)
         return total
+
+    def stop(self, what: str) -> NoReturn:
+        """Raise a letter that shows some malformed rows, too."""
+        raise UserError([Problem("", what), *self.total().shown])
+
+    def check_hope(self, label: str) -> None:
+        """Raises UserError where of so many rows of a source none can be used."""
+        if self.sources[label].rows == self.sources[label].bad_rows == _HOPELESS:
+            self.stop(f"none of the first {_HOPELESS} rows of `{label}` can be used")
+
+    def check_rows(self, max_bad: float) -> None:
+        """Raises UserError where a larger share of the rows than `max_bad` is malformed."""
+        total = self.total()
+        if total.bad_rows > max_bad * total.rows:
+            self.stop(
+                f"{total.bad_rows:,} of {total.rows:,} rows cannot be used, more than `max_bad: {max_bad:.1%}`; "
+                "mend them, or allow more"
+            )
 
     def as_data(self) -> dict[str, Any]:
         """Plain data for report.json."""

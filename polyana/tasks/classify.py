@@ -41,7 +41,6 @@ __all__ = ["CLASSIFY_VERSION", "ClassifyConfig", "ClassifyTask", "build_labelled
 CLASSIFY_VERSION = 2
 
 _EVAL_TOKENS = 8192  # scored at once: bounds memory; guess, as with texts
-_HOPELESS = 100  # rows of a source, none of which can be used, before the rest is not read; guess
 
 Costs = dict[str, dict[str, float]]
 
@@ -169,12 +168,8 @@ def build_labelled(config: ClassifyConfig, recipe_base: Path, base: Path, direct
                 rows.append((row.id, str(text), str(label), source.weight))
                 continue
             balance.refuse(why, Problem(row.where, why))
-            if balance.rows == balance.bad_rows == _HOPELESS:
-                raise UserError([Problem("", f"none of the first {_HOPELESS} rows can be used"), *balance.shown])
-    total = report.total()
-    if total.bad_rows > config.max_bad * total.rows:
-        what = f"{total.bad_rows:,} of {total.rows:,} rows cannot be used, more than `max_bad: {config.max_bad:.1%}`"
-        raise UserError([Problem("", what), *total.shown])
+            report.check_hope(source.label)
+    report.check_rows(config.max_bad)
     classes = sorted({label for _, _, label, _ in rows})
     if len(classes) < 2:
         raise UserError(f"all {len(rows):,} texts are of one class, `{''.join(classes)}`; there must be two or more")

@@ -16,7 +16,7 @@ import numpy as np
 from numba import njit, uint64
 from numpy.typing import NDArray
 
-from polyana.corpus.native import Hash, mixed
+from polyana.corpus.native import Hash, mixed, slot_of
 from polyana.errors import UserError
 
 __all__ = ["RunIndex", "runs_of"]
@@ -123,21 +123,11 @@ def _table(count: int) -> tuple[NDArray[np.uint64], NDArray[np.int32]]:
     return np.zeros(room, np.uint64), np.zeros(room, np.int32)
 
 
-@njit(cache=True, inline="always")
-def _place(keys: NDArray[np.uint64], key: Hash) -> Hash:
-    """Where a key stands in a table, or would."""
-    mask = uint64(len(keys) - 1)
-    at = (key >> uint64(1)) & mask
-    while keys[at] != uint64(0) and keys[at] != key:
-        at = (at + uint64(1)) & mask
-    return at
-
-
 @njit(cache=True, nogil=True)
 def _insert(keys: NDArray[np.uint64], values: NDArray[np.int32], new_R: NDArray[np.uint64], value_R: Any) -> None:
     """Puts keys into a table with their values; one that is there keeps its own."""
     for at in range(len(new_R)):
-        place = _place(keys, new_R[at])
+        place = slot_of(keys, new_R[at])
         if keys[place] == uint64(0):
             keys[place], values[place] = new_R[at], value_R[at]
 
@@ -159,13 +149,13 @@ def _matches(
         shorter = length
         if len(heads) and start + shortest <= words:
             head = _run(prefixes, start, shortest, head_power)
-            if heads[_place(heads, head)] != uint64(0):
+            if heads[slot_of(heads, head)] != uint64(0):
                 shorter = shortest
         for size in range(shorter, length + 1):
             if start + size > words:
                 break
             key = _run(prefixes, start, size, power if size == length else _power(size))
-            place = _place(keys, key)
+            place = slot_of(keys, key)
             if keys[place] != uint64(0):
                 if count == len(found):
                     larger = np.empty((2 * count, 3), np.int64)
