@@ -77,20 +77,36 @@ def base_step(pipeline: Pipeline, name: str, written: str, at: KeyPath = ("base"
 
 
 def base_of_run_step(pipeline: Pipeline, reference: BaseReference, where: str) -> Step:
-    """A model of the registry, whoever has trained it."""
+    """A model of the registry, whoever has trained it; an adapter becomes one with its base."""
     with blaming(where):
         repository = find_repository(pipeline.home / "hub", reference.name)
         commit = repository.resolve(reference.revision or ("best" if "best" in repository.refs() else "main"))
-        if "adapter_config.json" in commit.files:
+        beneath = _base_below(pipeline, repository) if "adapter_config.json" in commit.files else None
+        if "adapter_config.json" in commit.files and beneath is None:
             merge = f"polyana models export {repository.run}@step-{commit.step} --to merged"
-            raise UserError(f"`base: {reference}` is an adapter; make it one model with its base, as `{merge}` does")
+            what = f"`base: {reference}` is an adapter, and the base that it stands on is not here any more"
+            raise UserError(f"{what}; `{merge}` makes them one model where it is")
 
     def fill(directory: Path) -> None:
         with blaming(where), repository.holding(commit):
-            here = BaseReference("path", str(repository.snapshot(commit)))
-            convert_base(here, {}, pipeline.recipe.base, directory, pipeline.console)
+            snapshot = repository.snapshot(commit)
+            if beneath is not None:
+                merge_adapter(beneath, snapshot, directory)
+                write_json(directory / "base.json", {"licence": licence_of_directory(snapshot)})
+            else:
+                here = BaseReference("path", str(snapshot))
+                convert_base(here, {}, pipeline.recipe.base, directory, pipeline.console)
 
     return pipeline.artifact("base", Making("base", BASE_VERSION, {}, {"commit": commit.id}), fill)
+
+
+def _base_below(pipeline: Pipeline, repository: Repository) -> Path | None:
+    """What a run began with; None where that is not here: it was deleted, or the run was pulled."""
+    run = pipeline.runs.directory / repository.run
+    if not (run / "run.json").is_file():
+        return None
+    found = pipeline.home / "stages" / str(read_json(run / "run.json").get("start"))
+    return found if (found / "artifact.json").is_file() else None
 
 
 def embedder_step(pipeline: Pipeline, name: str, place: int, written: str) -> Step:

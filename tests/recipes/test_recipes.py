@@ -92,7 +92,7 @@ def test_smollm2_is_aligned_for_two_steps_by_each_method(smollm2_home, polyana, 
               "gold.prompts": "[{path: align_held_out.jsonl, most: 16}]", "gold.max_tokens": "6"}  # fmt: skip
     for name, makers, learners in (
         ("align_smollm2", ["prefer"], {"dpo": {}, "kto": {}}),
-        ("reward_hacking", ["long", "short"], {"gamed": {}, "brief": {"loss": "orpo"}}),  # the others, without a reference
+        ("reward_hacking", ["long", "short"], {"gamed": {}, "brief": {"loss": "orpo"}}),  # which has no reference
     ):  # fmt: skip
         shutil.copy(PROJECT / "recipes" / f"{name}.yaml", tmp_path)
         smaller = [(stage, made) for stage in makers] + [(stage, learnt | more) for stage, more in learners.items()]

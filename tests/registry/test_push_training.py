@@ -104,11 +104,11 @@ stages:
     polyana("run", "chat.yaml")
     chat = newest_run(tmp_path / "elsewhere").name
     assert "is an adapter whose base lies on this machine alone" in polyana("models", "push", chat, "./shared").stderr
-    letter = polyana("run", "chat.yaml", "--set", f"stages.chat.base=run:{chat}", check=2).stderr
-    assert f"`base: run:{chat}` is an adapter; make it one model with its base" in letter
     monkeypatch.setenv("POLYANA_HOME", str(tmp_path / "third"))
     polyana("models", "pull", f"./shared/{chat}")
     assert polyana("generate", chat, "The people", "--max-tokens", "3").stdout  # its base is still where it says
+    letter = polyana("run", "chat.yaml", "--set", f"stages.chat.base=run:{chat}", check=2).stderr
+    assert f"`base: run:{chat}` is an adapter, and the base that it stands on is not here any more" in letter
 
 
 def test_an_outage_is_not_felt_and_the_next_run_sends_what_was_missed(hub, tiny, home, polyana, tmp_path, monkeypatch):

@@ -244,6 +244,20 @@ def test_kto_learns_of_one_bad_answer_in_a_hundred(balance, recipe, load, tmp_pa
     assert rejected[-1] < -0.02 < 0 < metrics["rewards/chosen"][30]
 
 
+def test_it_begins_with_any_save_of_a_run_that_another_recipe_trained(recipe, load, tmp_path):
+    """An adapter, as one model with its base: what it finds likely is what the run had found at that step."""
+    first = run(load(recipe, "stages.align.save={every: 2 steps, keep: {last: 9}}"))
+    (tmp_path / "other.yaml").write_text(recipe.read_text().replace("name: aligned", "name: other"))
+    second = run(load(tmp_path / "other.yaml", f"stages.align.base=run:{first.name}@step-2", loss("kto")))
+    for name in ("eval/logps/chosen", "eval/logps/rejected"):
+        assert curve(second)[name][0] == pytest.approx(curve(first)[name][2], abs=1e-4)
+        assert curve(first)[name][0] != pytest.approx(curve(first)[name][2], abs=1e-2)
+    for base in (tmp_path / "home" / "stages").glob("base-*"):
+        shutil.rmtree(base)
+    with pytest.raises(UserError, match=r"is not here any more; `polyana models export .* --to merged`"):
+        run(load(tmp_path / "other.yaml", f"stages.align.base=run:{first.name}@step-4"))
+
+
 def test_it_goes_on_where_it_was_stopped_to_the_last_bit(recipe, load, tmp_path, monkeypatch):
     settings = (loss("kto"), "stages.align.train.duration=6 steps", "stages.align.save.every=2 steps")
     monkeypatch.setenv("POLYANA_HOME", str(tmp_path / "whole"))
