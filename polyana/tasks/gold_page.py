@@ -15,7 +15,7 @@ from polyana.evaluate import FAR, Alarm, Curve, Look, kl_of_best_of
 
 __all__ = ["Kept", "gold_page"]
 
-_WIDTH, _HEIGHT, _LEFT, _BELOW, _TOP, _RIGHT = 440, 260, 48, 42, 26, 14
+_WIDTH, _HEIGHT, _LEFT, _BELOW, _TOP, _RIGHT = 440, 260, 48, 42, 26, 22  # half of a label like 0.0005 at the right
 _SHOWN = 24  # prompts on the page
 _DRAWN = 2  # times the farthest KL that was seen, within which a forecast peak is drawn; guess
 

@@ -152,6 +152,15 @@ def test_a_chart_of_few_or_flat_evaluations_is_drawn(values):
     assert "nan" not in page
 
 
+def test_labels_of_small_kls_are_not_cut_off():
+    looks = [Look(at, np.full(16, at / 2), np.full(16, at / 2)) for at in range(3)]
+    shown = [Kept("Why?", "So.", 1.0, 2.0, {}, {}, 0.5, 7, "So.", 0.1, 0.2)]
+    page = gold_page("mine", looks, [0, 0.0006, 0.002], dict.fromkeys(("proxy", "gold")), None, 0, shown, {})
+    labels = re.findall(r'<text x="([\d.]+)" y="\d+" text-anchor="middle">([\d.]+)</text>', page)
+    assert "0.002" in {label for _, label in labels}
+    assert all(float(at) + 3.3 * len(label) <= 440 for at, label in labels)  # a digit is 6.5 wide at 11 pixels
+
+
 def test_where_proxy_and_gold_agree_the_alarm_is_silent(gamed, home):
     summary, run, said = gamed(SAME, "stages.align.gold.stop_on_hacking=true")
     assert summary["steps"] == 10
