@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from polyana.losses.cross_entropy import add_rows_to, handed_over, softmax_in_place
+from polyana.losses.cross_entropy import add_product_to, handed_over, softmax_in_place
 
 __all__ = ["answer_log_probs", "linear_answer_loss"]
 
@@ -151,7 +151,6 @@ class _Head:
         self._weight_DV = self.weight_VD.T.contiguous() if many else self.weight_VD.T  # as in cross_entropy
         self._of_hidden = torch.empty_like(self.hidden_ND)
         if of_weight:
-            self._part_VD = torch.empty_like(self.weight_VD)
             self._of_weight = torch.zeros(self.weight_VD.shape, dtype=torch.float32, device=self.weight_VD.device)
 
     def gradients(self) -> list[torch.Tensor]:
@@ -181,8 +180,7 @@ class _Head:
         torch.mm(difference_CV, self._weight_DV.T, out=self._of_hidden[chunk])
         self._of_hidden[chunk].mul_(-slope_C1)
         if self._of_weight is not None:
-            torch.mm(difference_CV.T, (hidden_CD * -slope_C1).to(hidden_CD.dtype), out=self._part_VD)
-            add_rows_to(self._of_weight, self._part_VD)
+            add_product_to(self._of_weight, difference_CV, (hidden_CD * -slope_C1).to(hidden_CD.dtype))
 
 
 def _groups(rows: Sequence[int], of_an_item: int) -> Iterator[slice]:

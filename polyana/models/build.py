@@ -69,9 +69,11 @@ def hidden_states(
     position_N: torch.Tensor,
     lengths: Sequence[int],
     after: Sequence[int | None] = (),
+    read_N: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """The states that the output layer reads, [N, D]; texts of `lengths` lie one behind the other, each seen alone, or
-    with the earlier one that it goes on from (`after`, as in `packed_causal_attention`).
+    with the earlier one that it goes on from (`after`, as in `packed_causal_attention`). `read_N`: whether a token's
+    state is wanted; those of no others are given then.
 
     Neither mask nor cache is passed, so transformers has nothing to guess packed texts from. A pretrained model that
     keeps an attention of its own is given one text at a time.
@@ -81,12 +83,16 @@ def hidden_states(
         trunks = [texts[trunk] if trunk is not None else texts[0][:0] for trunk in after or [None] * len(texts)]
         whole = [torch.cat(parts)[None] for parts in zip(trunks, texts, strict=True)]
         states = [model.base_model(input_ids=text, use_cache=False).last_hidden_state[0] for text in whole]
-        return torch.cat([each[len(trunk) :] for each, trunk in zip(states, trunks, strict=True)])
-    branches = {"after": tuple(after)} if after else {}
+        states_ND = torch.cat([each[len(trunk) :] for each, trunk in zip(states, trunks, strict=True)])
+        return states_ND if read_N is None else states_ND[read_N]
+    more: dict[str, Any] = {"after": tuple(after)} if after else {}
+    if read_N is not None:
+        more["read"] = read_N.nonzero()[:, 0]
     output = model.base_model(
-        input_ids=tokens_N[None], position_ids=position_N[None], use_cache=False, lengths=tuple(lengths), **branches
+        input_ids=tokens_N[None], position_ids=position_N[None], use_cache=False, lengths=tuple(lengths), **more
     )
-    return output.last_hidden_state[0]  # type: ignore[no-any-return]
+    states_ND: torch.Tensor = output.last_hidden_state[0]
+    return states_ND if read_N is None else states_ND[read_N]
 
 
 def packs_texts(model: Any) -> bool:

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from polyana.models.last_block import shorten_last_block
 from polyana.models.packed_attention import keep_mask, packed_causal_attention
 
 __all__ = ["fuse"]
@@ -22,8 +23,8 @@ __all__ = ["fuse"]
 
 def fuse(model: nn.Module) -> None:
     """Exchange, in place, every module that we have a faster form of."""
-    from transformers.activations import NewGELUActivation
-    from transformers.models.llama.modeling_llama import LlamaAttention, LlamaDecoderLayer, LlamaRMSNorm
+    from transformers.activations import NewGELUActivation, SiLUActivation
+    from transformers.models.llama.modeling_llama import LlamaAttention, LlamaDecoderLayer, LlamaMLP, LlamaRMSNorm
 
     faster: dict[type, Callable[[Any, bool], nn.Module]] = {
         NewGELUActivation: lambda _, __: nn.GELU(approximate="tanh"),
@@ -33,9 +34,12 @@ def fuse(model: nn.Module) -> None:
     for parent in list(model.modules()):
         if type(parent) is LlamaAttention:
             parent.forward = MethodType(_llama_attention, parent)
+        if type(parent) is LlamaMLP and type(parent.act_fn) in (SiLUActivation, nn.SiLU):
+            parent.forward = MethodType(_llama_mlp, parent)
         for name, child in list(parent.named_children()):
             if type(child) in faster:
                 setattr(parent, name, faster[type(child)](child, isinstance(parent, LlamaDecoderLayer)))
+    shorten_last_block(model)
 
 
 class _Dropout(nn.Dropout):
@@ -114,6 +118,47 @@ def _llama_attention(
         dropout=self.attention_dropout if self.training else 0.0,
     )  # fmt: skip
     return self.o_proj(output_NHD.flatten(1)[None]), None
+
+
+def _llama_mlp(self: Any, x: torch.Tensor) -> torch.Tensor:
+    """LlamaMLP.forward, which keeps the outputs of two layers; what is made of them is made again in the backward pass.
+
+    An adapter's layer keeps what it is given itself.
+    """
+    gate, up = self.gate_proj(x), self.up_proj(x)
+    down: Any = self.down_proj
+    if type(down) is nn.Linear and down.bias is None:
+        return _SwiGLU.apply(gate, up, down.weight)  # type: ignore[no-any-return,no-untyped-call]
+    return down(_SwiGLU.apply(gate, up, None))  # type: ignore[no-any-return,no-untyped-call]
+
+
+class _SwiGLU(torch.autograd.Function):
+    """silu(gate) up (Shazeer 2020, eq. 6), times a matrix if there is one."""
+
+    @staticmethod
+    def forward(ctx: Any, gate: torch.Tensor, up: torch.Tensor, weight: torch.Tensor | None) -> torch.Tensor:
+        ctx.save_for_backward(gate, up, weight)
+        product = nn.functional.silu(gate).mul_(up)
+        if weight is None:
+            return product
+        with torch.autocast(gate.device.type, enabled=False):
+            return nn.functional.linear(product, weight.to(gate.dtype))
+
+    @staticmethod
+    def backward(ctx: Any, *grad_outputs: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        gate, up, weight = ctx.saved_tensors
+        (grad,) = grad_outputs
+        grad_weight = None
+        with torch.autocast(grad.device.type, enabled=False):
+            silu = nn.functional.silu(gate)
+            if weight is not None:
+                if ctx.needs_input_grad[2]:
+                    product = silu * up
+                    grad_weight = (grad.flatten(0, -2).T @ product.flatten(0, -2)).to(weight.dtype)
+                grad = grad @ weight.to(grad.dtype)
+            grad_up = silu.mul_(grad)
+            grad_gate = torch.ops.aten.silu_backward(grad * up, gate)
+        return grad_gate, grad_up, grad_weight
 
 
 class _Rotation(torch.autograd.Function):

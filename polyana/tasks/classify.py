@@ -273,13 +273,13 @@ class ClassifyTask(FineTuneTask):
         return self._loss(batch, "train")
 
     def _loss(self, batch: Batch, split: str) -> LossOutput:
-        states_ND = hidden_states(self.model, batch.tokens_N, batch.position_N, batch.lengths)
         ends_N = batch.weight_N != 0
-        classes, weights = (each.to(states_ND.device) for each in self._known[split])
+        states_AD = hidden_states(self.model, batch.tokens_N, batch.position_N, batch.lengths, read_N=ends_N)
+        classes, weights = (each.to(states_AD.device) for each in self._known[split])
         texts_A = batch.document_N[ends_N]
         right_A, weight_A = classes[texts_A], weights[texts_A]
-        with torch.autocast(states_ND.device.type, enabled=False):  # K numbers a text: nothing to save
-            scores_AK = linear(states_ND[ends_N].float(), head_weight(self.model).float())
+        with torch.autocast(states_AD.device.type, enabled=False):  # K numbers a text: nothing to save
+            scores_AK = linear(states_AD.float(), head_weight(self.model).float())
         cost_AK = self._costs_KK.to(scores_AK.device)[right_A]
         if self._config.loss == "preference":
             each_A = class_preferences(scores_AK, cost_AK) / self._scale

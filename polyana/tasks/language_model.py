@@ -162,11 +162,11 @@ class LanguageModelTask:
         pass
 
     def loss(self, batch: Batch) -> LossOutput:
-        hidden_ND = hidden_states(self.model, batch.tokens_N, batch.position_N, batch.lengths)
         targets_N, weight_N, labelled = batch.targets_N, batch.weight_N, batch.labelled
-        if labelled < batch.tokens:  # only rows with a label reach the head
-            counts_N = weight_N != 0
-            hidden_ND, targets_N, weight_N = hidden_ND[counts_N], targets_N[counts_N], weight_N[counts_N]
+        counts_N = weight_N != 0 if labelled < batch.tokens else None  # only rows with a label reach the head
+        hidden_ND = hidden_states(self.model, batch.tokens_N, batch.position_N, batch.lengths, read_N=counts_N)
+        if counts_N is not None:
+            targets_N, weight_N = targets_N[counts_N], weight_N[counts_N]
         if labelled and bool((weight_N == 1).all()):
             total, z = self._sums(hidden_ND, targets_N)
         else:  # what weighs the same together; and a part without a label has a graph too

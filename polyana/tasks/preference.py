@@ -158,11 +158,9 @@ def score_documents(
 def _log_probs(model: Any, batch: AnswerBatch, precision: Precision) -> torch.Tensor:
     """The log-probability of each answer, [A], without gradient."""
     with torch.no_grad():
-        hidden_ND = hidden_states(model, batch.tokens_N, batch.position_N, batch.lengths, batch.after)
         counts_N = batch.weight_N != 0
-        return answer_log_probs(
-            hidden_ND[counts_N], head_weight(model), batch.targets_N[counts_N], batch.rows, precision.dtype
-        )
+        hidden_ND = hidden_states(model, batch.tokens_N, batch.position_N, batch.lengths, batch.after, counts_N)
+        return answer_log_probs(hidden_ND, head_weight(model), batch.targets_N[counts_N], batch.rows, precision.dtype)
 
 
 class PreferenceTask(AnswersTask):
@@ -208,8 +206,8 @@ class PreferenceTask(AnswersTask):
         assert isinstance(batch, AnswerBatch)
         loss, single = self._config.loss, self._config.single
         reference_A = self._reference(batch, (0,) if single else (0, 1)) if loss.uses_reference else None
-        hidden_ND = hidden_states(self.model, batch.tokens_N, batch.position_N, batch.lengths, batch.after)
         counts_N, rows = batch.weight_N != 0, batch.rows
+        hidden_ND = hidden_states(self.model, batch.tokens_N, batch.position_N, batch.lengths, batch.after, counts_N)
         tokens_A = torch.tensor(rows, dtype=torch.float32, device=hidden_ND.device)
         weight_I, desirable_I = batch.facts["weight"], batch.facts["desirable"]
 
@@ -226,7 +224,7 @@ class PreferenceTask(AnswersTask):
             return (weight_I[which.start // 2 : which.stop // 2] * loss.losses(chosen, rejected)).sum()
 
         total, log_probs_A = linear_answer_loss(
-            hidden_ND[counts_N], head_weight(self.model), batch.targets_N[counts_N], rows, 1 if single else 2, losses,
+            hidden_ND, head_weight(self.model), batch.targets_N[counts_N], rows, 1 if single else 2, losses,
             self.precision.dtype,
         )  # fmt: skip
         with torch.no_grad():

@@ -94,10 +94,11 @@ class RewardTask(AnswersTask):
 
     def loss(self, batch: Batch) -> LossOutput:
         assert isinstance(batch, AnswerBatch)
-        states_ND = hidden_states(self.model, batch.tokens_N, batch.position_N, batch.lengths, batch.after)
-        with torch.autocast(states_ND.device.type, enabled=False):  # one number a text: nothing to save
-            ends_AD = states_ND[batch.weight_N != 0].float()
-            chosen_P, rejected_P = linear(ends_AD, head_weight(self.model).float()).view(-1, 2).T
+        ends_AD = hidden_states(
+            self.model, batch.tokens_N, batch.position_N, batch.lengths, batch.after, batch.weight_N != 0
+        )
+        with torch.autocast(ends_AD.device.type, enabled=False):  # one number a text: nothing to save
+            chosen_P, rejected_P = linear(ends_AD.float(), head_weight(self.model).float()).view(-1, 2).T
         weight_P, loss = batch.facts["weight"], self._config.loss
         margin_P = loss.margin * batch.facts["margin"]
         each_P = bradley_terry(chosen_P, rejected_P, margin_P, centering=loss.centering)

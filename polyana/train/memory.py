@@ -9,6 +9,7 @@ Where texts differ in length, each step leaves holes that the next one's tensors
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from pathlib import Path
@@ -38,7 +39,8 @@ class KeptMemory:
     def __init__(self, *, differing: bool) -> None:
         """`differing`: whether texts differ in length. The first two steps, in a heap without holes, then need less
         than any later one (5 to 16 % on an 8M GPT-2), so the third begins without them and says how much."""
-        give_back()  # what was needed before training: a reference scored, a base converted
+        gc.collect()  # what was needed before training: a reference scored, a base converted. Models hold themselves
+        give_back()
         self._keeps = keep_freed_memory()
         self._learning = 3 if differing else 2  # steps; the first one of a process finds no kernels made yet
         self._taken = 0

@@ -74,7 +74,7 @@ def test_a_frozen_head_has_no_gradient_and_costs_none(monkeypatch):
     rows = (30, 20)
     (hidden, weight), targets, reference = work(rows)
     weight.requires_grad_(False)
-    monkeypatch.setattr(module, "add_rows_to", None)
+    monkeypatch.setattr(module, "add_product_to", None)
     found, _ = linear_answer_loss(
         hidden, weight, targets, rows, 2, lambda *each: loss_of(reference, rows, *each), torch.float32
     )

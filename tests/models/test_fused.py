@@ -1,5 +1,7 @@
 """Oracles: transformers' own modules; finite differences in double precision."""
 
+import copy
+
 import pytest
 import torch
 
@@ -76,3 +78,40 @@ def test_dropout_keeps_the_mean_and_is_off_in_evaluation():
     assert torch.equal(x.grad, dropped)
     layer.eval()
     assert layer(x) is x
+
+
+@pytest.mark.parametrize("adapted", [False, True])
+def test_a_llama_feed_forward_layer_gives_transformers_own_bits_and_keeps_two_layers_outputs(adapted):
+    from transformers import LlamaConfig
+    from transformers.models.llama.modeling_llama import LlamaMLP
+
+    torch.manual_seed(0)
+    theirs = LlamaMLP(LlamaConfig(hidden_size=64, intermediate_size=160))
+    ours = copy.deepcopy(theirs)
+    if adapted:  # whatever is no plain layer is called
+        ours.down_proj = torch.nn.Sequential(ours.down_proj)
+    fuse(ours)
+    x, kept = torch.randn(1, 50, 64), []
+    results = []
+    for layer in (theirs, ours):
+        states, bytes_kept = x.clone().requires_grad_(), {}
+
+        own = {parameter.data_ptr() for parameter in layer.parameters()}
+
+        def keep(tensor, bytes_kept=bytes_kept, own=own):
+            if tensor.data_ptr() not in own:
+                bytes_kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+            return tensor
+
+        with (
+            torch.autocast("cpu", torch.bfloat16),
+            torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor),
+        ):
+            output = layer(states)
+        output.float().square().sum().backward()
+        kept.append(sum(bytes_kept.values()))
+        results.append([output, states.grad, *(parameter.grad for parameter in layer.parameters())])
+    for expected, found in zip(*results, strict=True):
+        assert expected.dtype == found.dtype
+        assert torch.equal(expected, found)
+    assert kept[0] - kept[1] >= (1 if adapted else 2) * 2 * 50 * 160
