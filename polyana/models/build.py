@@ -83,8 +83,8 @@ def hidden_states(
         trunks = [texts[trunk] if trunk is not None else texts[0][:0] for trunk in after or [None] * len(texts)]
         whole = [torch.cat(parts)[None] for parts in zip(trunks, texts, strict=True)]
         states = [model.base_model(input_ids=text, use_cache=False).last_hidden_state[0] for text in whole]
-        states_ND = torch.cat([each[len(trunk) :] for each, trunk in zip(states, trunks, strict=True)])
-        return states_ND if read_N is None else states_ND[read_N]
+        found_ND = torch.cat([each[len(trunk) :] for each, trunk in zip(states, trunks, strict=True)])
+        return found_ND if read_N is None else found_ND[read_N]
     more: dict[str, Any] = {"after": tuple(after)} if after else {}
     if read_N is not None:
         more["read"] = read_N.nonzero()[:, 0]

@@ -127,7 +127,7 @@ def _llama_mlp(self: Any, x: torch.Tensor) -> torch.Tensor:
     """
     gate, up = self.gate_proj(x), self.up_proj(x)
     down: Any = self.down_proj
-    if type(down) is nn.Linear and down.bias is None:
+    if type(down) is nn.Linear and not self.config.mlp_bias:
         return _SwiGLU.apply(gate, up, down.weight)  # type: ignore[no-any-return,no-untyped-call]
     return down(_SwiGLU.apply(gate, up, None))  # type: ignore[no-any-return,no-untyped-call]
 
