@@ -98,6 +98,7 @@ def _llama_attention(
     position_embeddings: tuple[torch.Tensor, torch.Tensor],
     lengths: Sequence[int] | None = None,
     after: Sequence[int | None] = (),
+    unread: Sequence[int] = (),
     **others: Any,
 ) -> tuple[torch.Tensor, None]:
     """LlamaAttention.forward over packed texts (`packed_causal_attention`), with rotary positions in a function of its
@@ -114,7 +115,7 @@ def _llama_attention(
         for each in (query_NHD, key_NKD)
     )
     output_NHD = packed_causal_attention(
-        query_HND, key_KND, value_NKD.transpose(0, 1), lengths, scale=self.scaling, after=after,
+        query_HND, key_KND, value_NKD.transpose(0, 1), lengths, scale=self.scaling, after=after, unread=unread,
         dropout=self.attention_dropout if self.training else 0.0,
     )  # fmt: skip
     return self.o_proj(output_NHD.flatten(1)[None]), None

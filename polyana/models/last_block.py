@@ -1,12 +1,13 @@
-"""The last block's feed-forward layer, for the tokens alone whose states are read.
+"""The last block, for the tokens alone whose states are read.
 
-What the last block makes of a token behind its attention, no other token sees. Where only some states are read, those
-of answers or of the ends of texts, it computes that layer for them alone: 8 of a GPT-2 block's 12 products, so of 6
-layers a reward model's step spares a ninth.
+Of what it makes of a token no other sees anything but key and value. Where only some states are read, those of answers
+or of the ends of texts, it attends with no text's tokens before the first that is read, and computes its feed-forward
+layer for those that are: 8 of a GPT-2 block's 12 products, so of 6 layers a reward model's step spares a ninth.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from types import MethodType
 from typing import Any
 
@@ -44,14 +45,29 @@ def _parts(block: nn.Module) -> tuple[str, str, str] | None:
 
 
 def _forward(
-    self: Any, hidden_states: torch.Tensor, *rest: Any, read: torch.Tensor | None = None, **others: Any
+    self: Any,
+    hidden_states: torch.Tensor,
+    *rest: Any,
+    read: torch.Tensor | None = None,
+    lengths: Sequence[int] | None = None,
+    **others: Any,
 ) -> torch.Tensor:
     """The block's own forward, [1, N, D]; with `read` over packed texts, where transformers' other arguments say
     nothing."""
-    if read is None:
+    if lengths is not None:
+        others["lengths"] = lengths
+    if read is None or lengths is None:
         return type(self).forward(self, hidden_states, *rest, **others)  # type: ignore[no-any-return]
     before, attention, after = (getattr(self, name) for name in _parts(self) or ())
-    states: torch.Tensor = hidden_states + attention(hidden_states=before(hidden_states), **others)[0]
+    unread = _unread(read, lengths)
+    states: torch.Tensor = hidden_states + attention(hidden_states=before(hidden_states), unread=unread, **others)[0]
     change = torch.zeros_like(states)
     change[:, read] = self.mlp(after(states.index_select(1, read))).to(states.dtype)
     return states + change
+
+
+def _unread(read: torch.Tensor, lengths: Sequence[int]) -> list[int]:
+    """How many tokens of each text stand before the first that is read."""
+    ends = torch.tensor([0, *lengths], device=read.device).cumsum(0)
+    behind = torch.cat([read, ends[-1:]])[torch.searchsorted(read, ends[:-1])]  # the first one from there on
+    return (behind.minimum(ends[1:]) - ends[:-1]).tolist()

@@ -36,10 +36,12 @@ def packed_causal_attention(
     scale: float,
     dropout: float = 0.0,
     after: Sequence[int | None] = (),
+    unread: Sequence[int] = (),
 ) -> torch.Tensor:
     """softmax(scale Q K^T) V within each text, [N, H, D]; the texts have `lengths`, which add up to N.
 
     `after`: for each text the number of its trunk, which stands before it and has none itself; () where none has one.
+    `unread`: for each text how many of its first tokens nobody reads the output of; on a CPU it is 0 for them.
     `dropout`: share of attention weights set to zero, by torch's random numbers. Query head h reads key-value head
     h // G (Ainslie et al. 2023). Raises ValueError when the lengths do not add up.
     """
@@ -47,7 +49,8 @@ def packed_causal_attention(
         raise ValueError(f"texts of {sum(lengths)} tokens in all, but {query_HND.shape[1]} tokens to attend with")
     query_HND, key_KND = query_HND.to(value_KND.dtype), key_KND.to(value_KND.dtype)
     if query_HND.device.type == "cpu":
-        return _PackedCausalAttention.apply(query_HND, key_KND, value_KND, tuple(lengths), tuple(after), scale, dropout)  # type: ignore[no-any-return,no-untyped-call]
+        texts = tuple(lengths), tuple(after), tuple(unread)
+        return _PackedCausalAttention.apply(query_HND, key_KND, value_KND, texts, scale, dropout)  # type: ignore[no-any-return,no-untyped-call]
     if any(trunk is not None for trunk in after):
         own, whole, sizes = _written_out(lengths, after, query_HND.device)
         query, key, value = (tensor[:, whole] for tensor in (query_HND, key_KND, value_KND))
@@ -129,8 +132,7 @@ class _PackedCausalAttention(torch.autograd.Function):
         query_HND: torch.Tensor,
         key_KND: torch.Tensor,
         value_KND: torch.Tensor,
-        lengths: tuple[int, ...],
-        after: tuple[int | None, ...],
+        texts: Texts,
         scale: float,
         dropout: float,
     ) -> torch.Tensor:
@@ -140,13 +142,13 @@ class _PackedCausalAttention(torch.autograd.Function):
         most = min(tokens, max(_TILES.values()))
         later = torch.full((most, most), -torch.inf, dtype=query_HND.dtype, device=query_HND.device).triu_(1)
         with torch.autocast(query_HND.device.type, enabled=False):
-            for run, trunk in _runs(lengths, after):
+            for run, trunk, skipped in _runs(*texts):
                 query = _gather(query_HND, run, key_KND.shape[0])
                 key, value = (_gather_seen(tensor, run, trunk) for tensor in (key_KND, value_KND))
                 saved += [query, key, value]
-                output = torch.empty_like(query)
+                output = torch.zeros_like(query) if skipped else torch.empty_like(query)
                 before = trunk[2] if trunk else 0
-                for first, last in _tiles(run[2]):
+                for first, last in _tiles(run[2], skipped):
                     seen_last = before + last
                     weights = _weights(query[:, :, first:last], key[:, :seen_last], later, scale)
                     saved.append(weights)
@@ -158,7 +160,7 @@ class _PackedCausalAttention(torch.autograd.Function):
                     output[:, :, first:last] = rows.view(output[:, :, first:last].shape)
                 _scatter(output, run, output_NHD.transpose(0, 1))
         ctx.save_for_backward(*saved)
-        ctx.lengths, ctx.after, ctx.scale, ctx.dropout = lengths, after, scale, dropout
+        ctx.texts, ctx.scale, ctx.dropout = texts, scale, dropout
         ctx.shapes = query_HND.shape, key_KND.shape
         return output_NHD
 
@@ -169,12 +171,14 @@ class _PackedCausalAttention(torch.autograd.Function):
         grads = [grad_NHD.new_empty(tokens, count, size).transpose(0, 1) for count in (heads, kv_heads, kv_heads)]
         saved: Iterator[torch.Tensor] = iter(ctx.saved_tensors)
         with torch.autocast(grad_NHD.device.type, enabled=False):
-            for run, trunk in _runs(ctx.lengths, ctx.after):
+            for run, trunk, skipped in _runs(*ctx.texts):
                 query, key, value = next(saved), next(saved), next(saved)
                 before = trunk[2] if trunk else 0
                 grad = _gather(grad_NHD.transpose(0, 1), run, kv_heads)
                 grad_query, grad_key, grad_value = torch.empty_like(query), key, value
-                tiles = list(_tiles(run[2]))
+                if skipped:  # and perhaps all of it
+                    grad_query, grad_key, grad_value = map(torch.zeros_like, (query, key, value))
+                tiles = list(_tiles(run[2], skipped))
                 kept = [(next(saved), next(saved) if ctx.dropout else None) for _ in tiles]
                 for (first, last), (weights, mask) in zip(reversed(tiles), reversed(kept), strict=True):
                     seen_last = before + last
@@ -204,32 +208,38 @@ class _PackedCausalAttention(torch.autograd.Function):
                 own = (grad_query, grad_key[:, None, before:], grad_value[:, None, before:])
                 for part, whole in zip(own, grads, strict=True):
                     _scatter(part, run, whole)
-        return *grads, None, None, None, None
+        return *grads, None, None, None
 
+
+Texts = tuple[tuple[int, ...], tuple[int | None, ...], tuple[int, ...]]
+"""lengths, after, unread"""
 
 Run = tuple[int, int, int]
 """(first token, S, T): S texts of the same length T that follow one another."""
 
 
-def _runs(lengths: Sequence[int], after: Sequence[int | None]) -> Iterator[tuple[Run, Run | None]]:
-    """All texts in runs, each with its trunk. One that has a trunk is a run of its own."""
-    trunks = after or [None] * len(lengths)
+def _runs(
+    lengths: Sequence[int], after: Sequence[int | None], unread: Sequence[int]
+) -> Iterator[tuple[Run, Run | None, int]]:
+    """All texts in runs, each with its trunk and how many first tokens of a text are unread. One that has a trunk is a
+    run of its own."""
+    trunks, skips = after or [None] * len(lengths), unread or [0] * len(lengths)
     first = 0
     starts: list[int] = []  # torch.compile cannot trace `list[int]()`
-    for (length, trunk), same in groupby(zip(lengths, trunks, strict=True)):
+    for (length, trunk, skipped), same in groupby(zip(lengths, trunks, skips, strict=True)):
         count = len(list(same))
         for run in (
             [(first, count, length)] if trunk is None else [(first + i * length, 1, length) for i in range(count)]
         ):
             starts += range(run[0], run[0] + run[1] * length, length)
-            yield run, (starts[trunk], 1, lengths[trunk]) if trunk is not None else None
+            yield run, (starts[trunk], 1, lengths[trunk]) if trunk is not None else None, skipped
         first += count * length
 
 
-def _tiles(length: int) -> Iterator[tuple[int, int]]:
+def _tiles(length: int, skipped: int) -> Iterator[tuple[int, int]]:
     """(first, last) query of each tile; it looks at the keys before `last`."""
     size = next(tile for longest, tile in _TILES.items() if length <= longest)
-    for first in range(0, length, size):
+    for first in range(skipped, length, size):
         yield first, min(first + size, length)
 
 
@@ -286,13 +296,16 @@ def _attend(
     scaling: float | None = None,
     lengths: Sequence[int] | None = None,
     after: Sequence[int | None] = (),
+    unread: Sequence[int] = (),
     **_: Any,
 ) -> tuple[torch.Tensor, None]:
     """The form in which transformers calls attention: [1, H, N, D] in, [1, N, H, D] out."""
     if lengths is None or attention_mask is not None or query.shape[0] != 1:
         raise ValueError("packed attention needs one row of tokens, the lengths of its texts and no mask")
     scale = scaling if scaling is not None else query.shape[-1] ** -0.5
-    output = packed_causal_attention(query[0], key[0], value[0], lengths, scale=scale, dropout=dropout, after=after)
+    output = packed_causal_attention(
+        query[0], key[0], value[0], lengths, scale=scale, dropout=dropout, after=after, unread=unread
+    )
     return output[None], None
 
 
