@@ -20,7 +20,8 @@ def training_flops(model: Any, lengths: Sequence[int], labelled: int, after: Seq
     A multiply-add counts two; the backward pass twice the forward (Kaplan et al. 2020, section 2.1): 6 for each token
     and weight of a matrix product, 4 where the weight is frozen and has no gradient of its own, and 12 for each layer,
     width of its attention, and pair of tokens of which one sees the other. The last feed-forward layer is that of the
-    labelled tokens (last_block.py), its attention is counted whole. Norms, activations, softmax and the optimizer are left out, as is customary.
+    labelled tokens (last_block.py); its attention is counted whole. Norms, activations, softmax and the optimizer are
+    left out, as is customary.
     """
     settings = model.config
     matrices = sum(_operations(weight) for weight in hidden_matrices(model))
