@@ -15,10 +15,10 @@ from polyana.models import (
 @pytest.mark.parametrize("architecture", ["gpt2", "llama"])
 def test_states_and_gradients_of_the_tokens_that_are_read_are_those_of_a_whole_block(architecture, recomputed):
     model = build_model(ModelConfig(architecture=architecture, layers=2, width=32, heads=2, context=40), 97, 0, seed=3)
+    model.double().train()
     blocks = transformer_blocks(model)
     if recomputed:
         checkpoint_blocks(blocks)
-    model.train()
     if architecture == "gpt2":
         for module in model.modules():
             if isinstance(module, torch.nn.Dropout):
@@ -41,7 +41,7 @@ def test_states_and_gradients_of_the_tokens_that_are_read_are_those_of_a_whole_b
         results.append([states, *(p.grad for p in model.parameters() if p.grad is not None)])
     assert set(seen) == {sum(lengths), 5}
     for whole, part in zip(*results, strict=True):
-        torch.testing.assert_close(part, whole, rtol=1e-5, atol=1e-6)
+        torch.testing.assert_close(part, whole, rtol=1e-9, atol=1e-10)
 
 
 def test_nothing_is_read_of_a_part_without_labels():

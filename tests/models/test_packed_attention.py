@@ -98,7 +98,7 @@ def test_the_self_test_finds_texts_that_see_each_other(architecture, monkeypatch
     """In a model at its start, where attention matters least."""
     model = build_model(ModelConfig(architecture=architecture, layers=2, width=32, heads=2, context=32), 300, 0, seed=1)
     check_packing(model)
-    monkeypatch.setattr(packed_attention, "_runs", lambda lengths, _: iter([((0, 1, sum(lengths)), None)]))
+    monkeypatch.setattr(packed_attention, "_runs", lambda lengths, *_: iter([((0, 1, sum(lengths)), None, 0)]))
     with pytest.raises(PolyanaError, match="see each other on this cpu"):
         check_packing(model)
 
