@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from conftest import SHARED
@@ -40,6 +43,12 @@ stages:
     adapter: full
     train: {duration: 2 steps, batch: 4 sequences, lr: 1e-4, precision: fp32}
 """
+
+
+def apart(coroutine: Coroutine[Any, Any, Any]) -> Any:
+    """What it gives, in a thread of its own: the browser tests keep an event loop in the main one."""
+    with ThreadPoolExecutor(1) as threads:
+        return threads.submit(asyncio.run, coroutine).result()
 
 
 class Place:

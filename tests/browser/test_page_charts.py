@@ -241,15 +241,21 @@ def test_several_runs_lie_over_each_other_and_the_link_says_which(visit, watched
 
 def test_a_click_on_a_save_opens_it(river, watched):
     page = river.page
-    box = page.locator('[data-panel="loss"] .u-over').bounding_box()
-    # the save of step 400, at the right end: from below, until the pointer says that here is something to click
-    x, y = box["x"] + box["width"] - 1, box["y"] + box["height"]
-    while y > box["y"] and not page.locator('[data-panel="loss"] .on-dot').count():
-        y -= 5
-        page.mouse.move(x, y)
-        page.evaluate("new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
-    page.mouse.click(x, y)
-    page.get_by_role("complementary").get_by_role("heading", name=f"Step {SAVES[-1]}").wait_for()
+    heading = page.get_by_role("complementary").get_by_role("heading", name=f"Step {SAVES[-1]}")
+
+    def click():
+        """On the save of step 400, at the right end: from below, until the pointer says that there is something."""
+        box = page.locator('[data-panel="loss"] .u-over').bounding_box()  # anew: what is still coming moves it
+        x, y = box["x"] + box["width"] - 1, box["y"] + box["height"]
+        while y > box["y"] and not page.locator('[data-panel="loss"] .on-dot').count():
+            y -= 5
+            page.mouse.move(x, y)
+            page.evaluate("new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
+        page.mouse.click(x, y)
+        page.wait_for_timeout(200)
+        return heading.count()
+
+    river.until(click)
     river.address_has(f"save={watched.river}@400")
 
 

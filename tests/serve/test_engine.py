@@ -3,10 +3,10 @@
 import asyncio
 import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
 import pytest
+from answering import apart
 from conftest import SHARED
 
 from polyana.generation import GenerationConfig, continue_ids, load_for_generation
@@ -14,12 +14,6 @@ from polyana.serve.engine import Engine, Order
 from polyana.serve.pace import Pace
 from polyana.serve.queue import Line, Turns
 from polyana.serve.refused import Refused
-
-
-def apart(coroutine):
-    """What it gives, in a thread of its own: the browser tests keep an event loop in the main one."""
-    with ThreadPoolExecutor(1) as threads:
-        return threads.submit(asyncio.run, coroutine).result()
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,5 @@
 """The server's life: what it keeps, how it ends, who may ask, and a training beside it."""
 
-import asyncio
 import re
 import signal
 import time
@@ -12,7 +11,7 @@ from safetensors.torch import load_file, save_file
 openai = pytest.importorskip("openai")
 httpx2 = pytest.importorskip("httpx2")  # what it speaks through
 
-from answering import Place, serving, trained_place  # noqa: E402
+from answering import Place, apart, serving, trained_place  # noqa: E402
 
 from polyana.cli.serving import _held  # noqa: E402
 from polyana.generation import GenerationConfig, continue_ids, load_for_generation  # noqa: E402
@@ -106,7 +105,7 @@ def test_adapters_of_one_base_share_its_weights_and_answer_as_alone(place, monke
         ids = saves.all()[0].tokenizer.encode("Once upon a time")
         settings = GenerationConfig(max_tokens=30, temperature=1.0, seed=5)
         orders = [Order(each, [(ids, settings)], (), "a") for each in saves.all()]
-        written = asyncio.run(_all_at_once(engine, orders))
+        written = apart(_all_at_once(engine, orders))
         for each, text in zip(saves.all(), written, strict=True):
             alone, tokenizer = load_for_generation(each.save.directory, each.save.base)
             after = continue_ids(alone, tokenizer, ids, settings)
