@@ -56,11 +56,11 @@ def run(
     if as_json:
         print_result(json.dumps(summaries, ensure_ascii=False, indent=1))
         return
-    seconds, console = time.time() - began, rich_console()
+    seconds = time.time() - began
     for name, summary in summaries.items():
         _show_summary(summary, loaded.stages[name].kind, seconds if len(summaries) == 1 else None)
     if len(summaries) > 1:
-        console.print(f"\nAll of it took {show_clock(seconds)}.")
+        print_result(f"\nAll of it took {show_clock(seconds)}.")
 
 
 @app.command()

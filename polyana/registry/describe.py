@@ -88,7 +88,8 @@ def bytes_to_resume(repository: Repository, commits: Sequence[Commit]) -> int:
     left = {commit.id for commit in commits}
     used = {digest for commit in repository.commits() if commit.id not in left for digest in commit.files.values()}
     alone = {digest for commit in commits for digest in commit.files.values()} - used
-    found = [(repository.path / "blobs" / digest).stat() for digest in alone]
+    blobs = [repository.path / "blobs" / digest for digest in alone]
+    found = [blob.stat() for blob in blobs if blob.exists()]  # what is damaged can be deleted, too
     return sum(each.st_size for each in found if each.st_nlink > 1)
 
 

@@ -215,6 +215,14 @@ def test_what_the_state_for_resuming_has_too_is_said(repository, home, polyana):
     assert f"; {show_bytes(size)} more once the run's state for resuming goes, which has the same weights" in said
 
 
+def test_a_save_that_lacks_a_file_can_be_deleted(repository, home, polyana):
+    repository.blob(repository.resolve("step-2"), "model.safetensors").unlink()
+    found = json.loads(polyana("models", "rm", f"{RUN}@step-2", "--force", "--json").stdout)
+    assert found["later"] == 0
+    assert 2 not in [commit.step for commit in repository.commits()]
+    assert "are as they were written" in polyana("models", "verify").stdout
+
+
 def test_a_flipped_bit_is_found_in_its_commits_and_files(repository, home, polyana):
     assert "are as they were written" in polyana("models", "verify").stdout
     commit = repository.resolve("step-2")
